@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The contract between the skeleton (server/) and the engines (engines/).
+ *
+ * The engine drives, the skeleton decides. An engine owns its event loop and makes every system
+ * call on a connection's socket; the skeleton parses, looks files up and answers each call with
+ * the connection's next step. docs/engine-contract.md tells the story; this file is the law.
+ *
+ * Threads: everything here is called on the worker's own thread, or, by an engine that runs a
+ * thread per connection, under one mutex per worker. Functions marked "any time" need neither.
+ */
+#ifndef IOLAB_ENGINE_H
+#define IOLAB_ENGINE_H
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#define ENGINE_API 1
+
+/* Responses that may be merged into one transfer (--merge), and the memory pieces they need. */
+#define MERGE_MAX 16
+#define XFER_IOV  (MERGE_MAX + 1)
+
+struct conn;
+struct worker;
+
+/* ------------------------------------------------------------------------------ counters */
+
+/*
+ * System calls are counted by kind where they are made. `name` is the key in the control socket's
+ * JSON; `wait` is epoll_wait/poll, `ctl` is epoll_ctl, `enter` is io_uring_enter.
+ */
+#define SYSCALL_COUNTERS(X)                                                                        \
+	X(accept)                                                                                  \
+	X(recv)                                                                                    \
+	X(send)                                                                                    \
+	X(sendfile)                                                                                \
+	X(splice)                                                                                  \
+	X(wait)                                                                                    \
+	X(ctl)                                                                                     \
+	X(pread)                                                                                   \
+	X(open)                                                                                    \
+	X(close)                                                                                   \
+	X(enter)                                                                                   \
+	X(other)
+
+/*
+ * accepts/closes: connections ever accepted and freed. connections: open now. requests: responses
+ * whose last byte was handed to the kernel. bytes: bytes handed to the kernel on connections,
+ * body_bytes: those of them that are response bodies. eagain: calls that found nothing to do.
+ * short_moves: calls that moved less than asked. zc_sends/zc_notified/zc_copied: zero-copy sends
+ * accepted, their completions, and those of them the kernel reports as copied after all.
+ * sqes/cqes: ring entries submitted and reaped.
+ */
+#define PLAIN_COUNTERS(X)                                                                          \
+	X(accepts)                                                                                 \
+	X(closes)                                                                                  \
+	X(connections)                                                                             \
+	X(requests)                                                                                \
+	X(responses_2xx)                                                                           \
+	X(responses_3xx)                                                                           \
+	X(responses_4xx)                                                                           \
+	X(responses_5xx)                                                                           \
+	X(bytes)                                                                                   \
+	X(body_bytes)                                                                              \
+	X(eagain)                                                                                  \
+	X(short_moves)                                                                             \
+	X(aborts)                                                                                  \
+	X(timeouts)                                                                                \
+	X(cache_hits)                                                                              \
+	X(cache_misses)                                                                            \
+	X(zc_sends)                                                                                \
+	X(zc_notified)                                                                             \
+	X(zc_copied)                                                                               \
+	X(sqes)                                                                                    \
+	X(cqes)
+
+/*
+ * One writer (the worker's thread) and any reader: a relaxed load and store compile to plain moves,
+ * yet a reader never sees half a value. Each worker's block stands on its own cache lines.
+ */
+struct counters {
+#define X(name) _Atomic uint64_t name;
+	PLAIN_COUNTERS(X)
+#undef X
+#define X(name) _Atomic uint64_t sys_##name;
+	SYSCALL_COUNTERS(X)
+#undef X
+} __attribute__((aligned(64)));
+
+/* Adds n to one counter. Only its single writer may call this. */
+#define count_add(ctr, name, n)                                                                    \
+	atomic_store_explicit(                                                                     \
+		&(ctr)->name,                                                                      \
+		atomic_load_explicit(&(ctr)->name, memory_order_relaxed) + (uint64_t)(n),          \
+		memory_order_relaxed)
+#define count_one(ctr, name) count_add(ctr, name, 1)
+
+/* Adds every counter of from to to and zeroes from. The caller is the single writer of both. */
+void counters_move(struct counters *to, struct counters *from);
+
+/* ------------------------------------------------------------------------------ transfers */
+
+/*
+ * A lease keeps body memory (and the descriptor behind it) alive. The holder of a transfer has one
+ * reference until conn_done(); an engine whose kernel operations outlive that takes its own with
+ * lease_get() and drops it when the kernel says it is finished with the pages.
+ */
+struct lease {
+	unsigned refs;
+	void (*release)(struct lease *lease);
+};
+
+static inline void lease_get(struct lease *lease)
+{
+	lease->refs++;
+}
+
+static inline void lease_put(struct lease *lease)
+{
+	if (--lease->refs == 0)
+		lease->release(lease);
+}
+
+/* What the body of a transfer comes from. Bits, so that engines can declare what they can move. */
+enum source {
+	SOURCE_NONE = 0,
+	SOURCE_CONSTANT = 1, /* bytes made up by the skeleton, delivered in iov[]; no file behind */
+	SOURCE_MEMORY = 2,   /* a copy of a small file, delivered in iov[] behind its head */
+	SOURCE_MAPPING = 4,  /* the file's page cache mapped into the process: mem + lease */
+	SOURCE_FILE = 8,     /* an open file: file_fd + off */
+};
+
+/*
+ * What a transfer step has to deliver: first iov[iov_at..iov_nr), in order, then `len` bytes of the
+ * body source. It lives in the connection, is advanced in place by xfer_advance_iov() and
+ * xfer_advance_body(), and never copied. Memory named here is valid until conn_done(); `mem` for as
+ * long as the lease is held. `len` is exact: a source that ends early is -EPIPE.
+ */
+struct xfer {
+	uint8_t src; /* enum source: NONE, MAPPING or FILE (the others are in iov) */
+	uint8_t iov_at;
+	uint8_t iov_nr;
+	bool started; /* some byte of it was handed to the kernel */
+	int file_fd;
+	uint64_t off; /* next byte of the file, for MAPPING as well */
+	uint64_t len; /* body bytes still to be delivered */
+	const char *mem;
+	struct lease *lease; /* of mem or file_fd; NULL when src is NONE */
+	struct iovec iov[XFER_IOV];
+};
+
+/* ------------------------------------------------------------------------------ connections */
+
+/* What the skeleton asks of the engine next; read it in conn->step after every call. */
+enum step {
+	STEP_RECV,  /* feed the bytes still unfed; receive only when there are none */
+	STEP_XFER,  /* perform conn->xfer, then conn_done() */
+	STEP_CLOSE, /* end the connection as close_how says; honoured in the middle of anything */
+};
+
+enum close_how {
+	CLOSE_NOW,    /* the peer has closed: nothing is left to say */
+	CLOSE_LINGER, /* shut down writing, discard input until EOF or the skeleton says ABORT */
+	CLOSE_ABORT,  /* at once, with RST, so that a cut response cannot look whole */
+};
+
+/*
+ * The part of a connection that engines see. Allocated and freed by the skeleton; the engine's own
+ * engine->conn_bytes (zeroed at conn_open) stand at `priv`, in the same allocation.
+ */
+struct conn {
+	struct worker *w;
+	void *priv;
+	struct counters *ctr; /* the block to count in: the worker's, or a thread's own */
+	int fd;
+	uint8_t step;	   /* enum step */
+	uint8_t close_how; /* enum close_how, when step is CLOSE */
+	bool closing;	   /* conn_closing() was called */
+	bool pending;	   /* waits in the worker_next() queue */
+	_Atomic uint64_t since_ns; /* last progress, for the skeleton's lazy deadlines */
+	struct xfer xfer;
+};
+
+/* ------------------------------------------------------------------------------ workers */
+
+/* The part of a worker that engines see. One thread, one core, one listener, nothing shared. */
+struct worker {
+	const struct engine *engine;
+	const int64_t *opt; /* values of engine->options, same order */
+	struct counters *ctr;
+	void *priv; /* the engine's, set in worker_init */
+	int index;
+	int cpu; /* -1: not pinned */
+	int node;
+	int listen_fd; /* non-blocking; inherited options are set; the skeleton closes it */
+	int wake_fd;   /* eventfd, non-blocking: becomes readable when the worker must tick */
+	_Atomic uint64_t now_ns; /* CLOCK_MONOTONIC at the last worker_tick() */
+	_Atomic bool draining;	 /* stop accepting, let the responses in flight finish */
+};
+
+/* ------------------------------------------------------------------------------ options */
+
+enum opt_type { OPT_INT, OPT_SIZE, OPT_BOOL, OPT_ENUM };
+
+/*
+ * One engine option. The value reaches the engine as int64_t: the number, bytes for OPT_SIZE
+ * (suffixes k, m, g), 0/1 for OPT_BOOL, the index into `values` for OPT_ENUM.
+ */
+struct opt_def {
+	const char *name;
+	const char *help;
+	const char *const *values; /* OPT_ENUM: NULL-terminated */
+	int64_t def, min, max;
+	enum opt_type type;
+};
+
+#define ENGINE_OPTS_MAX 24
+
+/* Options every socket engine has; they must come first, in this order. */
+enum common_opt { COPT_SNDBUF, COPT_NODELAY, COPT_NR };
+#define COMMON_OPTIONS                                                                             \
+	{.name = "sndbuf",                                                                         \
+	 .type = OPT_SIZE,                                                                         \
+	 .max = 1 << 30,                                                                           \
+	 .help = "SO_SNDBUF of each connection in bytes, which also ends the kernel's send-"       \
+		 "buffer autotuning; 0 leaves autotuning on (tcp(7))"},                            \
+	{                                                                                          \
+		.name = "nodelay", .type = OPT_BOOL, .def = 1, .max = 1,                           \
+		.help = "TCP_NODELAY: send a partial segment at once (tcp(7))"                     \
+	}
+
+/* ------------------------------------------------------------------------------ movers */
+
+/* What a call of move() achieved; negative values are -errno. */
+enum moved {
+	MOVED_ALL,	/* the transfer is complete: call conn_done(c, 0) */
+	MOVED_WANT_DST, /* call again when the socket can take more */
+	MOVED_WANT_ZC,	/* call again when a zero-copy notification came (only with reap) */
+	MOVED_TURN,	/* a turn's worth was moved: let others have theirs, then call again */
+};
+
+/* A turn: bytes after which a mover yields to the other connections of its worker. */
+#define TURN_BYTES (2u << 20)
+
+/*
+ * How bytes of one transfer are moved. move() advances c->xfer as far as it can; the code is the
+ * same for blocking and non-blocking sockets. open/exit hold per-connection state in the `mover`
+ * area of conn_bytes; held() says how many kernel references are out, reap() collects their
+ * notifications and returns how many came or -errno. All but move may be NULL.
+ */
+struct mover {
+	int (*worker_init)(struct worker *w);
+	void (*worker_exit)(struct worker *w);
+	int (*open)(struct conn *c);
+	void (*exit)(struct conn *c);
+	int (*move)(struct conn *c);
+	int (*reap)(struct conn *c);
+	unsigned (*held)(const struct conn *c);
+};
+
+/* ------------------------------------------------------------------------------ engines */
+
+/* How the skeleton should offer response bodies; filled by engine->bodies() from the options. */
+struct body_policy {
+	unsigned source;	   /* the enum source to use for file bodies */
+	size_t memory_limit_bytes; /* files up to this size are offered as SOURCE_MEMORY */
+	size_t constant_bytes;	   /* SOURCE_CONSTANT: size of the one body */
+};
+
+#define REASON_MAX 256
+
+struct engine {
+	const char *name;
+	const char *summary;
+	const char *since;  /* oldest kernel with the mechanism, for people */
+	const char *driver; /* how it waits: "blocking", "epoll" or "completion" */
+	int api;	    /* ENGINE_API it was written for */
+	unsigned sources;   /* enum source bits it can move */
+	size_t conn_bytes;  /* of private state per connection */
+	const struct opt_def *options; /* ends with name == NULL */
+	const struct mover *mover;     /* for the stock drivers */
+
+	/*
+	 * Whether this kernel can do what the name says, found by trying it, never by version.
+	 * 0, or -errno with one sentence in reason. opt may be NULL: judge the defaults.
+	 */
+	int (*probe)(const int64_t *opt, char reason[REASON_MAX]);
+	void (*bodies)(const int64_t *opt, struct body_policy *policy);
+	int (*worker_init)(struct worker *w); /* 0 or -errno; on the worker's thread */
+	int (*worker_run)(struct worker *w);  /* until worker_finished(); 0 or -errno */
+	void (*worker_exit)(struct worker *w);
+};
+
+/* ---------------------------------------------------- calls the engine makes on the skeleton */
+
+/*
+ * A connection was accepted. Returns it with step RECV, or NULL when out of memory (the engine
+ * closes fd). The engine owns fd until it has called conn_free().
+ */
+struct conn *conn_open(struct worker *w, int fd);
+
+/*
+ * Received bytes. buf is borrowed for the call; returns how many were used, the engine keeps the
+ * rest until the step is RECV again. len 0 is end of file. Sets c->step; step RECV with 0 used
+ * of a non-empty buffer cannot happen.
+ */
+size_t conn_feed(struct conn *c, const char *buf, size_t len);
+
+/* The transfer ended: res is 0 or -errno. Memory in iov is dead afterwards. Sets c->step. */
+void conn_done(struct conn *c, int res);
+
+/* Called once, when the engine starts to honour STEP_CLOSE: the skeleton drops its references. */
+void conn_closing(struct conn *c);
+
+/* Every operation and lease of the connection is finished and its fd closed: c is gone. */
+void conn_free(struct conn *c);
+
+/* Once per wake-up, before the events are handled, with CLOCK_MONOTONIC: deadlines, drain, date. */
+void worker_tick(struct worker *w, uint64_t now_ns);
+
+/* How long the next wait may last, in ns; never more than a second. */
+uint64_t worker_wait_ns(const struct worker *w);
+
+/*
+ * The next connection whose step changed from outside (deadline, drain), or NULL. To be called
+ * after the events of a wake-up until it returns NULL.
+ */
+struct conn *worker_next(struct worker *w);
+
+/* True when draining is over: no connection is left. */
+bool worker_finished(const struct worker *w);
+
+/* CLOCK_MONOTONIC in ns. Any time. */
+uint64_t clock_now_ns(void);
+
+/* One line on stderr: "iolab-server: " and the message. Any time. */
+void complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* ------------------------------------------------------------------------------ helpers */
+
+static inline void xfer_touch(struct conn *c)
+{
+	atomic_store_explicit(&c->since_ns,
+			      atomic_load_explicit(&c->w->now_ns, memory_order_relaxed),
+			      memory_order_relaxed);
+}
+
+/* n bytes of the memory pieces were handed to the kernel; n must not exceed what they hold. */
+static inline void xfer_advance_iov(struct conn *c, size_t n)
+{
+	struct xfer *x = &c->xfer;
+
+	count_add(c->ctr, bytes, n);
+	x->started = true;
+	while (x->iov_at < x->iov_nr && n >= x->iov[x->iov_at].iov_len)
+		n -= x->iov[x->iov_at++].iov_len;
+	if (n) {
+		x->iov[x->iov_at].iov_base = (char *)x->iov[x->iov_at].iov_base + n;
+		x->iov[x->iov_at].iov_len -= n;
+	}
+}
+
+/* n bytes of the body source were handed to the kernel. */
+static inline void xfer_advance_body(struct conn *c, size_t n)
+{
+	struct xfer *x = &c->xfer;
+
+	count_add(c->ctr, bytes, n);
+	x->started = true;
+	x->off += n;
+	x->len -= n;
+	if (x->src == SOURCE_MAPPING)
+		x->mem += n;
+}
+
+/* True when memory pieces are left to be sent. */
+static inline bool xfer_has_iov(const struct xfer *x)
+{
+	return x->iov_at < x->iov_nr;
+}
+
+/* The bytes the memory pieces hold. */
+static inline size_t xfer_iov_bytes(const struct xfer *x)
+{
+	size_t sum = 0;
+
+	for (unsigned i = x->iov_at; i < x->iov_nr; i++)
+		sum += x->iov[i].iov_len;
+	return sum;
+}
+
+/* ------------------------------------------------------------------------------ stock drivers */
+
+/*
+ * Readiness: epoll, edge-triggered, each socket registered once. conn_bytes must be
+ * DRIVE_EPOLL_BYTES plus the mover's; the mover's area is drive_epoll_mover(c).
+ */
+#define DRIVE_EPOLL_BYTES 64
+int drive_epoll_init(struct worker *w);
+int drive_epoll_run(struct worker *w);
+void drive_epoll_exit(struct worker *w);
+
+static inline void *drive_epoll_mover(const struct conn *c)
+{
+	return (char *)c->priv + DRIVE_EPOLL_BYTES;
+}
+
+/* Blocking: a thread per connection, one mutex per worker around the skeleton, never around I/O. */
+#define DRIVE_BLOCKING_BYTES 448
+int drive_blocking_init(struct worker *w);
+int drive_blocking_run(struct worker *w);
+void drive_blocking_exit(struct worker *w);
+
+/* Movers that more than one engine uses. */
+extern const struct mover move_copy;
+
+/* For movers: sends the memory pieces, flags as for sendmsg(2). MOVED_ALL, WANT_DST or -errno. */
+int send_iov(struct conn *c, int flags);
+
+/* For movers of mappings: 0 while the file still holds the bytes up to off, else -EPIPE. */
+int mapping_intact(struct conn *c, uint64_t end_off);
+
+#endif

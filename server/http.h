@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/* HTTP/1.x requests: llhttp does the syntax, this room keeps what the roles ask for. No I/O. */
+#ifndef IOLAB_HTTP_H
+#define IOLAB_HTTP_H
+
+#include <llhttp.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HTTP_HEAD_MAX 16384 /* request line and fields; beyond: 431 */
+#define HTTP_URL_MAX  8192  /* request target; beyond: 414 */
+#define HTTP_BODY_MAX 65536 /* of a request to a role that wants none; beyond: 413 */
+
+/* Fields that are kept. */
+enum http_field {
+	FIELD_HOST,
+	FIELD_RANGE,
+	FIELD_IF_RANGE,
+	FIELD_IF_MATCH,
+	FIELD_IF_NONE_MATCH,
+	FIELD_IF_MODIFIED_SINCE,
+	FIELD_IF_UNMODIFIED_SINCE,
+	FIELD_EXPECT,
+	FIELD_TRANSFER_ENCODING,
+	FIELD_NR,
+	FIELD_OTHER = FIELD_NR,
+};
+
+/* Offsets into the bytes of the head, so that they survive its moving. len 0: absent or empty. */
+struct span {
+	uint16_t off, len;
+};
+
+struct http_request {
+	const char *head; /* base of the spans; valid while the request is answered */
+	struct span url;
+	struct span field[FIELD_NR];
+	uint32_t seen; /* bit per http_field */
+	uint8_t method; /* llhttp_method_t */
+	uint8_t major, minor;
+	bool keep_alive;
+	bool twice; /* a field came twice that must not */
+	int error;  /* a status (400..505) instead of the request, 0 if sound */
+};
+
+/*
+ * A connection's parser. Bytes of an unfinished head are kept in `held` (heap, only while a head
+ * spans receives); a head that arrives whole is parsed where it lies.
+ */
+struct http_parser {
+	llhttp_t ll;
+	struct http_request req;
+	char *held;
+	uint32_t held_len;
+	uint32_t base_off; /* position of the bytes now parsed, from the start of the head */
+	uint32_t head_len; /* once head_done */
+	uint64_t body_len;
+	struct span name;
+	uint8_t field; /* enum http_field whose value is being parsed */
+	bool head_done;
+	bool done;
+	bool begun; /* a byte of a request was seen */
+	const char *base;
+};
+
+enum http_result { REQ_MORE, REQ_READY };
+
+void http_init(struct http_parser *p);
+void http_free(struct http_parser *p);
+
+/*
+ * Parses buf up to the end of one request. *used says how far. REQ_READY: p->req is whole (or
+ * its error is set) until http_next(). REQ_MORE: everything was used, the request is not complete.
+ */
+enum http_result http_parse(struct http_parser *p, const char *buf, size_t len, size_t *used);
+
+/* Makes ready for the next request. */
+void http_next(struct http_parser *p);
+
+/* Reason phrase of a status. */
+const char *http_reason(int status);
+
+static inline const char *span_at(const struct http_request *req, struct span s)
+{
+	return req->head + s.off;
+}
+
+static inline bool http_has(const struct http_request *req, enum http_field f)
+{
+	return req->seen & (1u << f);
+}
+
+#endif
