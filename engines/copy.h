@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the engines that copy share: the mover, its options, and how they want bodies offered. */
+/* What engines with a cache or a copy buffer share: options, how bodies are offered, the mover. */
 #ifndef IOLAB_COPY_H
 #define IOLAB_COPY_H
 

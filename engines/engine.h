@@ -131,7 +131,7 @@ static inline void lease_put(struct lease *lease)
 enum source {
 	SOURCE_NONE = 0,
 	SOURCE_CONSTANT = 1, /* bytes made up by the skeleton, delivered in iov[]; no file behind */
-	SOURCE_MEMORY = 2,   /* a copy of a small file, delivered in iov[] behind its head */
+	SOURCE_MEMORY = 2,   /* a copy of a small file behind its head: in iov[], or as a file */
 	SOURCE_MAPPING = 4,  /* the file's page cache mapped into the process: mem + lease */
 	SOURCE_FILE = 8,     /* an open file: file_fd + off */
 };
@@ -269,7 +269,8 @@ struct mover {
 /* How the skeleton should offer response bodies; filled by engine->bodies() from the options. */
 struct body_policy {
 	unsigned source;	   /* the enum source to use for file bodies */
-	size_t memory_limit_bytes; /* files up to this size are offered as SOURCE_MEMORY */
+	size_t memory_limit_bytes; /* files up to this size are offered from memory */
+	bool memory_as_file;	   /* that memory is a memfd, offered with its head as SOURCE_FILE */
 	size_t constant_bytes;	   /* SOURCE_CONSTANT: size of the one body */
 };
 

@@ -2,14 +2,15 @@
 /*
  * Engine sendfile: the head by send(2) with MSG_MORE, the body by sendfile(2), which hands
  * references to page-cache pages to the socket instead of copying them. Readiness by epoll.
- * Linux 2.2; through splice since 2.6.23, MSG_SPLICE_PAGES since 6.5 (net/ipv4/tcp.c).
+ * With cache=memory a small file and its head stand together in a memfd, and one sendfile sends
+ * both. Linux 2.2; through splice since 2.6.23, MSG_SPLICE_PAGES since 6.5 (net/ipv4/tcp.c).
  */
-#include "engine.h"
+#include "copy.h"
 
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
-static const struct opt_def options[] = {COMMON_OPTIONS, {0}};
+static const struct opt_def options[] = {COMMON_OPTIONS, COPY_CACHE_OPTIONS, {0}};
 
 static int sendfile_body(struct conn *c)
 {
@@ -49,7 +50,8 @@ static const struct mover move_sendfile = {.move = sendfile_move};
 
 static void sendfile_bodies(const int64_t *opt, struct body_policy *policy)
 {
-	policy->source = SOURCE_FILE;
+	copy_bodies(opt, policy);
+	policy->memory_as_file = true;
 }
 
 const struct engine engine_sendfile = {
@@ -58,7 +60,7 @@ const struct engine engine_sendfile = {
 	.since = "2.2",
 	.driver = "epoll",
 	.api = ENGINE_API,
-	.sources = SOURCE_FILE,
+	.sources = SOURCE_MEMORY | SOURCE_FILE,
 	.conn_bytes = DRIVE_EPOLL_BYTES,
 	.options = options,
 	.mover = &move_sendfile,

@@ -37,7 +37,46 @@ static void entry_release(struct lease *lease)
 
 static void memory_release(struct lease *lease)
 {
-	free(lease);
+	struct file_memory *mem = (struct file_memory *)lease;
+
+	if (mem->fd >= 0)
+		close(mem->fd);
+	free(mem);
+}
+
+/* Space for head and body. NULL when out of memory. */
+static struct file_memory *memory_new(size_t bytes)
+{
+	struct file_memory *mem = malloc(sizeof(*mem) + bytes);
+
+	if (mem) {
+		mem->lease = (struct lease){.refs = 1, .release = memory_release};
+		mem->fd = -1;
+	}
+	return mem;
+}
+
+/* Moves the bytes of mem into a memfd. NULL, and mem released, when that fails. */
+static struct file_memory *memory_to_file(struct file_memory *mem, size_t bytes)
+{
+	struct file_memory *out = memory_new(0);
+	size_t done = 0;
+
+	if (out)
+		out->fd = memfd_create("iolab-response", MFD_CLOEXEC);
+	while (out && out->fd >= 0 && done < bytes) {
+		ssize_t n = write(out->fd, mem->data + done, bytes - done);
+
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+	}
+	lease_put(&mem->lease);
+	if (done == bytes)
+		return out;
+	if (out)
+		lease_put(&out->lease);
+	return NULL;
 }
 
 static void drop(struct file_cache *fc, struct file_entry *e)
@@ -143,28 +182,34 @@ static void format_head(struct sworker *sw, struct file_entry *e)
 	e->date_gen = sw->date_gen;
 }
 
+static bool read_whole(struct file_cache *fc, int fd, char *buf, size_t len)
+{
+	size_t got = 0;
+
+	while (got < len) {
+		ssize_t n = pread(fd, buf + got, len - got, (off_t)got);
+
+		count_one(fc->sw->w.ctr, sys_pread);
+		if (n <= 0)
+			return false;
+		got += (size_t)n;
+	}
+	return true;
+}
+
 /* The whole file behind its head, or NULL when it cannot be had (then the file itself serves). */
 static struct file_memory *read_memory(struct file_cache *fc, const struct file_entry *e)
 {
-	struct file_memory *mem = malloc(sizeof(*mem) + e->head_len + e->size);
-	char *body = mem ? mem->data + e->head_len : NULL;
-	uint64_t got = 0;
+	struct file_memory *mem = memory_new(e->head_len + e->size);
 
 	if (!mem)
 		return NULL;
-	mem->lease = (struct lease){.refs = 1, .release = memory_release};
 	memcpy(mem->data, e->head, e->head_len);
-	while (got < e->size) {
-		ssize_t n = pread(e->fd, body + got, e->size - got, (off_t)got);
-
-		count_one(fc->sw->w.ctr, sys_pread);
-		if (n <= 0) {
-			free(mem);
-			return NULL;
-		}
-		got += (uint64_t)n;
+	if (!read_whole(fc, e->fd, mem->data + e->head_len, e->size)) {
+		lease_put(&mem->lease);
+		return NULL;
 	}
-	return mem;
+	return fc->cfg->bodies.memory_as_file ? memory_to_file(mem, e->head_len + e->size) : mem;
 }
 
 static void provide(struct file_cache *fc, struct file_entry *e)
@@ -285,39 +330,51 @@ struct file_entry *file_cache_find(struct file_cache *fc, const char *key, size_
 /* ---------------------------------------------------------------- heads */
 
 /*
- * A date in memory that the kernel may still be reading must not change under it: an in-flight
- * buffer is replaced by a copy, once a second at most.
+ * Bytes that the kernel may still be reading must not change under it: what is in flight, and always
+ * the pages of a memfd, is replaced by a copy with the new date, once a second at most.
  */
-static void renew_memory(struct file_cache *fc, struct file_entry *e)
+static bool renew_memory(struct file_cache *fc, struct file_entry *e)
 {
 	size_t bytes = e->head_len + e->size;
-	struct file_memory *mem = malloc(sizeof(*mem) + bytes);
+	struct file_memory *old = e->mem, *mem = memory_new(bytes);
 
 	if (!mem)
-		return; /* yesterday's second is better than no answer */
-	mem->lease = (struct lease){.refs = 1, .release = memory_release};
-	memcpy(mem->data, e->mem->data, bytes);
-	lease_put(&e->mem->lease);
+		return false;
+	if (old->fd < 0) {
+		memcpy(mem->data, old->data, bytes);
+	} else if (!read_whole(fc, old->fd, mem->data, bytes)) {
+		lease_put(&mem->lease);
+		return false;
+	}
+	memcpy(mem->data + e->date_at, fc->sw->date, DATE_BYTES);
+	if (old->fd >= 0 && !(mem = memory_to_file(mem, bytes)))
+		return false;
+	lease_put(&old->lease);
 	e->mem = mem;
+	return true;
 }
 
-static const char *memory_head(struct file_cache *fc, struct file_entry *e, struct lease **lease)
+static bool refresh_memory(struct file_cache *fc, struct file_entry *e)
 {
-	if (e->date_gen != fc->sw->date_gen) {
-		if (e->mem->lease.refs > 1)
-			renew_memory(fc, e);
+	if (e->date_gen == fc->sw->date_gen)
+		return true;
+	if (e->mem->fd < 0 && e->mem->lease.refs == 1)
 		memcpy(e->mem->data + e->date_at, fc->sw->date, DATE_BYTES);
-		e->date_gen = fc->sw->date_gen;
-	}
-	*lease = &e->mem->lease;
-	lease_get(*lease);
-	return e->mem->data;
+	else if (!renew_memory(fc, e))
+		return false;
+	e->date_gen = fc->sw->date_gen;
+	return true;
 }
 
 const char *file_entry_head(struct file_cache *fc, struct file_entry *e, struct lease **lease)
 {
-	if (e->mem)
-		return memory_head(fc, e, lease);
+	if (e->mem) {
+		if (!refresh_memory(fc, e))
+			return NULL;
+		*lease = &e->mem->lease;
+		lease_get(*lease);
+		return e->mem->fd < 0 ? e->mem->data : "";
+	}
 	if (e->date_gen != fc->sw->date_gen) {
 		if (e->lease.refs > 1)
 			return NULL; /* in flight: the caller makes a head of its own */
@@ -340,12 +397,11 @@ static struct file_entry *constant_new(struct file_cache *fc, size_t bytes)
 	describe_entry(e, &(struct stat){.st_size = (off_t)bytes});
 	e->type = mime_type("");
 	format_head(fc->sw, e);
-	e->mem = malloc(sizeof(*e->mem) + e->head_len + bytes);
+	e->mem = memory_new(e->head_len + bytes);
 	if (!e->mem) {
 		lease_put(&e->lease);
 		return NULL;
 	}
-	e->mem->lease = (struct lease){.refs = 1, .release = memory_release};
 	memcpy(e->mem->data, e->head, e->head_len);
 	for (size_t i = 0; i < bytes; i++)
 		e->mem->data[e->head_len + i] = (char)('a' + i % 26);

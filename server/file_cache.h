@@ -15,10 +15,14 @@
 #define FILE_HEAD_BYTES 384
 #define ETAG_BYTES	40
 
-/* Head and body in one piece of memory, for SOURCE_MEMORY and SOURCE_CONSTANT. */
+/*
+ * Head and body in one piece, for SOURCE_MEMORY and SOURCE_CONSTANT: head_len bytes of head, then
+ * the body, in data[], or in a memfd for an engine that moves pages of files.
+ */
 struct file_memory {
 	struct lease lease;
-	char data[]; /* head_len bytes of head, then the body */
+	int fd; /* memfd, or -1: data */
+	char data[];
 };
 
 struct file_entry {
@@ -56,7 +60,11 @@ struct file_entry *file_cache_find(struct file_cache *fc, const char *key, size_
 int file_cache_open(struct file_cache *fc, const char *key, size_t len, const char *path,
 		    struct file_entry **entry);
 
-/* Head (and body behind it, if the entry has mem) with today's date; *lease keeps it alive. */
+/*
+ * The plain 200 with the present date: the head, and the body behind it if the entry has mem. *lease
+ * is a reference that keeps it alive. NULL while it cannot be had (the old date is in flight); the
+ * caller then makes a head of its own. For a memfd the result is an empty string.
+ */
 const char *file_entry_head(struct file_cache *fc, struct file_entry *e, struct lease **lease);
 
 #endif

@@ -7,27 +7,35 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Body bytes [off, off + len) of the entry, from memory, mapping or file. */
-static void append_body(struct sconn *sc, struct file_entry *e, uint64_t off, uint64_t len)
+/* A part of an open file, or of its mapping, as the transfer's source. The lease is the caller's. */
+static void set_source(struct sconn *sc, int fd, const char *map, uint64_t off, uint64_t len,
+		       struct lease *lease)
 {
 	struct xfer *x = &sc->c.xfer;
 
-	if (!len)
-		return;
-	if (e->mem) {
-		lease_get(&e->mem->lease);
-		respond_lease(sc, &e->mem->lease);
-		respond_memory(sc, e->mem->data + e->head_len + off, len);
-		return;
-	}
-	lease_get(&e->lease);
-	respond_lease(sc, &e->lease);
-	x->src = e->map ? SOURCE_MAPPING : SOURCE_FILE;
-	x->mem = e->map ? e->map + off : NULL;
-	x->lease = &e->lease;
-	x->file_fd = e->fd;
+	x->src = map ? SOURCE_MAPPING : SOURCE_FILE;
+	x->mem = map ? map + off : NULL;
+	x->lease = lease;
+	x->file_fd = fd;
 	x->off = off;
 	x->len = len;
+}
+
+/* Body bytes [off, off + len) of the entry, from memory, mapping or file. */
+static void append_body(struct sconn *sc, struct file_entry *e, uint64_t off, uint64_t len)
+{
+	struct lease *lease = e->mem ? &e->mem->lease : &e->lease;
+
+	if (!len)
+		return;
+	lease_get(lease);
+	respond_lease(sc, lease);
+	if (e->mem && e->mem->fd < 0)
+		respond_memory(sc, e->mem->data + e->head_len + off, len);
+	else if (e->mem)
+		set_source(sc, e->mem->fd, NULL, e->head_len + off, len, lease);
+	else
+		set_source(sc, e->fd, e->map, off, len, lease);
 }
 
 /* The fields of the representation, for heads that are made for one response. */
@@ -67,20 +75,14 @@ static bool answer_preformatted(struct sconn *sc, const struct http_request *req
 	if (!head)
 		return false;
 	respond_lease(sc, lease);
-	if (e->mem && body) {
+	if (e->mem && e->mem->fd >= 0) {
+		set_source(sc, e->mem->fd, NULL, 0, e->head_len + (body ? e->size : 0), lease);
+	} else if (e->mem && body) {
 		respond_memory(sc, head, e->head_len + e->size);
 	} else {
 		respond_memory(sc, head, e->head_len);
-		if (body && e->size) { /* the lease of the head is the file's as well */
-			struct xfer *x = &sc->c.xfer;
-
-			x->src = e->map ? SOURCE_MAPPING : SOURCE_FILE;
-			x->mem = e->map;
-			x->lease = lease;
-			x->file_fd = e->fd;
-			x->off = 0;
-			x->len = e->size;
-		}
+		if (body && e->size)
+			set_source(sc, e->fd, e->map, 0, e->size, lease);
 	}
 	respond_end(sc, 200, body ? e->size : 0);
 	return true;
