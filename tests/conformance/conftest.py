@@ -1,0 +1,139 @@
+"""Fixtures of the conformance suite: one server per engine and option, found by asking the binary.
+
+No engine is named here: `iolab-server --describe` says which there are, what they can move and
+which values their options take.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from client import Sanitizer, Server
+
+TOP = Path(__file__).resolve().parents[2]
+SIZES = [0, 1, 511, 1024, 4095, 4096, 4097, 16384, 65535, 65537, 1 << 20, 5 * (1 << 20) + 3]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the suite."""
+    group = parser.getgroup("iolab")
+    group.addoption("--server-binary", default=str(TOP / "build" / "iolab-server"))
+    group.addoption("--engine", action="append", default=[], help="engine specs (repeatable)")
+    group.addoption("--sanitizer", default="", help="name of the sanitizer in the binary")
+    group.addoption("--slow", action="store_true", help="also what takes minutes")
+
+
+def describe(config: pytest.Config) -> dict[str, Any]:
+    """What the binary says of itself."""
+    binary = config.getoption("--server-binary")
+    if not Path(binary).exists():
+        raise pytest.UsageError(f"{binary} does not exist: build it with ./iolab test, or cmake")
+    out = subprocess.run([binary, "--describe"], check=True, capture_output=True, timeout=60)
+    document: dict[str, Any] = json.loads(out.stdout)
+    return document
+
+
+def values_to_try(option: dict[str, Any]) -> list[str]:
+    """Values of an option that differ from its default and are worth a server each."""
+    if option["type"] == "enum":
+        return [value for value in option["values"] if value != option["default"]]
+    if option["type"] == "bool":
+        return ["off" if option["default"] == "on" else "on"]
+    # The smallest one: it makes moves short, which is where mistakes hide.
+    smallest = max(int(option["min"]), 4096)
+    return [str(smallest)] if str(smallest) != option["default"] else []
+
+
+def specs_of(engine: dict[str, Any]) -> list[str]:
+    """The engine with its defaults, then each option value alone."""
+    name = engine["name"]
+    specs = [name]
+    for option in engine["options"]:
+        specs += [f"{name},{option['name']}={value}" for value in values_to_try(option)]
+    return specs
+
+
+def serves_files(engine: dict[str, Any]) -> bool:
+    """Whether bodies are files, so that bytes can be compared."""
+    return "constant" not in engine["sources"]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One parameter per engine specification; an unusable engine is skipped with its reason."""
+    level = next((f for f in ("spec", "name") if f in metafunc.fixturenames), None)
+    if level is None:
+        return
+    chosen = metafunc.config.getoption("--engine")
+    params = []
+    for engine in describe(metafunc.config)["engines"]:
+        if not serves_files(engine):
+            continue
+        specs = specs_of(engine) if level == "spec" else [engine["name"]]
+        if chosen:
+            specs = [s for s in chosen if s.split(",")[0] == engine["name"]]
+        mark = pytest.mark.skipif(not engine["usable"], reason=f"unsupported: {engine['reason']}")
+        params += [pytest.param(spec, marks=mark) for spec in specs]
+    metafunc.parametrize(level, params, scope="module")
+
+
+@pytest.fixture(scope="session")
+def binary(pytestconfig: pytest.Config) -> Path:
+    """The server under test."""
+    return Path(pytestconfig.getoption("--server-binary"))
+
+
+@pytest.fixture(scope="session")
+def sanitizer(pytestconfig: pytest.Config) -> Sanitizer:
+    """Whether the build is slow and large."""
+    return Sanitizer(bool(pytestconfig.getoption("--sanitizer")))
+
+
+@pytest.fixture(scope="session")
+def described(pytestconfig: pytest.Config) -> dict[str, Any]:
+    """The --describe document."""
+    return describe(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree of files, with a secret beside it that no request may reach."""
+    base = tmp_path_factory.mktemp("www")
+    (base / "secret").write_text("TOP-SECRET")
+    top = base / "root"
+    top.mkdir()
+    source = random.Random(7)
+    for size in SIZES:
+        (top / f"f{size}").write_bytes(source.randbytes(size))
+    for name in ("a.html", "b.css", "c.js", "d.json", "e.png", "f.svg", "g.txt", "h.wasm", "i.zzz"):
+        (top / name).write_text(name)
+    (top / "with space & more.txt").write_text("spaced")
+    (top / "dir").mkdir()
+    (top / "dir" / "index.html").write_text("<p>index")
+    (top / "dir" / "inner.txt").write_text("inner")
+    (top / "empty").mkdir()
+    (top / "inside").symlink_to("dir/inner.txt")
+    (top / "outside").symlink_to("../secret")
+    (top / "absolute").symlink_to("/etc/passwd")
+    (top / "up").symlink_to("..")
+    import os
+
+    os.mkfifo(top / "fifo")
+    with (top / "huge").open("wb") as file:
+        file.truncate(5 << 30)
+        file.seek((4 << 30) - 8)
+        file.write(b"before4Gafter4G!")
+    return top
+
+
+@pytest.fixture(scope="module")
+def server(binary: Path, spec: str, root: Path) -> Iterator[Server]:
+    """A server per engine specification, shared by the tests of a module."""
+    running = Server(binary, spec, root)
+    yield running
+    running.stop()
