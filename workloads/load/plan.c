@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+#include "plan.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* splitmix64 (Steele, Lea, Flood 2014): a 64-bit generator that any seed serves. */
+static uint64_t next_random(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15ull;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+	return z ^ (z >> 31);
+}
+
+void plan_shuffle(struct plan *p)
+{
+	for (uint32_t i = p->nr_routes; i > 1; i--) {
+		/* The bias of the remainder is below nr_routes / 2^64. */
+		uint32_t j = (uint32_t)(next_random(&p->random) % i);
+		uint32_t swap = p->order[i - 1];
+		p->order[i - 1] = p->order[j];
+		p->order[j] = swap;
+	}
+	p->at = 0;
+}
+
+static int route_init(struct route *r, const char *host, const char *path)
+{
+	int len = asprintf(&r->text, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, host);
+
+	if (len < 0) {
+		r->text = NULL;
+		return -ENOMEM;
+	}
+	r->text_bytes = (size_t)len;
+	return 0;
+}
+
+static size_t longest_text(const struct plan *p)
+{
+	size_t longest = 0;
+
+	for (uint32_t i = 0; i < p->nr_routes; i++) {
+		if (p->routes[i].text_bytes > longest)
+			longest = p->routes[i].text_bytes;
+	}
+	return longest;
+}
+
+static int batch_init(struct plan *p, uint32_t depth)
+{
+	const struct route *first = &p->routes[0];
+
+	p->batch = calloc(depth, longest_text(p));
+	if (!p->batch)
+		return -ENOMEM;
+	if (p->nr_routes > 1)
+		return 0;
+	for (uint32_t i = 0; i < depth; i++)
+		memcpy(p->batch + i * first->text_bytes, first->text, first->text_bytes);
+	return 0;
+}
+
+int plan_init(struct plan *p, const char *host, const char *const *paths, uint32_t nr_paths,
+	      uint32_t depth, uint64_t seed)
+{
+	p->random = seed;
+	p->routes = calloc(nr_paths, sizeof(*p->routes));
+	p->order = calloc(nr_paths, sizeof(*p->order));
+	if (!p->routes || !p->order)
+		return -ENOMEM;
+	p->nr_routes = nr_paths;
+	for (uint32_t i = 0; i < nr_paths; i++) {
+		p->order[i] = i;
+		if (route_init(&p->routes[i], host, paths[i]) < 0)
+			return -ENOMEM;
+	}
+	p->at = nr_paths;
+	return batch_init(p, depth);
+}
+
+void plan_free(struct plan *p)
+{
+	for (uint32_t i = 0; i < p->nr_routes; i++)
+		free(p->routes[i].text);
+	free(p->routes);
+	free(p->order);
+	free(p->batch);
+	*p = (struct plan){0};
+}
