@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: MIT */
+/* The program from outside: options, exit statuses, the documents and the line protocol. */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "fake.h"
+
+#define MAX_ARGS 32
+
+static struct rig rig;
+static char target[32];
+
+static void serve(struct fake_conn *c)
+{
+	size_t len;
+	char *response = fake_response(500, &len);
+	unsigned int nr;
+
+	while ((nr = fake_take(c))) {
+		for (; nr; nr--)
+			fake_send(c, response, len);
+	}
+	free(response);
+}
+
+/* The program at work: its standard input, output and error output. */
+struct child {
+	pid_t pid;
+	FILE *in, *out, *err;
+};
+
+static void become_program(char *const *args, int in, int out, int err)
+{
+	dup2(in, 0);
+	dup2(out, 1);
+	dup2(err, 2);
+	execv(IOLAB_LOAD, args);
+	_exit(127);
+}
+
+/* Starts the program with the words of a line as arguments; "TARGET" stands for the server. */
+static struct child start(const char *line)
+{
+	char text[1024];
+	char *args[MAX_ARGS] = {"iolab-load"};
+	char *save = NULL;
+	int in[2], out[2], err[2], nr = 1;
+
+	snprintf(text, sizeof(text), "%s", line);
+	for (char *word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save))
+		args[nr++] = strcmp(word, "TARGET") ? word : target;
+	assert_true(nr < MAX_ARGS);
+	assert_return_code(pipe2(in, O_CLOEXEC), errno);
+	assert_return_code(pipe2(out, O_CLOEXEC), errno);
+	assert_return_code(pipe2(err, O_CLOEXEC), errno);
+	struct child c = {.pid = fork()};
+	assert_return_code(c.pid, errno);
+	if (c.pid == 0)
+		become_program(args, in[0], out[1], err[1]);
+	close(in[0]);
+	close(out[1]);
+	close(err[1]);
+	c.in = fdopen(in[1], "w");
+	c.out = fdopen(out[0], "r");
+	c.err = fdopen(err[0], "r");
+	return c;
+}
+
+/* Waits for the end and returns the exit status. */
+static int finish(struct child *c)
+{
+	int status;
+
+	fclose(c->in);
+	fclose(c->out);
+	fclose(c->err);
+	assert_int_equal(waitpid(c->pid, &status, 0), c->pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+/* Reads one line and parses it. */
+static cJSON *read_document(struct child *c)
+{
+	char *line = NULL;
+	size_t room = 0;
+
+	if (getline(&line, &room, c->out) < 0) {
+		char said[500] = "";
+		size_t n = fread(said, 1, sizeof(said) - 1, c->err);
+		said[n] = '\0';
+		fail_msg("no output; on standard error: %s", said);
+	}
+	cJSON *doc = cJSON_Parse(line);
+	assert_non_null(doc);
+	free(line);
+	return doc;
+}
+
+/* A number by its path, for example "window.requests". */
+static double number(const cJSON *doc, const char *path)
+{
+	char text[64];
+	char *save = NULL;
+
+	snprintf(text, sizeof(text), "%s", path);
+	for (char *key = strtok_r(text, ".", &save); key; key = strtok_r(NULL, ".", &save))
+		doc = cJSON_GetObjectItemCaseSensitive(doc, key);
+	if (!cJSON_IsNumber(doc))
+		fail_msg("%s is not a number", path);
+	return doc->valuedouble;
+}
+
+static void test_one_shot(void **state)
+{
+	static const char *const numbers[] = {
+		"schema_version",
+		"window.start_ns",
+		"window.ns",
+		"window.requests",
+		"window.bytes",
+		"window.body_bytes",
+		"total.ns",
+		"total.requests",
+		"total.bytes",
+		"total.body_bytes",
+		"total.drain_ns",
+		"errors.connect",
+		"errors.timeout",
+		"errors.reset",
+		"errors.short",
+		"errors.long",
+		"errors.status",
+		"errors.head",
+		"errors.mismatch",
+		"non_2xx",
+		"reconnects",
+		"cpu.client_ns",
+		"cpu.client_share",
+		"idle_ns",
+		"latency.sub_bucket_bits",
+	};
+	struct child c = start("--target TARGET --path /x --connections 3 --pipeline 2 "
+			       "--duration 0.02 --warmup 0 --seed 7 --rcvbuf 65536");
+	cJSON *doc = read_document(&c);
+
+	for (size_t i = 0; i < NR(numbers); i++)
+		number(doc, numbers[i]);
+	assert_string_equal(cJSON_GetObjectItem(doc, "tool")->valuestring, "iolab-load");
+	assert_true(number(doc, "connections") == 3);
+	assert_true(number(doc, "pipeline") == 2);
+	assert_true(number(doc, "total.body_bytes") == 500 * number(doc, "total.requests"));
+	assert_true(
+		cJSON_IsNull(cJSON_GetObjectItem(cJSON_GetObjectItem(doc, "cpu"), "server_ns")));
+	cJSON_Delete(doc);
+	assert_int_equal(fgetc(c.out), EOF);
+	assert_int_equal(fgetc(c.err), EOF);
+	assert_int_equal(finish(&c), 0);
+}
+
+static void test_slices(void **state)
+{
+	unsigned int accepted = rig.fake.nr_accepted;
+	struct child c = start("--target TARGET --path /x --connections 4 --slices");
+	cJSON *doc = read_document(&c);
+
+	assert_true(cJSON_IsTrue(cJSON_GetObjectItem(doc, "ready")));
+	assert_true(number(doc, "connections") == 4);
+	cJSON_Delete(doc);
+	for (int i = 0; i < 3; i++) {
+		fputs("slice 1 10\n", c.in);
+		fflush(c.in);
+		doc = read_document(&c);
+		assert_true(number(doc, "total.requests") >= 4);
+		assert_true(number(doc, "reconnects") == 0);
+		cJSON_Delete(doc);
+	}
+	fputs("slice one two\nquit\n", c.in);
+	fflush(c.in);
+	doc = read_document(&c);
+	assert_true(cJSON_IsString(cJSON_GetObjectItem(doc, "error")));
+	cJSON_Delete(doc);
+	assert_int_equal(finish(&c), 0);
+	assert_int_equal(rig.fake.nr_accepted - accepted, 4);
+}
+
+static void test_end_of_input_ends_slices(void **state)
+{
+	struct child c = start("--target TARGET --path /x --connections 1 --slices");
+	cJSON *doc = read_document(&c);
+
+	cJSON_Delete(doc);
+	assert_int_equal(finish(&c), 0);
+}
+
+static void test_cpu_clock_of_the_server(void **state)
+{
+	char line[200];
+
+	/* The server of this test is this very process; its clock cannot run backwards. */
+	snprintf(line, sizeof(line),
+		 "--target TARGET --path /x --connections 1 --duration 0.02 --cpu-clock %d,%d",
+		 getpid(), getpid());
+	struct child c = start(line);
+	cJSON *doc = read_document(&c);
+	assert_true(number(doc, "cpu.server_ns") > 0);
+	cJSON_Delete(doc);
+	assert_int_equal(finish(&c), 0);
+}
+
+static void test_verify(void **state)
+{
+	struct child c = start("--target TARGET --path /x --connections 1 --duration 0.02 "
+			       "--verify /dev/null");
+	cJSON *doc = read_document(&c);
+
+	assert_true(cJSON_IsTrue(cJSON_GetObjectItem(doc, "verified")));
+	assert_true(number(doc, "errors.mismatch") > 0);
+	assert_true(number(doc, "total.requests") == 0);
+	cJSON_Delete(doc);
+	assert_int_equal(finish(&c), 0);
+}
+
+/* Runs to the end; expects a status, nothing on standard output, and words on standard error. */
+static void check_refusal(const char *line, int status, const char *words)
+{
+	char said[2000];
+	struct child c = start(line);
+	size_t n = fread(said, 1, sizeof(said) - 1, c.err);
+
+	said[n] = '\0';
+	if (!strstr(said, words))
+		fail_msg("%s: said '%s' without '%s'", line, said, words);
+	assert_int_equal(fgetc(c.out), EOF);
+	assert_int_equal(finish(&c), status);
+}
+
+static void test_usage_errors(void **state)
+{
+	static const char *const cases[][2] = {
+		{"", "--target"},
+		{"--target TARGET", "--path"},
+		{"--target TARGET --path /x", "--connections"},
+		{"--target localhost --path /x --connections 1", "port is missing"},
+		{"--target TARGET --path x --connections 1", "begin with '/'"},
+		{"--target TARGET --path /\r\nX:y --connections 1", "percent-encode"},
+		{"--target TARGET --path /x --connections 0", "whole number"},
+		{"--target TARGET --path /x --connections 1x", "whole number"},
+		{"--target TARGET --path /x --connections -1", "whole number"},
+		{"--target TARGET --path /x --connections 1 --pipeline 9999", "1 to 1024"},
+		{"--target TARGET --path /x --connections 1 --duration 0", "seconds"},
+		{"--target TARGET --path /x --connections 1 --duration nan", "seconds"},
+		{"--target TARGET --path /x --connections 1 --timeout 1s", "seconds"},
+		{"--target TARGET --path /x --connections 1 --cpu-clock 1,x", "cpu-clock"},
+		{"--target TARGET --path /x --connections 1 --cpu-clock=", "no process id"},
+		{"--target TARGET --path /x --connections 1 --cpu-clock 4194304", "process"},
+		{"--target TARGET --path /x --connections 1 --cpu 1023", "--cpu 1023"},
+		{"--target TARGET --path /x --connections 1 --verify /nonexistent", "/nonexistent"},
+		{"--target TARGET --path /x --path /y --connections 1 --verify /dev/null",
+		 "one for each"},
+		{"--target TARGET --path /x --connections 1 surplus", "surplus"},
+		{"--bogus", "bogus"},
+	};
+
+	for (size_t i = 0; i < NR(cases); i++)
+		check_refusal(cases[i][0], 2, cases[i][1]);
+}
+
+static void test_nothing_to_measure(void **state)
+{
+	/* Port 1 of loopback (tcpmux) is privileged and served by nothing on a test machine. */
+	check_refusal("--target 127.0.0.1:1 --path /x --connections 2", 1, "127.0.0.1:1");
+	check_refusal("--target 127.0.0.1:1 --path /x --connections 2 --slices", 1, "127.0.0.1:1");
+	check_refusal("--target no.such.host.invalid:80 --path /x --connections 1", 1,
+		      "no.such.host.invalid");
+}
+
+static int setup(void **state)
+{
+	rig_start(&rig, serve, 1, 1);
+	snprintf(target, sizeof(target), "127.0.0.1:%u", rig.fake.port);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	rig_stop(&rig);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_one_shot),
+		cmocka_unit_test(test_slices),
+		cmocka_unit_test(test_end_of_input_ends_slices),
+		cmocka_unit_test(test_cpu_clock_of_the_server),
+		cmocka_unit_test(test_verify),
+		cmocka_unit_test(test_usage_errors),
+		cmocka_unit_test(test_nothing_to_measure),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

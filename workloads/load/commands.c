@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+#include "commands.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clocks.h"
+#include "output.h"
+
+/* Reads a number of ms and moves *at behind it. Returns false if there is none in range. */
+static bool take_ms(const char **at, uint64_t *ns)
+{
+	char *end;
+	size_t blanks = strspn(*at, " \t");
+
+	*at += blanks;
+	if (!blanks || strspn(*at, "0123456789") == 0)
+		return false;
+	errno = 0;
+	unsigned long long ms = strtoull(*at, &end, 10);
+	if (errno || ms > COMMAND_MAX_MS)
+		return false;
+	*ns = ms * NS_PER_MS;
+	*at = end;
+	return true;
+}
+
+static bool at_line_end(const char *at)
+{
+	return at[strspn(at, " \t\r\n")] == '\0';
+}
+
+struct command command_parse(const char *line)
+{
+	struct command command = {.kind = COMMAND_WRONG};
+
+	if (strncmp(line, "quit", 4) == 0 && at_line_end(line + 4)) {
+		command.kind = COMMAND_QUIT;
+	} else if (strncmp(line, "slice", 5) == 0) {
+		const char *at = line + 5;
+		if (take_ms(&at, &command.warmup_ns) && take_ms(&at, &command.duration_ns) &&
+		    command.duration_ns && at_line_end(at))
+			command.kind = COMMAND_SLICE;
+	}
+	return command;
+}
+
+static int answer(FILE *out, const struct load_config *cfg, struct load *l, struct command command)
+{
+	struct slice_result res;
+
+	if (command.kind == COMMAND_WRONG)
+		return output_error(out, "expected 'slice WARMUP_MS DURATION_MS' (whole numbers, "
+					 "a window of at least 1 ms, at most a day) or 'quit'");
+	load_slice(l, command.warmup_ns, command.duration_ns, &res);
+	return output_result(out, cfg, &res);
+}
+
+int commands_serve(FILE *in, FILE *out, const struct load_config *cfg, struct load *l)
+{
+	char *line = NULL;
+	size_t room = 0;
+	int res = 0;
+
+	while (res == 0 && getline(&line, &room, in) > 0) {
+		struct command command = command_parse(line);
+		if (command.kind == COMMAND_QUIT)
+			break;
+		res = answer(out, cfg, l, command);
+	}
+	free(line);
+	return res;
+}

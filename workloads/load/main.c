@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/* iolab-load: command line, set-up, one slice or a series of them. */
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "clocks.h"
+#include "commands.h"
+#include "load.h"
+#include "options.h"
+#include "output.h"
+
+/* Descriptors beside the connections: standard streams, epoll, files for a moment. */
+#define SPARE_FDS 16
+
+static void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void complain(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	fputs("iolab-load: ", stderr);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+	va_end(args);
+}
+
+/* The functions below return an exit status: 0, EXIT_FAILURE or EXIT_USAGE. */
+
+static int pin(int cpu)
+{
+	cpu_set_t set;
+
+	if (cpu < 0)
+		return 0;
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set) == 0)
+		return 0;
+	complain("--cpu %d: %s", cpu, strerror(errno));
+	return EXIT_USAGE;
+}
+
+static int raise_fd_limit(uint32_t connections)
+{
+	struct rlimit limit;
+	rlim_t need = (rlim_t)connections + SPARE_FDS;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= need)
+		return 0;
+	limit.rlim_cur = need;
+	if (limit.rlim_max < need) {
+		complain("--connections %u needs %llu descriptors, the hard limit is %llu; "
+			 "raise it (ulimit -Hn) or use fewer connections",
+			 connections, (unsigned long long)need, (unsigned long long)limit.rlim_max);
+		return EXIT_FAILURE;
+	}
+	if (setrlimit(RLIMIT_NOFILE, &limit) == 0)
+		return 0;
+	complain("cannot raise the limit of descriptors: %s", strerror(errno));
+	return EXIT_FAILURE;
+}
+
+static int open_clocks(const struct options *o, clockid_t *clocks)
+{
+	for (uint32_t i = 0; i < o->nr_pids; i++) {
+		int res = cpu_clock_open(o->pids[i], &clocks[i]);
+		if (res < 0) {
+			complain("--cpu-clock: process %d: %s", o->pids[i], strerror(-res));
+			return EXIT_USAGE;
+		}
+	}
+	return 0;
+}
+
+static int read_wants(const struct options *o, struct verify_want *wants)
+{
+	for (uint32_t i = 0; i < o->nr_verify; i++) {
+		int res = verify_read_file(o->verify[i], &wants[i]);
+		if (res < 0) {
+			complain("--verify %s: %s", o->verify[i], strerror(-res));
+			return EXIT_USAGE;
+		}
+	}
+	return 0;
+}
+
+static int run_once(const struct options *o, const struct load_config *cfg, struct load *l)
+{
+	struct slice_result res;
+
+	load_slice(l, o->warmup_ns, o->duration_ns, &res);
+	return output_result(stdout, cfg, &res);
+}
+
+static int run_slices(const struct load_config *cfg, struct load *l)
+{
+	int res = output_ready(stdout, load_connected(l));
+
+	return res < 0 ? res : commands_serve(stdin, stdout, cfg, l);
+}
+
+static int drive(const struct options *o, const struct load_config *cfg)
+{
+	struct load *l;
+	int res = load_open(cfg, &l);
+
+	if (res < 0) {
+		complain("nothing could be measured: %s: %s", o->target_text, strerror(-res));
+		return EXIT_FAILURE;
+	}
+	if (o->slices && load_connected(l) < cfg->connections) {
+		complain("only %u of %u connections to %s could be opened", load_connected(l),
+			 cfg->connections, o->target_text);
+		load_close(l);
+		return EXIT_FAILURE;
+	}
+	res = o->slices ? run_slices(cfg, l) : run_once(o, cfg, l);
+	load_close(l);
+	if (res < 0)
+		complain("cannot write the result: %s", strerror(-res));
+	return res < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/* Everything the configuration points to lives in main(). */
+static int resolve_and_drive(const struct options *o, const struct load_config *cfg)
+{
+	struct load_config resolved = *cfg;
+	struct addrinfo *list;
+	int res = target_resolve(&o->target, &list);
+
+	if (res) {
+		complain("--target %s: %s", o->target_text, gai_strerror(res));
+		return EXIT_FAILURE;
+	}
+	resolved.addresses = list;
+	res = drive(o, &resolved);
+	freeaddrinfo(list);
+	return res;
+}
+
+static int prepare(const struct options *o, clockid_t *clocks, struct verify_want *wants)
+{
+	int status = pin(o->cpu);
+
+	if (!status)
+		status = open_clocks(o, clocks);
+	if (!status)
+		status = read_wants(o, wants);
+	return status ? status : raise_fd_limit(o->connections);
+}
+
+int main(int argc, char **argv)
+{
+	struct options o;
+
+	options_parse(argc, argv, &o);
+	/* A reader that went away is an error of fprintf(), not a death. */
+	signal(SIGPIPE, SIG_IGN);
+	clockid_t *clocks = calloc(o.nr_pids + 1, sizeof(*clocks));
+	struct verify_want *wants = calloc(o.nr_verify + 1, sizeof(*wants));
+	const struct load_config cfg = {
+		.host = o.target_text,
+		.paths = o.paths,
+		.wants = o.nr_verify ? wants : NULL,
+		.nr_paths = o.nr_paths,
+		.connections = o.connections,
+		.pipeline = o.pipeline,
+		.timeout_ns = o.timeout_ns,
+		.seed = o.seed,
+		.rcvbuf_bytes = o.rcvbuf_bytes,
+		.cpu_clocks = clocks,
+		.nr_cpu_clocks = o.nr_pids,
+		.log = stderr,
+	};
+	int status = clocks && wants ? prepare(&o, clocks, wants) : EXIT_FAILURE;
+	if (!status)
+		status = resolve_and_drive(&o, &cfg);
+	free(wants);
+	free(clocks);
+	options_free(&o);
+	return status;
+}
