@@ -282,6 +282,36 @@ static void test_nothing_to_measure(void **state)
 		      "no.such.host.invalid");
 }
 
+/* The other generator's report, through our script. One second is the least wrk can do. */
+static void test_wrk_script(void **state)
+{
+	static const char prefix[] = "IOLAB-JSON ";
+	char line[4096];
+	cJSON *doc = NULL;
+
+	if (system("command -v wrk >/dev/null") != 0) {
+		print_message("skipped: wrk is not installed\n");
+		skip();
+	}
+	snprintf(line, sizeof(line), "wrk -t1 -c2 -d1s -s %s http://%s/x", WRK_SCRIPT, target);
+	FILE *out = popen(line, "r");
+	assert_non_null(out);
+	while (fgets(line, sizeof(line), out)) {
+		if (strncmp(line, prefix, sizeof(prefix) - 1) == 0)
+			doc = cJSON_Parse(line + sizeof(prefix) - 1);
+	}
+	assert_int_equal(pclose(out), 0);
+	assert_non_null(doc);
+	assert_string_equal(cJSON_GetObjectItem(doc, "tool")->valuestring, "wrk");
+	assert_true(number(doc, "requests") > 0);
+	assert_true(number(doc, "bytes") > 500 * number(doc, "requests"));
+	assert_true(number(doc, "duration_us") >= 900000);
+	assert_true(number(doc, "errors.read") == 0);
+	assert_true(number(doc, "errors.status") == 0);
+	assert_true(number(doc, "latency.p50") <= number(doc, "latency.max"));
+	cJSON_Delete(doc);
+}
+
 static int setup(void **state)
 {
 	rig_start(&rig, serve, 1, 1);
@@ -305,6 +335,7 @@ int main(void)
 		cmocka_unit_test(test_verify),
 		cmocka_unit_test(test_usage_errors),
 		cmocka_unit_test(test_nothing_to_measure),
+		cmocka_unit_test(test_wrk_script),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
