@@ -33,10 +33,11 @@ struct pipe_pair {
 };
 
 /* The worker's empty pipes. One worker, one thread: the pool hangs on the thread. */
-static _Thread_local struct {
-	struct pipe_pair free[POOL_MAX];
+struct pipe_pool {
 	int nr;
-} pool;
+	struct pipe_pair free[POOL_MAX];
+};
+static _Thread_local struct pipe_pool *pool;
 
 struct splice_conn {
 	struct pipe_pair pipe;
@@ -55,8 +56,8 @@ static int pipe_borrow(struct conn *c, struct splice_conn *s)
 {
 	int fds[2];
 
-	if (pool.nr) {
-		s->pipe = pool.free[--pool.nr];
+	if (pool->nr) {
+		s->pipe = pool->free[--pool->nr];
 		s->have = true;
 		return 0;
 	}
@@ -74,10 +75,10 @@ static void pipe_return(struct conn *c, struct splice_conn *s)
 {
 	if (!s->have)
 		return;
-	if (s->in_pipe || pool.nr == POOL_MAX)
+	if (s->in_pipe || pool->nr == POOL_MAX)
 		pipe_close(c, &s->pipe);
 	else
-		pool.free[pool.nr++] = s->pipe;
+		pool->free[pool->nr++] = s->pipe;
 	s->have = false;
 	s->in_pipe = 0;
 }
@@ -158,17 +159,26 @@ static void splice_exit(struct conn *c)
 	pipe_return(c, drive_epoll_mover(c));
 }
 
+static int splice_worker_init(struct worker *w)
+{
+	pool = calloc(1, sizeof(*pool));
+	return pool ? 0 : -ENOMEM;
+}
+
 static void splice_worker_exit(struct worker *w)
 {
-	while (pool.nr) {
-		struct pipe_pair *p = &pool.free[--pool.nr];
+	while (pool && pool->nr) {
+		struct pipe_pair *p = &pool->free[--pool->nr];
 
 		close(p->rd);
 		close(p->wr);
 	}
+	free(pool);
+	pool = NULL;
 }
 
 static const struct mover move_splice = {
+	.worker_init = splice_worker_init,
 	.worker_exit = splice_worker_exit,
 	.exit = splice_exit,
 	.move = splice_move,

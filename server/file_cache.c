@@ -18,6 +18,7 @@ struct file_cache {
 	const struct server_config *cfg;
 	int root_fd;
 	uint64_t valid_ns;
+	char index[HTTP_URL_MAX + 16]; /* name of a directory's index */
 	struct file_entry *entries; /* uthash: iterates oldest first */
 	struct file_entry *constant;
 };
@@ -131,7 +132,6 @@ static int status_of(int err)
 static int open_file(struct file_cache *fc, const char *path, struct stat *st, bool *index)
 {
 	size_t len = strlen(path);
-	char name[HTTP_URL_MAX + 16];
 	int fd = open_beneath(fc, path);
 
 	*index = false;
@@ -148,8 +148,8 @@ static int open_file(struct file_cache *fc, const char *path, struct stat *st, b
 		return -403;
 	if (strcmp(path, ".") && path[len - 1] != '/')
 		return -301;
-	snprintf(name, sizeof(name), "%s/index.html", path);
-	fd = open_beneath(fc, name);
+	snprintf(fc->index, sizeof(fc->index), "%s/index.html", path);
+	fd = open_beneath(fc, fc->index);
 	if (fd < 0)
 		return fd == -ENOENT ? -403 : -status_of(fd); /* directories are not listed */
 	*index = true;

@@ -210,20 +210,19 @@ static void answer_redirect(struct sconn *sc, const struct http_request *req, co
 static void answer_path(struct sconn *sc, const struct http_request *req, const char *path,
 			size_t len)
 {
-	struct file_cache *fc = sworker_of(sc->c.w)->files;
-	struct file_entry *e = file_cache_find(fc, path, len);
-	char name[HTTP_URL_MAX + 2];
+	struct sworker *sw = sworker_of(sc->c.w);
+	struct file_entry *e = file_cache_find(sw->files, path, len);
 	int status;
 
 	if (e) {
 		answer_entry(sc, req, e);
 		return;
 	}
-	if (!target_decode(path, len, name)) {
+	if (!target_decode(path, len, sw->path)) {
 		respond_error(sc, req, 400, NULL);
 		return;
 	}
-	status = file_cache_open(fc, path, len, name, &e);
+	status = file_cache_open(sw->files, path, len, sw->path, &e);
 	if (!status)
 		answer_entry(sc, req, e);
 	else if (status == 301)

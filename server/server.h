@@ -90,6 +90,8 @@ struct sworker {
 	uint32_t date_gen; /* changes when `date` does */
 	char date[DATE_BYTES + 1];
 	unsigned nr_conns;
+	/* Not on the stack: an engine with a thread per connection would pay it a thousand times. */
+	char path[HTTP_URL_MAX + 2];
 	int result; /* of the thread */
 	pthread_t thread;
 };

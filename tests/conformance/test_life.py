@@ -188,7 +188,7 @@ def test_zero_copy_notifications_are_all_counted(binary: Path, spec: str, root: 
     with running(binary, spec, root) as server:
         with server.connect() as conn:
             for _ in range(20):
-                conn.request("/f1048576")
+                conn.request("/f65537")
         server.until("connections", 0)
         total = server.counters()["total"]
         assert total["zc_notified"] == total["zc_sends"]
