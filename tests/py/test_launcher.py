@@ -1,0 +1,286 @@
+"""The launcher on an imitated machine: apt, dpkg, sudo, CMake and Ninja are stubs in PATH.
+
+What it does on real machines is for tests/fresh-machine.sh; here are its decisions.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DEBIAN_PYTHON = Path("/usr/bin/python3")
+
+pytestmark = pytest.mark.skipif(
+    not DEBIAN_PYTHON.exists(), reason="the launcher insists on /usr/bin/python3, which is absent"
+)
+
+STUBS = {
+    # Prints what the file "installed" lists, as dpkg-query would.
+    "dpkg-query": 'sed "s/^/installed /" "$STATE/installed"',
+    "apt-cache": """grep -qx "$2" "$STATE/unknown" || printf '%s:\\n  x\\n  Candidate: 1.0\\n' "$2" """,
+    "apt-get": """
+        echo "apt-get $*" >>"$STATE/calls"
+        case " $* " in *" install "*) ;; *) [ ! -e "$STATE/offline" ]; exit ;; esac
+        [ ! -e "$STATE/offline" ] || { echo "E: cannot reach the mirror"; exit 100; }
+        for word; do case $word in -*|install|DPkg*) ;; *) echo "$word" ;; esac
+        done >>"$STATE/installed" """,
+    "sudo": """
+        echo "sudo $*" >>"$STATE/calls"
+        [ ! -e "$STATE/no-sudo" ] || exit 1
+        [ "$1" = -n ] && exit 0
+        exec "$@" """,
+    "cmake": """
+        [ ! -e "$STATE/broken" ] || { echo "CMake Error: no liburing"; exit 1; }
+        echo "cmake $*" >>"$STATE/calls"; mkdir -p "$TREE/build" """,
+    "ninja": 'echo "ninja: no work to do."',
+    "cc": "echo cc 1.0",
+}
+
+MAIN = "import sys; print('harness', *sys.argv[1:]); print([p for p in sys.path if not p])"
+
+
+class Tree:
+    """A copy of the launcher beside a harness that only prints its arguments."""
+
+    def __init__(self, top: Path) -> None:
+        """Everything is installed and set up, but the C programs are not built yet."""
+        self.path, self.state, self.stubs = top / "tree", top / "state", top / "bin"
+        for directory in (self.state, self.stubs, self.path / "harness" / "iolab"):
+            directory.mkdir(parents=True)
+        shutil.copy(ROOT / "iolab", self.path)
+        shutil.copytree(ROOT / "setup", self.path / "setup")
+        (self.path / "harness" / "iolab" / "__main__.py").write_text(MAIN)
+        for name, body in STUBS.items():
+            (self.stubs / name).write_text(f"#!/bin/sh\n{body}\n")
+            (self.stubs / name).chmod(0o755)
+        (self.state / "unknown").touch()
+        self.install(*(name for names in package_lines() for name in names))
+        self._stamp_python()
+        self._stamp_nginx()
+
+    def install(self, *names: str) -> None:
+        """Makes dpkg-query list exactly these."""
+        (self.state / "installed").write_text("".join(f"{name}\n" for name in names))
+
+    def remove(self, *names: str) -> None:
+        """Takes packages off the list of installed ones."""
+        kept = (self.state / "installed").read_text().split()
+        self.install(*(name for name in kept if name not in names))
+
+    def calls(self) -> list[str]:
+        """Command lines the stubs were called with."""
+        file = self.state / "calls"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def _stamp_python(self) -> None:
+        python = self.path / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.symlink_to(DEBIAN_PYTHON)
+        version = subprocess.check_output(
+            [DEBIAN_PYTHON, "-c", "import platform; print(platform.python_version())"], text=True
+        ).strip()
+        for stamp, lock in (("runtime", "requirements"), ("development", "requirements-dev")):
+            digest = sha256(self.path / "setup" / f"{lock}.txt")
+            (self.path / ".venv" / stamp).write_text(f"{version}-{digest}\n")
+
+    def _stamp_nginx(self) -> None:
+        (self.path / ".cache" / "nginx").mkdir(parents=True)
+        stamp = self.path / ".cache" / "nginx" / "stamp"
+        stamp.write_text(f"{sha256(Path('/etc/os-release'))}\n")
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        """PATH with the stubs first, and nothing of the caller's."""
+        path = f"{self.stubs}:/usr/bin:/bin"
+        return {"PATH": path, "STATE": str(self.state), "TREE": str(self.path), **extra}
+
+    def run(self, *words: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        """Starts the launcher and waits for its end."""
+        return subprocess.run(
+            [self.path / "iolab", *words],
+            env=self.environment(**extra),
+            cwd=self.path.parent,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def package_lines() -> list[list[str]]:
+    """Alternatives of each line of the package list."""
+    lines = (ROOT / "setup" / "packages.txt").read_text().splitlines()
+    words = [line.split("#")[0].split() for line in lines]
+    return [line[1].split("|") for line in words if line]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path)
+
+
+def test_first_run_builds_and_second_says_nothing(tree: Tree) -> None:
+    first = tree.run("quick", "--seed", "7")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.splitlines()[0] == "harness quick --seed 7"
+    assert "building the C programs" in first.stderr
+    second = tree.run("quick")
+    assert (second.returncode, second.stderr) == (0, "")
+    assert len([call for call in tree.calls() if " -G Ninja" in call]) == 1
+
+
+def test_the_callers_directory_is_not_searched_for_modules(tree: Tree) -> None:
+    (tree.path.parent / "json.py").write_text("raise SystemExit('imported')")
+    assert tree.run("engines").stdout.splitlines() == ["harness engines", "[]"]
+
+
+def test_help_on_a_bare_tree_sets_nothing_up(tree: Tree) -> None:
+    shutil.rmtree(tree.path / ".venv")
+    answer = tree.run("--help")
+    assert answer.returncode == 0
+    assert "usage: ./iolab VERB" in answer.stdout
+    assert tree.calls() == []
+
+
+def test_only_what_is_missing_is_installed(tree: Tree) -> None:
+    tree.remove("wrk", "liburing-dev")
+    answer = tree.run("quick")
+    assert answer.returncode == 0, answer.stderr
+    apt = [call for call in tree.calls() if call.startswith("apt-get")]
+    assert apt[0].endswith(" update")
+    assert apt[1].endswith(" install --no-install-recommends liburing-dev wrk")
+    assert len(apt) == 2
+
+
+def test_an_installed_alternative_counts(tree: Tree) -> None:
+    tree.remove("gnuplot-nox", "gnuplot-x11")
+    assert tree.run("quick").returncode == 0
+    assert not [call for call in tree.calls() if call.startswith("apt-get")]
+
+
+def test_an_alternative_stands_in_for_a_name_apt_does_not_know(tree: Tree) -> None:
+    tree.remove("pkg-config", "pkgconf")
+    (tree.state / "unknown").write_text("pkg-config\n")
+    assert tree.run("quick").returncode == 0
+    assert any(call.endswith("--no-install-recommends pkgconf") for call in tree.calls())
+
+
+def test_test_packages_are_for_test_only(tree: Tree) -> None:
+    tree.remove("libcmocka-dev", "clang")
+    tree.run("quick")
+    assert not [call for call in tree.calls() if call.startswith("apt-get")]
+    tree.run("test")
+    assert any(call.endswith("recommends libcmocka-dev clang") for call in tree.calls())
+
+
+def test_a_needed_package_apt_cannot_install_ends_with_name_and_command(tree: Tree) -> None:
+    tree.remove("libnuma-dev")
+    (tree.state / "offline").touch()
+    answer = tree.run("quick")
+    assert answer.returncode == 1
+    assert "missing Debian packages: libnuma-dev" in answer.stderr
+    assert "apt-get install --no-install-recommends libnuma-dev" in answer.stderr
+    assert "E: cannot reach the mirror" in answer.stderr
+    assert "harness" not in answer.stdout
+
+
+def test_a_wanted_package_apt_cannot_install_is_left_out(tree: Tree) -> None:
+    tree.remove("wrk")
+    (tree.state / "offline").touch()
+    answer = tree.run("quick")
+    assert answer.returncode == 0
+    assert "left out: wrk" in answer.stderr
+    assert answer.stdout.startswith("harness quick")
+
+
+def test_without_privileges_what_is_here_may_suffice(tree: Tree) -> None:
+    tree.remove("gcc")
+    answer = tree.run("quick", IOLAB_APT="no")
+    assert answer.returncode == 0
+    assert "for want of privileges: gcc" in answer.stderr
+    assert not [call for call in tree.calls() if call.startswith(("apt-get", "sudo"))]
+
+
+def test_without_privileges_a_failing_step_names_the_packages(tree: Tree) -> None:
+    tree.remove("liburing-dev")
+    (tree.state / "broken").touch()
+    answer = tree.run("quick", IOLAB_APT="no")
+    assert answer.returncode == 1
+    assert "CMake Error: no liburing" in answer.stderr
+    assert "missing Debian packages: liburing-dev" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root needs no sudo")
+def test_an_ordinary_user_who_may_not_use_sudo_installs_nothing(tree: Tree) -> None:
+    tree.remove("wrk")
+    (tree.state / "no-sudo").touch()
+    assert tree.run("quick").returncode == 0
+    assert not [call for call in tree.calls() if call.startswith("apt-get")]
+
+
+def test_nginx_that_cannot_be_fetched_is_left_out(tree: Tree) -> None:
+    (tree.path / ".cache" / "nginx" / "stamp").unlink()
+    (tree.state / "offline").touch()
+    answer = tree.run("quick")
+    assert answer.returncode == 0
+    assert "nginx: left out" in answer.stderr
+
+
+def test_doctor_does_not_build(tree: Tree) -> None:
+    (tree.state / "broken").touch()
+    assert tree.run("doctor").stdout.startswith("harness doctor")
+
+
+def test_a_second_set_up_waits_for_the_first(tree: Tree) -> None:
+    with (tree.path / ".cache" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        launcher = subprocess.Popen(
+            [tree.path / "iolab", "setup"],
+            env=tree.environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert launcher.stderr is not None
+        with launcher.stderr as messages:
+            assert "another set-up is running" in messages.readline()
+            assert launcher.poll() is None
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert "set-up is complete" in messages.read()
+    assert launcher.wait() == 0
+
+
+def test_the_package_list_is_well_formed() -> None:
+    groups = {"build", "harness", "run", "nginx", "test", "check"}
+    text = (ROOT / "setup" / "packages.txt").read_text()
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    for line in lines:
+        match = re.fullmatch(r"(\w+) +([a-z0-9.+|-]+)( +!?\d+)?", line)
+        assert match, line
+        assert match[1] in groups, line
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_locks_pin_and_hash_everything_and_name_no_host(name: str) -> None:
+    text = (ROOT / "setup" / name).read_text()
+    entries = re.split(r"\n(?=\S)", text.strip())
+    assert all(re.match(r"[a-z0-9-]+==\S+", entry) for entry in entries)
+    assert all("--hash=sha256:" in entry for entry in entries)
+    assert "://" not in text
+
+
+def test_the_development_lock_holds_the_runtime_lock() -> None:
+    def pins(name: str) -> set[str]:
+        return set(re.findall(r"^\S+==\S+", (ROOT / "setup" / name).read_text(), re.M))
+
+    assert pins("requirements.txt") < pins("requirements-dev.txt")
