@@ -1,0 +1,309 @@
+"""Matrix TOML -> Plan. Pure: the engines and peers of this machine are handed in as data.
+
+A server is named by a spec: `peer:nginx`, `engine:epoll`, `engine:epoll,cache=memory`; a `*` in
+the place of the name stands for every peer, or for every engine that serves files (with options:
+for every such engine that has them). What this machine cannot run stays in the plan as an
+unsupported server with its reason; a name that does not exist at all is an error.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, TypeAdapter
+
+from iolab.describe import Describe, Engine
+from iolab.errors import InputError, did_you_mean
+from iolab.model import Cell, Plan, Server, Workload
+from iolab.sizes import parse_size
+from iolab.toml import Section, parse_toml
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+
+
+class RunTable(Section):
+    """`[run]`: how to measure. Times carry their unit in the name."""
+
+    role: Literal["file"] = "file"
+    testbed: Literal["loopback"] = "loopback"
+    baseline: str
+    baseline_fallback: str | None = None
+    budget_s: Annotated[float, Field(gt=0)] = 60.0
+    min_blocks: Annotated[int, Field(ge=1)] = 4
+    max_blocks: Annotated[int, Field(ge=1)] = 400
+    slice_ms: Annotated[int, Field(ge=10, le=60_000)] = 200
+    warmup_ms: Annotated[int, Field(ge=0, le=60_000)] = 30
+    seed: int = 1
+    precision: Annotated[float, Field(gt=0, lt=1)] | None = None
+    wrk_check: bool = False
+
+
+class ServersTable(Section):
+    """`[servers]`: which servers every workload meets, unless it says otherwise."""
+
+    list: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+
+
+class WorkloadTable(Section):
+    """`[[workload]]`: one size and its clients; `servers` replaces the common list."""
+
+    name: Name
+    size: Size
+    connections: Annotated[int, Field(ge=1, le=100_000)]
+    pipeline: Annotated[int, Field(ge=1, le=1024)] = 1
+    servers: tuple[str, ...] | None = None
+    add: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+class MatrixFile(Section):
+    """The whole file."""
+
+    schema_version: Literal[1]
+    name: Name
+    summary: str
+    run: RunTable
+    servers: ServersTable
+    workload: Annotated[tuple[WorkloadTable, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What this machine offers: the engines of the build, and the peers.
+
+    `peers` maps each known peer to None, or to the reason it cannot run here.
+    """
+
+    describe: Describe
+    peers: Mapping[str, str | None]
+
+
+def load_plan(path: Path, offer: Offer) -> Plan:
+    """The plan of the matrix in file `path`; InputError names file and key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    return parse_plan(text, offer, str(path))
+
+
+def parse_plan(text: str, offer: Offer, place: str) -> Plan:
+    """The plan of the matrix in `text`; `place` is what messages call it."""
+    matrix = parse_toml(text, MatrixFile, place)
+    return _Expansion(matrix, offer, place).plan()
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """The plan as the manifest stores it."""
+    document: dict[str, Any] = TypeAdapter(Plan).dump_python(plan, mode="json")
+    return document
+
+
+def plan_from_json(document: dict[str, Any], place: str) -> Plan:
+    """The plan that a manifest stores; InputError names the manifest when it is none."""
+    try:
+        return TypeAdapter(Plan).validate_python(document)
+    except ValueError as error:
+        raise InputError(f"{place}: plan: {error}") from error
+
+
+def parse_server(spec: str, offer: Offer, place: str = "server") -> tuple[Server, ...]:
+    """The servers that one spec names; InputError starts with `place` when it names none."""
+    kind, colon, rest = spec.partition(":")
+    if not colon or kind not in ("engine", "peer"):
+        raise InputError(
+            f"{place}: {spec!r}: a server is 'engine:NAME[,option=value...]' or 'peer:NAME', "
+            "and NAME may be '*'"
+        )
+    name, *pairs = rest.split(",")
+    options = _options(pairs, spec, place)
+    if kind == "peer":
+        return _peers(name, options, offer, place)
+    if name == "*":
+        return _every_engine(options, offer, place)
+    engine = offer.describe.engine(name)
+    if engine is None:
+        names = [known.name for known in offer.describe.engines]
+        raise InputError(f"{place}: unknown engine {name!r}: {did_you_mean(name, names)}")
+    return (_engine_server(engine, options, place),)
+
+
+def _options(pairs: Sequence[str], spec: str, place: str) -> tuple[tuple[str, str], ...]:
+    """The `option=value` parts of a spec, in the order given."""
+    options: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InputError(f"{place}: {spec!r}: {pair!r} is not option=value")
+        if key in options:
+            raise InputError(f"{place}: {spec!r}: option {key!r} is given twice")
+        options[key] = value
+    return tuple(options.items())
+
+
+def _peers(
+    name: str, options: tuple[tuple[str, str], ...], offer: Offer, place: str
+) -> tuple[Server, ...]:
+    if options:
+        raise InputError(f"{place}: peer:{name}: a peer takes no options, its TOML file sets it up")
+    if name == "*":
+        return tuple(Server("peer", peer, (), offer.peers[peer]) for peer in sorted(offer.peers))
+    if name not in offer.peers:
+        raise InputError(f"{place}: unknown peer {name!r}: {did_you_mean(name, offer.peers)}")
+    return (Server("peer", name, (), offer.peers[name]),)
+
+
+def _every_engine(
+    options: tuple[tuple[str, str], ...], offer: Offer, place: str
+) -> tuple[Server, ...]:
+    """Every file engine, with `options` every one that has all of them."""
+    servers = [
+        _engine_server(engine, options, place)
+        for engine in offer.describe.engines
+        if engine.serves_files and all(engine.option(key) for key, _ in options)
+    ]
+    if not servers:
+        keys = ", ".join(key for key, _ in options)
+        raise InputError(f"{place}: no engine serves files and has the option {keys}")
+    return tuple(servers)
+
+
+def _engine_server(engine: Engine, options: tuple[tuple[str, str], ...], place: str) -> Server:
+    """The server of an engine, its options checked against what the build declares."""
+    for key, value in options:
+        option = engine.option(key)
+        if option is None:
+            names = [known.name for known in engine.options]
+            raise InputError(
+                f"{place}: engine:{engine.name}: unknown option {key!r}: {did_you_mean(key, names)}"
+            )
+        try:
+            option.check(value)
+        except ValueError as error:
+            raise InputError(f"{place}: engine:{engine.name}: {error}") from error
+    reason = None if engine.usable else (engine.reason or "its probe says no, without a reason")
+    return Server("engine", engine.name, options, reason)
+
+
+class _Expansion:
+    """One matrix on one machine, on its way to a plan."""
+
+    def __init__(self, matrix: MatrixFile, offer: Offer, place: str) -> None:
+        self._matrix = matrix
+        self._offer = offer
+        self._place = place
+
+    def plan(self) -> Plan:
+        self._check_names()
+        common = self._expand(self._matrix.servers.list, "servers.list")
+        common = self._exclude(common, self._matrix.servers.exclude, "servers.exclude")
+        cells: list[Cell] = []
+        for number, table in enumerate(self._matrix.workload, start=1):
+            key = f"workload[{number}]"
+            chosen = common
+            if table.servers is not None:
+                chosen = self._expand(table.servers, f"{key}.servers")
+            chosen = _unique([*chosen, *self._expand(table.add, f"{key}.add")])
+            chosen = self._exclude(chosen, table.exclude, f"{key}.exclude")
+            if not chosen:
+                raise InputError(f"{self._place}: {key}: no server is left")
+            workload = Workload(table.name, table.size, table.connections, table.pipeline)
+            cells += [Cell(server, workload) for server in chosen]
+        return self._with_baseline(tuple(cells))
+
+    def _check_names(self) -> None:
+        names = [table.name for table in self._matrix.workload]
+        for number, name in enumerate(names, start=1):
+            if name in names[: number - 1]:
+                raise InputError(f"{self._place}: workload[{number}].name: {name!r} is used twice")
+        run = self._matrix.run
+        if run.max_blocks < run.min_blocks:
+            raise InputError(
+                f"{self._place}: run.max_blocks: {run.max_blocks} is below min_blocks "
+                f"({run.min_blocks})"
+            )
+
+    def _expand(self, specs: Iterable[str], key: str) -> list[Server]:
+        servers: list[Server] = []
+        for spec in specs:
+            servers += parse_server(spec, self._offer, f"{self._place}: {key}")
+        return _unique(servers)
+
+    def _exclude(self, servers: list[Server], patterns: Iterable[str], key: str) -> list[Server]:
+        """`servers` without those whose spec matches a pattern; a pattern in vain is an error."""
+        for pattern in patterns:
+            kept = [server for server in servers if not fnmatch.fnmatch(server.spec, pattern)]
+            if len(kept) == len(servers):
+                specs = [server.spec for server in servers]
+                raise InputError(
+                    f"{self._place}: {key}: {pattern!r} matches no server here: "
+                    f"{did_you_mean(pattern, specs)}"
+                )
+            servers = kept
+        return servers
+
+    def _with_baseline(self, cells: tuple[Cell, ...]) -> Plan:
+        """The plan with its baseline, or the fallback when this machine cannot run the first."""
+        run = self._matrix.run
+        plan = Plan(
+            name=self._matrix.name,
+            summary=self._matrix.summary,
+            baseline=run.baseline,
+            cells=cells,
+            **run.model_dump(exclude={"baseline", "baseline_fallback"}),
+        )
+        labels = [server.label for server in plan.servers]
+        for key, label in (
+            ("baseline", run.baseline),
+            ("baseline_fallback", run.baseline_fallback),
+        ):
+            if label is not None and label not in labels:
+                raise InputError(
+                    f"{self._place}: run.{key}: {label!r} is no server of this matrix: "
+                    f"{did_you_mean(label, labels)}"
+                )
+        chosen = choose_baseline(plan, [run.baseline, run.baseline_fallback])
+        self._check_baseline(chosen)
+        return chosen
+
+    def _check_baseline(self, plan: Plan) -> None:
+        for number, workload in enumerate(plan.workloads, start=1):
+            servers = [cell.server.label for cell in plan.cells if cell.workload == workload]
+            if plan.baseline not in servers:
+                raise InputError(
+                    f"{self._place}: workload[{number}]: the baseline {plan.baseline!r} "
+                    "is not among its servers"
+                )
+
+
+def choose_baseline(plan: Plan, wanted: Iterable[str | None]) -> Plan:
+    """`plan` with the first of the `wanted` labels as baseline that this machine can run.
+
+    When none can, the first server that can; what was passed over is noted in `left_out`.
+    Raises InputError when no server of the plan can run.
+    """
+    usable = [server.label for server in plan.servers if server.unsupported is None]
+    reasons = {server.label: server.unsupported for server in plan.servers}
+    notes = [
+        f"{server.label}: {server.unsupported}"
+        for server in plan.servers
+        if server.unsupported is not None
+    ]
+    candidates = [label for label in wanted if label is not None]
+    for label in [*candidates, *usable]:
+        if label in usable:
+            if label != candidates[0]:
+                reason = reasons.get(candidates[0])
+                notes.append(f"baseline is {label} instead of {candidates[0]} ({reason})")
+            return replace(plan, baseline=label, left_out=tuple(notes))
+    raise InputError("no server of this matrix can run here: " + "; ".join(notes))
+
+
+def _unique(servers: Iterable[Server]) -> list[Server]:
+    return list(dict.fromkeys(servers))

@@ -1,0 +1,209 @@
+"""The words of a run as frozen data, without I/O: servers, workloads, cells, the plan, samples."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+
+
+class Status(StrEnum):
+    """What became of a cell or of one of its slices. Only `OK` carries a number."""
+
+    OK = "ok"
+    UNSUPPORTED = "unsupported"
+    """This kernel, build or machine cannot do what the name says; the reason says why."""
+    INVALID = "invalid"
+    """A wrong byte, a non-2xx, a timeout, or counts of client and server that differ."""
+    FAILED = "failed"
+    """A process did not start, died or did not answer."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server of a comparison: an engine with its options, or a peer that others wrote.
+
+    `unsupported` holds the reason when this machine cannot run it; its cells are reported so.
+    """
+
+    kind: Literal["engine", "peer"]
+    name: str
+    options: tuple[tuple[str, str], ...] = ()
+    unsupported: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Short name, unique in a plan: `epoll,cache=memory`, `nginx`."""
+        return ",".join([self.name, *(f"{key}={value}" for key, value in self.options)])
+
+    @property
+    def spec(self) -> str:
+        """The string a matrix names it by: `engine:epoll,cache=memory`, `peer:nginx`."""
+        return f"{self.kind}:{self.label}"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What the clients do: `connections` connections, each with `pipeline` GETs outstanding."""
+
+    name: str
+    size_bytes: int
+    connections: int
+    pipeline: int = 1
+
+    @property
+    def path(self) -> str:
+        """Request target of the file that the harness makes for this size."""
+        return f"/{file_name(self.size_bytes)}"
+
+
+def file_name(size_bytes: int) -> str:
+    """Name of the generated file of `size_bytes` bytes under the served root."""
+    return f"{size_bytes}.bin"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One box of the matrix: a server under a workload, tuned by a profile, on a testbed."""
+
+    server: Server
+    workload: Workload
+    profile: str = "none"
+    testbed: str = "loopback"
+
+    @property
+    def id(self) -> str:
+        """`SERVER@WORKLOAD`; the axes that are not at their default follow as `@NAME`."""
+        tail = "" if self.profile == "none" else f"@{self.profile}"
+        return f"{self.server.label}@{self.workload.name}{tail}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A matrix made concrete for this machine: what a run measures, and how.
+
+    `precision` is the relative half-width of every interval at which a run may stop early (None:
+    only the budget and `max_blocks` end it). `left_out` says what the matrix names and this run
+    has not, with the reason.
+    """
+
+    name: str
+    summary: str
+    baseline: str
+    cells: tuple[Cell, ...]
+    role: str = "file"
+    testbed: str = "loopback"
+    budget_s: float = 60.0
+    min_blocks: int = 4
+    max_blocks: int = 400
+    slice_ms: int = 200
+    warmup_ms: int = 30
+    seed: int = 1
+    precision: float | None = None
+    wrk_check: bool = False
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """The distinct servers of the cells, in the plan's order."""
+        return tuple(dict.fromkeys(cell.server for cell in self.cells))
+
+    @property
+    def workloads(self) -> tuple[Workload, ...]:
+        """The distinct workloads of the cells, in the plan's order."""
+        return tuple(dict.fromkeys(cell.workload for cell in self.cells))
+
+    def cell(self, cell_id: str) -> Cell:
+        """The cell of that id; KeyError when the plan has none."""
+        for cell in self.cells:
+            if cell.id == cell_id:
+                return cell
+        raise KeyError(cell_id)
+
+
+@dataclass(frozen=True)
+class BlockOrder:
+    """The order in which a block drives its cells (ids)."""
+
+    block: int
+    cells: tuple[str, ...]
+
+
+def block_order(plan: Plan, block: int, skip: frozenset[str] = frozenset()) -> BlockOrder:
+    """The random order of block `block`: a function of the plan's seed and the block's number.
+
+    Workloads are shuffled, then the servers within each, so that the slices that are compared
+    with each other (same workload, same block) stand within a few seconds. Cells in `skip` and
+    unsupported ones are left out without disturbing the order of the others.
+    """
+    rng = random.Random(f"{plan.seed}:{block}")  # a str seed hashes the same on every Python
+    workloads = list(plan.workloads)
+    rng.shuffle(workloads)
+    ids: list[str] = []
+    for workload in workloads:
+        group = [cell for cell in plan.cells if cell.workload == workload]
+        rng.shuffle(group)
+        ids += [cell.id for cell in group if cell.server.unsupported is None]
+    return BlockOrder(block, tuple(cell_id for cell_id in ids if cell_id not in skip))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One slice as stored: raw, never summarised.
+
+    `load` is the load generator's document and `server_counters` the difference of the server's
+    total counters over the whole slice (warm-up and drain included), None when the server has no
+    counters. `started_unix_ns` and `wall_ns` span the slice as the harness saw it.
+    """
+
+    block: int
+    order: int
+    cell: str
+    status: Status
+    reason: str | None
+    started_unix_ns: int
+    wall_ns: int
+    load: dict[str, Any] | None = None
+    server_counters: dict[str, Any] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The stored form. Keys of `extra` (added by later versions) stand beside the others."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "block": self.block,
+            "order": self.order,
+            "cell": self.cell,
+            "status": str(self.status),
+            "reason": self.reason,
+            "started_unix_ns": self.started_unix_ns,
+            "wall_ns": self.wall_ns,
+            "load": self.load,
+            "server_counters": self.server_counters,
+            **self.extra,
+        }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Sample:
+        """The sample a stored line holds; KeyError or ValueError name what is wrong with it."""
+        known = {
+            "schema_version", "block", "order", "cell", "status", "reason",
+            "started_unix_ns", "wall_ns", "load", "server_counters",
+        }  # fmt: skip
+        if document["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema_version {document['schema_version']!r}, not {SCHEMA_VERSION}")
+        return cls(
+            block=int(document["block"]),
+            order=int(document["order"]),
+            cell=str(document["cell"]),
+            status=Status(document["status"]),
+            reason=document.get("reason"),
+            started_unix_ns=int(document["started_unix_ns"]),
+            wall_ns=int(document["wall_ns"]),
+            load=document.get("load"),
+            server_counters=document.get("server_counters"),
+            extra={key: value for key, value in document.items() if key not in known},
+        )

@@ -1,0 +1,536 @@
+"""Samples -> verdicts. Pure: everything a report says is recomputed from the raw slices.
+
+The unit of evidence is the block. Within a block all servers of a workload are driven within a few
+seconds, so the noise of the machine is largely shared and cancels in
+`x_b = log(rate of the cell / rate of the baseline)`, one number per block and cell. The estimate is
+the median of the x_b, its interval is the wider one of
+
+* order statistics of the x_b (distribution-free; exact for independent blocks: the number of values
+  below the true median is binomial(n, 1/2)), and
+* a circular block bootstrap of the median, whose resampling unit grows with the measured
+  autocorrelation, because neighbouring blocks resemble each other on a wobbling machine.
+
+Two cells of a workload are compared the same way through their own paired log ratios.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from iolab.model import Cell, Plan, Sample, Status, Workload
+
+Floats = npt.NDArray[np.float64]
+
+CONFIDENCE = 0.95
+ALPHA = 0.05
+_RESAMPLES = 2000
+_MIN_PAIRS = 6  # below this no order-statistic interval reaches 95%
+CLIENT_LIMITED_SHARE = 0.95
+SERVER_BUSY_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A ratio (1 = equal to the baseline) with its confidence interval.
+
+    `blocks` pairs went in, worth `effective_blocks` independent ones. `p_value` is two-sided,
+    against a ratio of 1. `coverage` is what the order-statistic interval really covers: with fewer
+    than 6 blocks it is the whole range, and falls short of 95%.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    p_value: float
+    blocks: int
+    effective_blocks: float
+    coverage: float
+
+    @property
+    def half_width(self) -> float:
+        """Relative half-width of the interval: half of log(high / low)."""
+        if self.low <= 0 or not math.isfinite(self.high):
+            return math.inf
+        return math.log(self.high / self.low) / 2
+
+
+@dataclass(frozen=True)
+class CellSummary:
+    """What the slices of one cell say.
+
+    Rates are medians over slices; CPU is process CPU time in microseconds a request; shares are of
+    one CPU. `rank` is 1 for the fastest, equal for cells that are not distinguishable, None when
+    the cell ranks nothing. `limiter` is `client`, `server` or `neither`.
+    """
+
+    cell: str
+    server: str
+    workload: str
+    status: Status
+    reason: str | None
+    slices: int = 0
+    requests_per_s: float | None = None
+    bytes_per_s: float | None = None
+    server_us_per_request: float | None = None
+    client_us_per_request: float | None = None
+    server_share: float | None = None
+    client_share: float | None = None
+    limiter: str | None = None
+    ratio: Estimate | None = None
+    server_cpu_ratio: Estimate | None = None
+    total_cpu_ratio: Estimate | None = None
+    rank: int | None = None
+    tied: bool = False
+
+    @property
+    def client_limited(self) -> bool:
+        """True when the load generator set the rate: the number is a lower bound."""
+        return self.limiter == "client"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `--json`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class WorkloadSummary:
+    """The cells of one workload in reading order: ranked first, then those without a rank."""
+
+    workload: Workload
+    baseline: str
+    cells: tuple[CellSummary, ...]
+
+    @property
+    def best(self) -> CellSummary | None:
+        """The highest-ranked cell, None when none has a rank."""
+        return next((cell for cell in self.cells if cell.rank == 1), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `--json`."""
+        return {
+            "workload": asdict(self.workload),
+            "baseline": self.baseline,
+            "cells": [cell.to_json() for cell in self.cells],
+        }
+
+
+# --- one slice ---------------------------------------------------------------------------------
+
+
+def request_rate(load: Mapping[str, Any], size_bytes: int) -> float:
+    """Requests per second in the window of one slice.
+
+    Counted in body bytes received over the size of a body, because at 16 MiB a window of 200 ms
+    ends in the middle of most responses; whole requests only where bodies are empty.
+    """
+    window = load["window"]
+    seconds = window["ns"] / 1e9
+    if seconds <= 0:
+        return 0.0
+    return units(load, size_bytes) / seconds
+
+
+def units(load: Mapping[str, Any], size_bytes: int) -> float:
+    """Requests (with fractions) in the window of one slice."""
+    window = load["window"]
+    if size_bytes > 0:
+        return float(window["body_bytes"]) / size_bytes
+    return float(window["requests"])
+
+
+def server_cpu_ns(load: Mapping[str, Any]) -> float | None:
+    """Process CPU time of the server in the window, None when it was not read."""
+    value = load["cpu"].get("server_ns")
+    return None if value is None else float(value)
+
+
+def judge_slice(load: Mapping[str, Any], counters: Mapping[str, Any] | None) -> str | None:
+    """Why a slice is no measurement, None when it is one.
+
+    Any error or non-2xx disqualifies it, and so does a count of requests or body bytes that the
+    server (when it counts) does not share. Counts are compared over the whole slice, drain
+    included, when nothing is under way.
+    """
+    wrong = {key: nr for key, nr in load["errors"].items() if nr}
+    if load.get("non_2xx"):
+        wrong["non-2xx"] = load["non_2xx"]
+    if wrong:
+        return "client saw " + ", ".join(f"{nr} {key}" for key, nr in wrong.items())
+    if load["window"]["ns"] <= 0 or load["total"]["requests"] <= 0:
+        return "no request was completed"
+    if counters is None:
+        return None
+    for key in ("requests", "body_bytes"):
+        client, server = load["total"][key], counters.get(key)
+        if server is not None and client != server:
+            return f"{key}: client counted {client}, server {server}"
+    return None
+
+
+# --- series of log ratios ----------------------------------------------------------------------
+
+
+def lag1(values: Floats) -> float:
+    """Autocorrelation at lag 1, 0 for series too short or too constant to tell."""
+    if len(values) < 8:
+        return 0.0
+    centred = values - values.mean()
+    power = float(np.dot(centred, centred))
+    return float(np.dot(centred[1:], centred[:-1])) / power if power > 1e-24 else 0.0
+
+
+def correlation(values: Floats) -> float:
+    """The lag-1 autocorrelation that corrections use, in [0, 0.95].
+
+    Values below 1 / sqrt(n), the standard error of an independent series, read as 0 (and so do
+    negative ones), else short independent series would lose half their worth to chance.
+    """
+    rho = lag1(values)
+    return min(rho, 0.95) if rho > 1 / math.sqrt(max(1, len(values))) else 0.0
+
+
+def effective_blocks(values: Floats) -> float:
+    """How many independent blocks the series is worth: n (1 - r) / (1 + r), at least 1.
+
+    The formula is that of a first-order autoregressive series with correlation r at lag 1.
+    """
+    rho = correlation(values)
+    return max(1.0, len(values) * (1 - rho) / (1 + rho))
+
+
+def order_interval(values: Floats, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+    """Distribution-free interval of the median: (low, high, coverage).
+
+    The k-th smallest and k-th largest value cover the median with probability
+    1 - 2 P(Binomial(n, 1/2) < k); k is the largest that keeps `confidence`. When even the whole
+    range does not reach it (n < 6 at 95%), the range is returned with its true coverage.
+    """
+    from scipy.stats import binom
+
+    ordered = np.sort(values)
+    n = len(ordered)
+    ks = np.arange(1, n // 2 + 1)
+    coverages = 1 - 2 * np.asarray(binom.cdf(ks - 1, n, 0.5), dtype=np.float64)
+    good = np.nonzero(coverages >= confidence)[0]
+    if n < 2:
+        return float(ordered[0]), float(ordered[0]), 0.0
+    at = int(good[-1]) if len(good) else 0
+    return float(ordered[at]), float(ordered[n - 1 - at]), float(coverages[at])
+
+
+def bootstrap_interval(
+    values: Floats, seed: int = 0, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Percentile interval of the median by a circular block bootstrap.
+
+    Runs of `length` neighbouring blocks are drawn with replacement, wrapping around the end;
+    `length` is n^(1/3) stretched by (1 + r) / (1 - r), so independent series get short runs.
+    """
+    n = len(values)
+    rho = min(correlation(values), 0.9)
+    length = int(min(max(1, round(n ** (1 / 3) * (1 + rho) / (1 - rho))), max(1, n // 3)))
+    rng = np.random.default_rng(seed)
+    starts = rng.integers(0, n, size=(_RESAMPLES, math.ceil(n / length)))
+    index = (starts[:, :, None] + np.arange(length)[None, None, :]) % n
+    medians = np.median(values[index.reshape(_RESAMPLES, -1)[:, :n]], axis=1)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(medians, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def paired_p_value(values: Floats) -> float:
+    """Two-sided p of the hypothesis that the log ratios are symmetric around 0.
+
+    Wilcoxon's signed ranks, exact for few blocks. Autocorrelation inflates the variance of the sum
+    of signed ranks by n / effective n, so the normal deviate that belongs to the exact p is
+    divided by the root of that: correlation can only weaken the evidence.
+    """
+    from scipy.stats import norm, rankdata, wilcoxon
+
+    used = values[values != 0]
+    if len(used) == 0:
+        return 1.0
+    exact = float(wilcoxon(used).pvalue)
+    signed = np.asarray(np.sign(used) * rankdata(np.abs(used)), dtype=np.float64)
+    inflation = len(signed) / effective_blocks(signed)
+    return float(min(1.0, 2 * norm.sf(norm.isf(exact / 2) / math.sqrt(inflation))))
+
+
+def estimate(log_ratios: Sequence[float], seed: int = 0) -> Estimate | None:
+    """The verdict on a series of log ratios, None when it is empty."""
+    values = np.asarray(log_ratios, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if len(values) == 0:
+        return None
+    low, high, coverage = order_interval(values)
+    if len(values) >= _MIN_PAIRS:
+        other_low, other_high = bootstrap_interval(values, seed)
+        low, high = min(low, other_low), max(high, other_high)
+    return Estimate(
+        ratio=math.exp(float(np.median(values))),
+        low=math.exp(low),
+        high=math.exp(high),
+        p_value=paired_p_value(values),
+        blocks=len(values),
+        effective_blocks=effective_blocks(values),
+        coverage=coverage,
+    )
+
+
+def required_blocks(current: Estimate, half_width: float) -> float:
+    """How many blocks would bring the interval to +-`half_width` (relative), at the present noise.
+
+    Widths shrink with the square root of the number of blocks. Infinite while the interval is
+    unbounded.
+    """
+    if half_width <= 0:
+        raise ValueError("half_width must be above 0")
+    return max(float(_MIN_PAIRS), current.blocks * (current.half_width / half_width) ** 2)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for a family of comparisons (Holm's step-down method), in given order."""
+    order = sorted(range(len(p_values)), key=lambda at: p_values[at])
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for step, at in enumerate(order):
+        running = max(running, min(1.0, p_values[at] * (len(p_values) - step)))
+        adjusted[at] = running
+    return adjusted
+
+
+# --- samples -> summaries ----------------------------------------------------------------------
+
+
+def warmup_blocks(samples: Iterable[Sample], plan: Plan) -> int:
+    """How many leading blocks are warm-up and take no part in the statistics.
+
+    A block is warm-up while the median over cells of log(rate here / median rate of the later
+    blocks) lies outside +-max(10%, 3 median absolute deviations of the later blocks' medians):
+    all cells fast or slow together at the start and not afterwards. At most a quarter of the
+    blocks is given up. Ratios within a block hardly mind warm-up; this guards the rates.
+    """
+    sizes = {cell.id: cell.workload.size_bytes for cell in plan.cells}
+    rates: dict[str, dict[int, float]] = {}
+    for sample in samples:
+        rate = _sample_rate(sample, sizes)
+        if rate:
+            rates.setdefault(sample.cell, {})[sample.block] = math.log(rate)
+    blocks = sorted({block for series in rates.values() for block in series})
+    skipped = 0
+    while skipped < len(blocks) // 4:
+        later = blocks[skipped + 1 :]
+        levels = {block: _median_shift(rates, block, later) for block in blocks[skipped:]}
+        spread = float(np.median([abs(levels[block]) for block in later]))
+        if abs(levels[blocks[skipped]]) <= max(math.log(1.1), 3 * spread):
+            break
+        skipped += 1
+    return skipped
+
+
+def _median_shift(rates: dict[str, dict[int, float]], block: int, later: list[int]) -> float:
+    """Median over cells of this block's log rate minus the cell's median over `later`."""
+    shifts = []
+    for series in rates.values():
+        others = [series[b] for b in later if b in series]
+        if block in series and others:
+            shifts.append(series[block] - float(np.median(others)))
+    return float(np.median(shifts)) if shifts else 0.0
+
+
+def _sample_rate(sample: Sample, sizes: Mapping[str, int]) -> float:
+    """The rate of an ok slice, 0 when it has none."""
+    if sample.status is not Status.OK or sample.load is None or sample.cell not in sizes:
+        return 0.0
+    return request_rate(sample.load, sizes[sample.cell])
+
+
+def paired_logs(a: Mapping[int, float], b: Mapping[int, float]) -> list[float]:
+    """log(a / b) of every block that both series have, in the order of blocks."""
+    return [
+        math.log(a[block] / b[block])
+        for block in sorted(a.keys() & b.keys())
+        if a[block] > 0 and b[block] > 0
+    ]
+
+
+def summarise(plan: Plan, samples: Sequence[Sample]) -> list[WorkloadSummary]:
+    """One summary per workload of the plan, cells ranked."""
+    skipped = warmup_blocks(samples, plan)
+    blocks = sorted({sample.block for sample in samples})[skipped:]
+    counted = set(blocks)
+    by_cell: dict[str, list[Sample]] = {cell.id: [] for cell in plan.cells}
+    for sample in samples:
+        if sample.cell in by_cell and (sample.block in counted or sample.status is not Status.OK):
+            by_cell[sample.cell].append(sample)
+    return [_summarise_workload(plan, workload, by_cell) for workload in plan.workloads]
+
+
+@dataclass(frozen=True)
+class _Series:
+    """Per-block figures of one cell."""
+
+    rate: dict[int, float]
+    server_cpu: dict[int, float]
+    total_cpu: dict[int, float]
+
+
+def _series(samples: Sequence[Sample], size_bytes: int) -> _Series:
+    rate: dict[int, float] = {}
+    server_cpu: dict[int, float] = {}
+    total_cpu: dict[int, float] = {}
+    for sample in samples:
+        if sample.status is not Status.OK or sample.load is None:
+            continue
+        load, block = sample.load, sample.block
+        done = units(load, size_bytes)
+        rate[block] = request_rate(load, size_bytes)
+        server = server_cpu_ns(load)
+        if server is not None and done > 0:
+            server_cpu[block] = server / done
+            total_cpu[block] = (server + load["cpu"]["client_ns"]) / done
+    return _Series(rate, server_cpu, total_cpu)
+
+
+def _summarise_workload(
+    plan: Plan, workload: Workload, by_cell: Mapping[str, Sequence[Sample]]
+) -> WorkloadSummary:
+    cells = [cell for cell in plan.cells if cell.workload == workload]
+    series = {cell.id: _series(by_cell[cell.id], workload.size_bytes) for cell in cells}
+    base_cell = next((cell for cell in cells if cell.server.label == plan.baseline), None)
+    base = series[base_cell.id] if base_cell is not None else _Series({}, {}, {})
+    summaries = [_summarise_cell(plan, c, by_cell[c.id], series[c.id], base) for c in cells]
+    rates = {cell_id: one.rate for cell_id, one in series.items()}
+    ranked = rank(summaries, rates, plan.seed)
+    return WorkloadSummary(workload, plan.baseline, tuple(ranked))
+
+
+def cell_status(cell: Cell, samples: Iterable[Sample]) -> tuple[Status, str | None]:
+    """The verdict on a cell: one slice that is not ok makes the cell so, never a number."""
+    if cell.server.unsupported is not None:
+        return Status.UNSUPPORTED, cell.server.unsupported
+    nothing = True
+    for sample in samples:
+        if sample.status is not Status.OK:
+            return sample.status, sample.reason
+        nothing = False
+    return (Status.FAILED, "no slice was measured") if nothing else (Status.OK, None)
+
+
+def _summarise_cell(
+    plan: Plan, cell: Cell, samples: Sequence[Sample], series: _Series, base: _Series
+) -> CellSummary:
+    status, reason = cell_status(cell, samples)
+    bare = CellSummary(cell.id, cell.server.label, cell.workload.name, status, reason)
+    if status is not Status.OK or not series.rate:
+        return bare
+    size = cell.workload.size_bytes
+    loads = [sample.load for sample in samples if sample.load is not None]
+    server_shares = [ns / load["window"]["ns"] for load in loads if (ns := server_cpu_ns(load))]
+    done = [(load, units(load, size)) for load in loads]
+    client_share = _median(load["cpu"]["client_share"] for load in loads)
+    server_share = _median(server_shares)
+    requests_per_s = _median(series.rate.values())
+    return replace(
+        bare,
+        slices=len(series.rate),
+        requests_per_s=requests_per_s,
+        bytes_per_s=None if requests_per_s is None else requests_per_s * size,
+        server_us_per_request=_scaled(_median(series.server_cpu.values()), 1e-3),
+        client_us_per_request=_scaled(
+            _median(load["cpu"]["client_ns"] / nr for load, nr in done if nr > 0), 1e-3
+        ),
+        server_share=server_share,
+        client_share=client_share,
+        limiter=limiter(client_share, server_share),
+        ratio=estimate(paired_logs(series.rate, base.rate), plan.seed),
+        server_cpu_ratio=estimate(paired_logs(series.server_cpu, base.server_cpu), plan.seed),
+        total_cpu_ratio=estimate(paired_logs(series.total_cpu, base.total_cpu), plan.seed),
+    )
+
+
+def limiter(client_share: float | None, server_share: float | None) -> str | None:
+    """What set the rate: `client`, `server` or `neither`; None when the shares are not known.
+
+    The client is named when its one thread is busy for more than 95% of the window while the
+    server is not (below 90% of a CPU): then a faster server would not have shown.
+    """
+    if client_share is None or server_share is None:
+        return None
+    if server_share >= SERVER_BUSY_SHARE:
+        return "server"
+    return "client" if client_share > CLIENT_LIMITED_SHARE else "neither"
+
+
+def rank(
+    cells: Sequence[CellSummary], rates: Mapping[str, Mapping[int, float]], seed: int = 0
+) -> list[CellSummary]:
+    """`cells` in reading order with ranks; cells that are not distinguishable share one.
+
+    Going down by median ratio, a cell shares the rank of the group's first member unless their
+    own paired ratios differ: p below 0.05 after Holm's correction over all pairs of the workload,
+    and an interval that excludes 1. Comparing with the first member keeps groups from chaining.
+    Client-limited cells and those without numbers come last and rank nothing.
+    """
+    able = [c for c in cells if c.ratio is not None and not c.client_limited]
+    able.sort(key=lambda cell: -(cell.ratio.ratio if cell.ratio else 0.0))
+    others = [cell for cell in cells if cell not in able]
+    others.sort(key=lambda cell: (cell.ratio is None, -(cell.ratio.ratio if cell.ratio else 0.0)))
+    different = _different_pairs(able, rates, seed)
+    ranks: list[int] = []
+    leader = 0
+    for at, cell in enumerate(able):
+        if at > 0 and (able[leader].cell, cell.cell) in different:
+            leader = at
+        ranks.append(leader + 1)
+    placed = [
+        replace(cell, rank=ranks[at], tied=ranks.count(ranks[at]) > 1)
+        for at, cell in enumerate(able)
+    ]
+    return placed + others
+
+
+def _different_pairs(
+    cells: Sequence[CellSummary], rates: Mapping[str, Mapping[int, float]], seed: int
+) -> set[tuple[str, str]]:
+    """The pairs (faster, slower) whose paired ratios are distinguishable."""
+    pairs: list[tuple[str, str]] = []
+    estimates: list[Estimate] = []
+    for at, upper in enumerate(cells):
+        for lower in cells[at + 1 :]:
+            result = estimate(paired_logs(rates[upper.cell], rates[lower.cell]), seed)
+            if result is not None:
+                pairs.append((upper.cell, lower.cell))
+                estimates.append(result)
+    adjusted = holm([result.p_value for result in estimates])
+    return {
+        pair
+        for pair, result, p in zip(pairs, estimates, adjusted, strict=True)
+        if p < ALPHA and (result.low > 1 or result.high < 1)
+    }
+
+
+def widest(summaries: Iterable[WorkloadSummary]) -> float:
+    """The largest relative half-width among all ratios to the baseline, baseline left out."""
+    widths = [
+        cell.ratio.half_width
+        for summary in summaries
+        for cell in summary.cells
+        if cell.ratio is not None and cell.server != summary.baseline
+    ]
+    return max(widths, default=math.inf)
+
+
+def _median(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return float(np.median(found)) if found else None
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
