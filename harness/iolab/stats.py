@@ -130,7 +130,7 @@ def request_rate(load: Mapping[str, Any], size_bytes: int) -> float:
     ends in the middle of most responses; whole requests only where bodies are empty.
     """
     window = load["window"]
-    seconds = window["ns"] / 1e9
+    seconds = float(window["ns"]) / 1e9
     if seconds <= 0:
         return 0.0
     return units(load, size_bytes) / seconds

@@ -1,0 +1,107 @@
+"""Adapter of the laboratory's own load generator: one process and one set of connections a cell."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iolab.executor import Executor, Process, ProcessError
+from iolab.model import Workload
+from iolab.testbed import Testbed
+
+_CONNECT_TIMEOUT_S = 20.0
+_REQUEST_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a session drives: the server's address and the processes whose CPU time is its own."""
+
+    host: str
+    port: int
+    cpu_pids: tuple[int, ...]
+
+
+class IolabLoad:
+    """A running `iolab-load --slices`; implements LoadSession."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    @classmethod
+    def open(
+        cls,
+        executor: Executor,
+        binary: Path,
+        testbed: Testbed,
+        target: Target,
+        workload: Workload,
+        cpu: int,
+        seed: int,
+    ) -> IolabLoad:
+        """Connects all connections of `workload` to `target` and waits until they stand.
+
+        ProcessError with the tool's own words when they do not.
+        """
+        argv = arguments(binary, target, workload, cpu, seed)
+        process = executor.start(testbed.on_client([*argv, "--slices"]))
+        try:
+            ready = _document(process.read_line(_CONNECT_TIMEOUT_S))
+        except ProcessError:
+            process.stop()
+            raise
+        if not ready.get("ready"):
+            process.stop()
+            raise ProcessError(f"iolab-load: expected a ready line, got {ready}")
+        return cls(process)
+
+    def slice(self, warmup_ms: int, duration_ms: int) -> dict[str, Any]:
+        """See LoadSession."""
+        self._process.write_line(f"slice {warmup_ms} {duration_ms}")
+        patience = (warmup_ms + duration_ms) / 1000 + _REQUEST_TIMEOUT_S * 2 + 5
+        return _document(self._process.read_line(patience))
+
+    def close(self) -> None:
+        """See LoadSession."""
+        with contextlib.suppress(ProcessError):
+            self._process.write_line("quit")
+        self._process.stop(timeout_s=2.0)
+
+
+def arguments(
+    binary: Path, target: Target, workload: Workload, cpu: int | None, seed: int
+) -> list[str]:
+    """The command line of `workload` against `target`, without a mode."""
+    argv = [
+        str(binary),
+        "--target", f"{target.host}:{target.port}",
+        "--path", workload.path,
+        "--connections", str(workload.connections),
+        "--pipeline", str(workload.pipeline),
+        "--timeout", f"{_REQUEST_TIMEOUT_S:g}",
+        "--seed", str(seed),
+    ]  # fmt: skip
+    if cpu is not None:
+        argv += ["--cpu", str(cpu)]
+    if target.cpu_pids:
+        argv += ["--cpu-clock", _list(target.cpu_pids)]
+    return argv
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ",".join(str(number) for number in numbers)
+
+
+def _document(line: str) -> dict[str, Any]:
+    """One line of the tool as JSON."""
+    try:
+        document = json.loads(line)
+    except ValueError as error:
+        raise ProcessError(f"iolab-load: not JSON: {line[:200]!r}") from error
+    if not isinstance(document, dict):
+        raise ProcessError(f"iolab-load: not an object: {line[:200]!r}")
+    return document

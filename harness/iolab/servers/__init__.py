@@ -1,0 +1,59 @@
+"""Servers under test: ours (one process per engine spec) and those that others wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from iolab.testbed import Testbed
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server is to stand: served root, scratch directory, CPUs, testbed."""
+
+    root: Path
+    scratch: Path
+    cpus: tuple[int, ...]
+    testbed: Testbed
+
+
+class RunningServer(Protocol):
+    """A server that accepts connections."""
+
+    @property
+    def host(self) -> str:
+        """Address to connect to."""
+
+    @property
+    def port(self) -> int:
+        """Port to connect to."""
+
+    @property
+    def cpu_pids(self) -> tuple[int, ...]:
+        """Processes whose CPU time is the server's."""
+
+    def counters(self) -> dict[str, Any] | None:
+        """Total counters since its start, None when this server has none."""
+
+    def failure(self) -> str | None:
+        """Why it no longer runs, None while it does."""
+
+    def stop(self) -> None:
+        """Ends it."""
+
+
+def counter_delta(
+    before: dict[str, Any] | None, after: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """`after` - `before`, number by number, through nested objects; None when either is missing."""
+    if before is None or after is None:
+        return None
+    delta: dict[str, Any] = {}
+    for key, value in after.items():
+        if isinstance(value, dict):
+            delta[key] = counter_delta(before.get(key, {}), value)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            delta[key] = value - before.get(key, 0)
+    return delta

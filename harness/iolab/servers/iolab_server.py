@@ -1,0 +1,147 @@
+"""Adapter of `iolab-server`: spec to command line, ready line, control socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from iolab.describe import Describe, parse_describe
+from iolab.executor import Executor, Process, ProcessError
+from iolab.model import Server
+from iolab.servers import Place
+
+_READY_TIMEOUT_S = 15.0
+_CONTROL_TIMEOUT_S = 5.0
+
+
+def describe(executor: Executor, binary: Path) -> Describe:
+    """What the build can do on this kernel; ProcessError when the binary does not say."""
+    done = executor.run([str(binary), "--describe"], timeout_s=30)
+    if done.code != 0:
+        raise ProcessError(
+            f"{binary.name} --describe: exit code {done.code}: {done.stderr.strip()}"
+        )
+    return parse_describe(done.stdout)
+
+
+class Control:
+    """A connection to a control socket: one command line, one JSON line back."""
+
+    def __init__(self, path: Path) -> None:
+        """Connects; OSError when nobody listens."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(_CONTROL_TIMEOUT_S)
+        try:
+            self._socket.connect(str(path))
+        except OSError:
+            self._socket.close()
+            raise
+        self._reader = self._socket.makefile("rb")
+
+    def ask(self, command: str) -> dict[str, Any]:
+        """The answer to `command`; ProcessError when there is none or it reports an error."""
+        try:
+            self._socket.sendall(command.encode() + b"\n")
+            line = self._reader.readline()
+            document = json.loads(line)
+        except (OSError, ValueError) as error:
+            raise ProcessError(f"control socket: {command}: {error}") from error
+        if not isinstance(document, dict) or "error" in document:
+            raise ProcessError(f"control socket: {command}: {document}")
+        return document
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._reader.close()
+        self._socket.close()
+
+
+class IolabServer:
+    """A running engine; implements RunningServer."""
+
+    def __init__(self, process: Process, host: str, port: int, control: Control) -> None:
+        self._process = process
+        self._control = control
+        self.host = host
+        self.port = port
+
+    @classmethod
+    def start(
+        cls, executor: Executor, binary: Path, server: Server, role: str, place: Place
+    ) -> IolabServer:
+        """Starts `server` and waits until it accepts; ProcessError with its last words if not.
+
+        The control socket gets a directory of its own with a short name: socket paths end at
+        107 bytes.
+        """
+        with _control_directory() as directory:
+            control_path = directory / "control"
+            argv = arguments(binary, server, role, place, control_path)
+            process = executor.start(place.testbed.on_server(argv))
+            try:
+                host, port = parse_ready(process.read_line(_READY_TIMEOUT_S))
+                control = Control(control_path)
+            except (OSError, ProcessError) as error:
+                process.stop()
+                raise ProcessError(f"{server.label}: did not become ready: {error}") from error
+        return cls(process, host, port, control)
+
+    @property
+    def cpu_pids(self) -> tuple[int, ...]:
+        """See RunningServer: all threads are in one process."""
+        return (self._process.pid,)
+
+    def counters(self) -> dict[str, Any] | None:
+        """See RunningServer."""
+        total = self._control.ask("counters").get("total")
+        return total if isinstance(total, dict) else None
+
+    def failure(self) -> str | None:
+        """See RunningServer."""
+        if self._process.alive():
+            return None
+        return f"the server died; its last words: {self._process.last_words() or 'none'}"
+
+    def stop(self) -> None:
+        """See RunningServer."""
+        self._control.close()
+        self._process.stop()
+
+
+def arguments(binary: Path, server: Server, role: str, place: Place, control: Path) -> list[str]:
+    """The command line of `server` on the CPUs of `place`, one worker a CPU."""
+    return [
+        str(binary),
+        "--engine", server.label,
+        "--role", role,
+        "--root", str(place.root),
+        "--listen", f"{place.testbed.server_host}:0",
+        "--workers", str(len(place.cpus)),
+        "--cpus", _list(place.cpus),
+        "--control", str(control),
+    ]  # fmt: skip
+
+
+def parse_ready(line: str) -> tuple[str, int]:
+    """Host and port of the line `ready HOST:PORT`; ProcessError when it is none."""
+    word, _, address = line.partition(" ")
+    host, _, port = address.rpartition(":")
+    if word != "ready" or not host or not port.isdigit():
+        raise ProcessError(f"expected 'ready HOST:PORT', got {line!r}")
+    return host.strip("[]"), int(port)
+
+
+@contextlib.contextmanager
+def _control_directory() -> Iterator[Path]:
+    """A directory for the socket; once connected, the name in the file system is not needed."""
+    with tempfile.TemporaryDirectory(prefix="iolab-") as name:
+        yield Path(name)
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ",".join(str(number) for number in numbers)
