@@ -516,14 +516,25 @@ def _different_pairs(
     }
 
 
-def widest(summaries: Iterable[WorkloadSummary]) -> float:
-    """The largest relative half-width among all ratios to the baseline, baseline left out."""
-    widths = [
-        cell.ratio.half_width
-        for summary in summaries
-        for cell in summary.cells
-        if cell.ratio is not None and cell.server != summary.baseline
-    ]
+def widest_interval(plan: Plan, samples: Sequence[Sample]) -> float:
+    """The largest relative half-width of a ratio to the baseline among cells that are still ok.
+
+    Infinite while one has too few blocks for an interval of 95%, or while nothing is measured.
+    """
+    widths: list[float] = []
+    for workload in plan.workloads:
+        cells = [cell for cell in plan.cells if cell.workload == workload]
+        found = {
+            cell.server.label: _series(mine, workload.size_bytes).rate
+            for cell in cells
+            if (mine := [sample for sample in samples if sample.cell == cell.id])
+            and cell_status(cell, mine)[0] is Status.OK
+        }
+        base = found.pop(plan.baseline, {})
+        for rate in found.values():
+            result = estimate(paired_logs(rate, base), plan.seed)
+            enough = result is not None and result.coverage >= CONFIDENCE
+            widths.append(result.half_width if result is not None and enough else math.inf)
     return max(widths, default=math.inf)
 
 

@@ -1,0 +1,355 @@
+"""Drives a plan: all servers up, blocks of paired slices, raw samples to the store.
+
+Everything that a run needs from the world comes through `Stage` (servers and clients) and `Clock`,
+so that the loop is tested without starting a process.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Protocol
+
+from iolab import stats
+from iolab.errors import IolabError
+from iolab.executor import ProcessError
+from iolab.load import LoadSession
+from iolab.model import Cell, Plan, Sample, Server, Status, Workload, block_order
+from iolab.servers import RunningServer, counter_delta
+from iolab.store import SampleWriter
+
+_SETTLE_TRIES = 20
+_SETTLE_S = 0.005
+
+
+class Clock(Protocol):
+    """Time, as tests may fake it."""
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds from an arbitrary start, never backwards."""
+
+    def unix_ns(self) -> int:
+        """Nanoseconds since 1970."""
+
+    def sleep(self, seconds: float) -> None:
+        """Waits."""
+
+
+class HostClock:
+    """The clock of this host."""
+
+    def monotonic_ns(self) -> int:
+        """See Clock."""
+        return time.monotonic_ns()
+
+    def unix_ns(self) -> int:
+        """See Clock."""
+        return time.time_ns()
+
+    def sleep(self, seconds: float) -> None:
+        """See Clock."""
+        time.sleep(seconds)
+
+
+class Stage(Protocol):
+    """Brings up servers and clients."""
+
+    def start_server(self, server: Server, role: str) -> RunningServer:
+        """A running server; ProcessError when it does not come up."""
+
+    def open_load(self, server: RunningServer, workload: Workload, seed: int) -> LoadSession:
+        """Connected clients; ProcessError when they do not connect."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Where a run stands, for the progress display."""
+
+    block: int
+    spent_s: float
+    budget_s: float
+    cell: str
+
+
+@dataclass(frozen=True)
+class Retired:
+    """Why a cell is driven no more."""
+
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    `slice_wall_s` is the time inside slices (warm-up, window and drain), `measure_wall_s` that of
+    the whole loop; their quotient is the run's efficiency.
+    """
+
+    stop_reason: str
+    blocks: int
+    slices: int
+    slice_wall_s: float
+    measure_wall_s: float
+
+    @property
+    def efficiency(self) -> float:
+        """Share of the loop's time that was spent inside slices."""
+        return self.slice_wall_s / self.measure_wall_s if self.measure_wall_s > 0 else 0.0
+
+
+class Troupe:
+    """The servers of a plan, all up together. Those that did not start are in `failures`."""
+
+    def __init__(self, plan: Plan, stage: Stage) -> None:
+        """Starts every server of the plan that this machine can run."""
+        self.servers: dict[str, RunningServer] = {}
+        self.failures: dict[str, str] = {}
+        self._stack = ExitStack()
+        try:
+            for server in plan.servers:
+                if server.unsupported is None:
+                    self._start(server, plan.role, stage)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _start(self, server: Server, role: str, stage: Stage) -> None:
+        try:
+            running = stage.start_server(server, role)
+        except ProcessError as error:
+            self.failures[server.label] = str(error)
+            return
+        self._stack.callback(running.stop)
+        self.servers[server.label] = running
+
+    def __enter__(self) -> Troupe:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+
+def with_running_baseline(plan: Plan, troupe: Troupe) -> Plan:
+    """`plan`, its baseline replaced by the first running server when it did not start.
+
+    IolabError when nothing runs.
+    """
+    if plan.baseline in troupe.servers:
+        return plan
+    everywhere = [
+        label
+        for label in troupe.servers
+        if all(
+            any(cell.server.label == label and cell.workload == workload for cell in plan.cells)
+            for workload in plan.workloads
+        )
+    ]
+    reason = troupe.failures.get(plan.baseline, "it cannot run here")
+    if not everywhere:
+        raise IolabError(f"no server runs that could be the baseline; {plan.baseline}: {reason}")
+    note = f"baseline is {everywhere[0]} instead of {plan.baseline} ({reason})"
+    return replace(plan, baseline=everywhere[0], left_out=(*plan.left_out, note))
+
+
+class Runner:
+    """Measures a plan with a troupe that stands. Use as a context manager: it closes the clients.
+
+    `retired` names the cells not to be driven (failed to start, failed verification, or, in a
+    resumed run, out since then).
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        stage: Stage,
+        troupe: Troupe,
+        retired: Mapping[str, Retired],
+        clock: Clock | None = None,
+        progress: Callable[[Tick], None] = lambda tick: None,
+    ) -> None:
+        self._plan = plan
+        self._servers = troupe.servers
+        self._clock = clock or HostClock()
+        self._progress = progress
+        self._retired = dict(retired)
+        self._sessions: dict[str, LoadSession] = {}
+        self._stack = ExitStack()
+        self.samples: list[Sample] = []
+        self._slice_wall_ns = 0
+        try:
+            self._open_sessions(stage, troupe.failures)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def retired(self) -> Mapping[str, Retired]:
+        """The cells that are driven no more, with status and reason."""
+        return self._retired
+
+    def _open_sessions(self, stage: Stage, failures: Mapping[str, str]) -> None:
+        """One connected load process per cell; they are idle while not driven."""
+        for number, cell in enumerate(self._plan.cells):
+            label = cell.server.label
+            if cell.server.unsupported is not None:
+                self._retire(cell.id, Status.UNSUPPORTED, cell.server.unsupported)
+            elif label in failures:
+                self._retire(cell.id, Status.FAILED, failures[label])
+            if cell.id in self._retired:
+                continue
+            try:
+                session = stage.open_load(self._servers[label], cell.workload, number + 1)
+            except ProcessError as error:
+                self._retire(cell.id, Status.FAILED, self._blame(label, str(error)))
+                continue
+            self._stack.callback(session.close)
+            self._sessions[cell.id] = session
+
+    def measure(self, writer: SampleWriter, first_block: int = 0, spent_s: float = 0.0) -> Outcome:
+        """Blocks until budget, precision or `max_blocks` end it; `spent_s` is already used up."""
+        plan, clock = self._plan, self._clock
+        started_ns = clock.monotonic_ns()
+        block = first_block
+        while (stop := self._stop_reason(block, first_block, started_ns, spent_s)) is None:
+            block_started_ns = clock.monotonic_ns()
+            driven = self._block(writer, block, block == first_block, started_ns, spent_s)
+            wall_ns = clock.monotonic_ns() - block_started_ns
+            writer.end_block(block, wall_ns=wall_ns, slices=driven, unix_ns=clock.unix_ns())
+            block += 1
+        return Outcome(
+            stop_reason=stop,
+            blocks=block,
+            slices=sum(sample.load is not None for sample in self.samples),
+            slice_wall_s=self._slice_wall_ns / 1e9,
+            measure_wall_s=(clock.monotonic_ns() - started_ns) / 1e9,
+        )
+
+    def _stop_reason(
+        self, block: int, first_block: int, started_ns: int, spent_s: float
+    ) -> str | None:
+        """Why to stop before this block, None to go on. `min_blocks` are measured in any case."""
+        plan = self._plan
+        if not any(self._driven(cell) for cell in plan.cells):
+            return "no cell is left to measure" if block > first_block else None
+        if block < plan.min_blocks:
+            return None
+        if block >= plan.max_blocks:
+            return f"max_blocks ({plan.max_blocks}) reached"
+        here_s = (self._clock.monotonic_ns() - started_ns) / 1e9
+        done = block - first_block
+        next_s = here_s / done if done else 0.0
+        if spent_s + here_s + next_s > plan.budget_s:
+            return f"budget ({plan.budget_s:g} s) used up"
+        if plan.precision is not None and self._width() <= math.log1p(plan.precision):
+            return f"every interval is within +-{plan.precision:.1%}"
+        return None
+
+    def _width(self) -> float:
+        """The widest interval so far."""
+        return stats.widest_interval(self._plan, self.samples)
+
+    def _driven(self, cell: Cell) -> bool:
+        """A cell is driven while it and the baseline of its workload are fit."""
+        if cell.id in self._retired:
+            return False
+        return all(
+            other.id not in self._retired
+            for other in self._plan.cells
+            if other.workload == cell.workload and other.server.label == self._plan.baseline
+        )
+
+    def _block(
+        self, writer: SampleWriter, block: int, first: bool, started_ns: int, spent_s: float
+    ) -> int:
+        """One slice of every cell that is still driven; returns how many."""
+        if first:
+            self._note_retired(writer, block)
+        skip = frozenset(cell.id for cell in self._plan.cells if not self._driven(cell))
+        order = block_order(self._plan, block, skip)
+        for place, cell_id in enumerate(order.cells):
+            cell = self._plan.cell(cell_id)
+            here_s = (self._clock.monotonic_ns() - started_ns) / 1e9
+            self._progress(Tick(block, spent_s + here_s, self._plan.budget_s, cell_id))
+            sample = self._slice(cell, block, place)
+            if sample.status is not Status.OK:
+                self._retire(cell_id, sample.status, sample.reason or "")
+            self._keep(writer, sample)
+        return len(order.cells)
+
+    def _note_retired(self, writer: SampleWriter, block: int) -> None:
+        """One line for every cell that is out from the start, so that the store says why."""
+        for cell_id, retired in self._retired.items():
+            now = self._clock.unix_ns()
+            self._keep(writer, Sample(block, -1, cell_id, retired.status, retired.reason, now, 0))
+
+    def _slice(self, cell: Cell, block: int, place: int) -> Sample:
+        """Drives one slice and judges it."""
+        clock, server = self._clock, self._servers[cell.server.label]
+        started_unix_ns, started_ns = clock.unix_ns(), clock.monotonic_ns()
+        load: dict[str, Any] | None = None
+        delta: dict[str, Any] | None = None
+        wall_ns = 0
+        try:
+            before = server.counters()
+            started_ns = clock.monotonic_ns()
+            load = self._sessions[cell.id].slice(self._plan.warmup_ms, self._plan.slice_ms)
+            wall_ns = clock.monotonic_ns() - started_ns
+            self._slice_wall_ns += wall_ns
+            delta = self._settled_delta(server, before, load)
+            reason = stats.judge_slice(load, delta)
+            status = Status.OK if reason is None else Status.INVALID
+        except ProcessError as error:
+            status = Status.FAILED
+            reason = self._blame(cell.server.label, str(error))
+        except (KeyError, TypeError) as error:
+            status, reason = Status.FAILED, f"the load generator's document lacks {error}"
+        return Sample(block, place, cell.id, status, reason, started_unix_ns, wall_ns, load, delta)
+
+    def _settled_delta(
+        self, server: RunningServer, before: dict[str, Any] | None, load: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """What the server counted over the slice.
+
+        It counts a response just after its last byte is handed over, which the client may see
+        first: so a few milliseconds are granted until the counts agree.
+        """
+        delta = counter_delta(before, server.counters())
+        for _ in range(_SETTLE_TRIES):
+            if delta is None or delta.get("requests", 0) >= load["total"]["requests"]:
+                break
+            self._clock.sleep(_SETTLE_S)
+            delta = counter_delta(before, server.counters())
+        return delta
+
+    def _blame(self, label: str, reason: str) -> str:
+        """The server's own end explains more than what the client saw of it."""
+        return self._servers[label].failure() or reason
+
+    def _retire(self, cell_id: str, status: Status, reason: str) -> None:
+        self._retired.setdefault(cell_id, Retired(status, reason))
+
+    def _keep(self, writer: SampleWriter, sample: Sample) -> None:
+        writer.append(sample)
+        self.samples.append(sample)
