@@ -57,8 +57,8 @@ class Engine(BaseModel):
 
     @property
     def serves_files(self) -> bool:
-        """True when its bytes come from files, so that they can be checked against the file."""
-        return "file" in self.sources
+        """True when its bytes come from files (read or mapped), so that they can be compared."""
+        return not {"file", "mapping"}.isdisjoint(self.sources)
 
     def option(self, name: str) -> Option | None:
         """The option of that name, None when the engine has none."""

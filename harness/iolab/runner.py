@@ -176,12 +176,11 @@ class Runner:
         troupe: Troupe,
         retired: Mapping[str, Retired],
         clock: Clock | None = None,
-        progress: Callable[[Tick], None] = lambda tick: None,
     ) -> None:
         self._plan = plan
         self._servers = troupe.servers
         self._clock = clock or HostClock()
-        self._progress = progress
+        self.progress: Callable[[Tick], None] = lambda tick: None
         self._retired = dict(retired)
         self._sessions: dict[str, LoadSession] = {}
         self._stack = ExitStack()
@@ -229,7 +228,7 @@ class Runner:
 
     def measure(self, writer: SampleWriter, first_block: int = 0, spent_s: float = 0.0) -> Outcome:
         """Blocks until budget, precision or `max_blocks` end it; `spent_s` is already used up."""
-        plan, clock = self._plan, self._clock
+        clock = self._clock
         started_ns = clock.monotonic_ns()
         block = first_block
         while (stop := self._stop_reason(block, first_block, started_ns, spent_s)) is None:
@@ -241,7 +240,7 @@ class Runner:
         return Outcome(
             stop_reason=stop,
             blocks=block,
-            slices=sum(sample.load is not None for sample in self.samples),
+            slices=sum(sample.wall_ns > 0 for sample in self.samples),
             slice_wall_s=self._slice_wall_ns / 1e9,
             measure_wall_s=(clock.monotonic_ns() - started_ns) / 1e9,
         )
@@ -291,7 +290,7 @@ class Runner:
         for place, cell_id in enumerate(order.cells):
             cell = self._plan.cell(cell_id)
             here_s = (self._clock.monotonic_ns() - started_ns) / 1e9
-            self._progress(Tick(block, spent_s + here_s, self._plan.budget_s, cell_id))
+            self.progress(Tick(block, spent_s + here_s, self._plan.budget_s, cell_id))
             sample = self._slice(cell, block, place)
             if sample.status is not Status.OK:
                 self._retire(cell_id, sample.status, sample.reason or "")

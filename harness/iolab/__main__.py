@@ -1,0 +1,5 @@
+"""Entry point of `python -m iolab`."""
+
+from iolab.cli import main
+
+main()

@@ -1,0 +1,253 @@
+"""A whole run from a plan to a directory under results/: what `quick` and `run` have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from iolab import manifest, stats, store, wrkcheck
+from iolab.console import measuring, say
+from iolab.errors import IolabError
+from iolab.lab import Lab
+from iolab.matrix import plan_from_json, plan_to_json
+from iolab.model import SCHEMA_VERSION, Plan, Sample, Status
+from iolab.runner import Outcome, Retired, Runner, Troupe, with_running_baseline
+from iolab.servers.peer import peer_version
+from iolab.stats import WorkloadSummary
+from iolab.verify import Verification, verify_server
+
+
+@dataclass
+class Timing:
+    """Where the time of a run went, in seconds. `in_slices_s` and `in_wrk_s` were measuring."""
+
+    started: float = field(default_factory=time.monotonic)
+    in_slices_s: float = 0.0
+    in_wrk_s: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.started
+
+    def to_json(self) -> dict[str, float]:
+        """As the manifest stores it."""
+        total = self.total_s
+        return {
+            "total_s": round(total, 3),
+            "in_slices_s": round(self.in_slices_s, 3),
+            "in_wrk_s": round(self.in_wrk_s, 3),
+            "slice_share": round(self.in_slices_s / total, 4) if total > 0 else 0.0,
+            "measuring_share": round((self.in_slices_s + self.in_wrk_s) / total, 4)
+            if total > 0
+            else 0.0,
+        }
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: its directory, the plan as measured, and what the samples say."""
+
+    run_dir: Path
+    plan: Plan
+    summaries: tuple[WorkloadSummary, ...]
+    outcome: Outcome
+    timing: Timing
+
+
+def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
+    """Verifies, measures and stores `plan`; with `run_dir` it goes on with that run.
+
+    KeyboardInterrupt passes through after the finished blocks are safe and the manifest says
+    that the run was interrupted; IolabError when nothing can be measured.
+    """
+    timing = Timing()
+    earlier = store.read_samples(run_dir) if run_dir is not None else None
+    if earlier is not None and earlier.dropped:
+        say(earlier.dropped)
+    quiet = manifest.quietness()
+    _say_host(lab, quiet)
+    lab.prepare_files(workload.size_bytes for workload in plan.workloads)
+    with Troupe(plan, lab) as troupe:
+        plan = with_running_baseline(plan, troupe)
+        for note in plan.left_out:
+            say(f"left out: {note}")
+        verifications = verify_troupe(lab, plan, troupe)
+        run_dir = run_dir or store.create_run_dir(lab.house.results, plan.name, datetime.now())
+        document = _manifest(lab, plan, verifications, quiet, run_dir)
+        _save(run_dir, document, timing, None, "running")
+        say(f"run: {run_dir}")
+        retired = _unverified(plan, verifications)
+        if earlier is not None:
+            retired |= retired_before(earlier.samples)
+        with Runner(plan, lab, troupe, retired) as runner:
+            try:
+                outcome = _measure(runner, plan, run_dir, earlier)
+            except BaseException as error:
+                _save(run_dir, document, timing, None, f"interrupted: {type(error).__name__}")
+                say(f"finished blocks are kept; go on with: ./iolab run --resume {run_dir.name}")
+                raise
+        timing.in_slices_s = outcome.slice_wall_s
+        samples = store.read_samples(run_dir).samples
+        summaries = stats.summarise(plan, samples)
+        if plan.wrk_check:
+            _wrk(lab, plan, troupe, summaries, run_dir, document, timing)
+    _save(run_dir, document, timing, outcome, outcome.stop_reason)
+    return Result(run_dir, plan, tuple(summaries), outcome, timing)
+
+
+def finish_timing(result: Result) -> None:
+    """Stores the times once more, when the report is written: the total then includes it."""
+    document = store.read_manifest(result.run_dir)
+    document["timing"] = result.timing.to_json()
+    store.write_json(result.run_dir / store.MANIFEST, document)
+
+
+def resume_plan(run_dir: Path) -> Plan:
+    """The plan of a run that is to go on; StoreError or InputError when its manifest is unfit."""
+    path = run_dir / store.MANIFEST
+    document = store.read_manifest(run_dir)
+    if not isinstance(document.get("plan"), dict):
+        raise store.StoreError(f"{path}: no plan in it")
+    return plan_from_json(document["plan"], str(path))
+
+
+def retired_before(samples: tuple[Sample, ...]) -> dict[str, Retired]:
+    """The cells that stored slices have already disqualified."""
+    return {
+        sample.cell: Retired(sample.status, sample.reason or "")
+        for sample in samples
+        if sample.status is not Status.OK
+    }
+
+
+def verify_troupe(lab: Lab, plan: Plan, troupe: Troupe) -> list[Verification]:
+    """Checks every running server that serves files, byte for byte."""
+    results = []
+    for server in plan.servers:
+        running = troupe.servers.get(server.label)
+        engine = lab.describe.engine(server.name) if server.kind == "engine" else None
+        if running is None or (engine is not None and not engine.serves_files):
+            continue
+        result = verify_server(server.label, running.host, running.port, lab.files)
+        results.append(result)
+        if not result.ok:
+            say(f"verification failed: {server.label}: {'; '.join(result.failures)}")
+    good = sum(result.ok for result in results)
+    say(f"verified byte for byte: {good} of {len(results)} servers")
+    return results
+
+
+def _unverified(plan: Plan, verifications: list[Verification]) -> dict[str, Retired]:
+    """The cells of servers that sent wrong bytes."""
+    wrong = {result.server: result.failures[0] for result in verifications if not result.ok}
+    if plan.baseline in wrong:
+        raise IolabError(f"the baseline {plan.baseline} sent wrong bytes: {wrong[plan.baseline]}")
+    return {
+        cell.id: Retired(Status.INVALID, f"verification: {wrong[cell.server.label]}")
+        for cell in plan.cells
+        if cell.server.label in wrong
+    }
+
+
+def _measure(
+    runner: Runner, plan: Plan, run_dir: Path, earlier: store.StoredSamples | None
+) -> Outcome:
+    """The blocks, with progress; a resumed run has the rest of its budget."""
+    first, spent_s = 0, 0.0
+    if earlier is not None:
+        first = earlier.next_block
+        spent_s = sum(int(block.get("wall_ns", 0)) for block in earlier.blocks) / 1e9
+        runner.samples += earlier.samples
+    with store.SampleWriter(run_dir) as writer, measuring(plan.name) as progress:
+        runner.progress = progress
+        return runner.measure(writer, first, spent_s)
+
+
+def _wrk(
+    lab: Lab,
+    plan: Plan,
+    troupe: Troupe,
+    summaries: list[WorkloadSummary],
+    run_dir: Path,
+    document: dict[str, Any],
+    timing: Timing,
+) -> None:
+    """The wrk check, or the reason it is left out."""
+    reason = wrkcheck.why_not(lab)
+    if reason is not None:
+        say(f"left out: wrk check: {reason}")
+        document["left_out"] = [*document["left_out"], f"wrk check: {reason}"]
+        return
+    say("checking with wrk")
+    timing.in_wrk_s = wrkcheck.check_with_wrk(lab, plan, troupe.servers, summaries, run_dir)
+
+
+def _manifest(
+    lab: Lab,
+    plan: Plan,
+    verifications: list[Verification],
+    quiet: dict[str, Any],
+    run_dir: Path,
+) -> dict[str, Any]:
+    """The manifest of a run that begins, or goes on: then its first start is kept."""
+    path = run_dir / store.MANIFEST
+    starts: list[str] = store.read_manifest(run_dir)["starts"] if path.exists() else []
+    peers: Mapping[str, str | None] = {
+        name: peer_version(lab.executor, peer, lab.house.root)
+        for name, peer in lab.peers.items()
+        if any(server.kind == "peer" and server.name == name for server in plan.servers)
+    }
+    described = lab.describe
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": run_dir.name,
+        "starts": [*starts, datetime.now().astimezone().isoformat(timespec="seconds")],
+        "host": manifest.host_facts(),
+        "quietness": quiet,
+        "cpus": asdict(lab.split),
+        "testbed": lab.testbed.name,
+        "compiler": described.compiler,
+        "cflags": described.cflags,
+        "build_type": described.build_type,
+        "tools": manifest.tool_facts(lab.executor, peers),
+        "git": manifest.git_facts(lab.executor, lab.house.root),
+        "seed": plan.seed,
+        "plan": plan_to_json(plan),
+        "left_out": list(plan.left_out),
+        "describe": described.model_dump(mode="json"),
+        "verification": [asdict(result) for result in verifications],
+    }
+
+
+def _save(
+    run_dir: Path, document: dict[str, Any], timing: Timing, outcome: Outcome | None, state: str
+) -> None:
+    """Writes the manifest with how far the run came."""
+    document["state"] = "finished" if outcome is not None else state
+    document["timing"] = timing.to_json()
+    if outcome is not None:
+        document["outcome"] = {**asdict(outcome), "efficiency": round(outcome.efficiency, 4)}
+    store.write_json(run_dir / store.MANIFEST, document)
+
+
+def _say_host(lab: Lab, quiet: dict[str, Any]) -> None:
+    split = lab.split
+    servers = ",".join(map(str, split.server))
+    say(f"server on CPU {servers}, client on CPU {split.client}")
+    if split.note:
+        say(f"note: {split.note}")
+    busy = quiet.get("busy")
+    if busy is not None and busy > 0.1:
+        say(f"note: the host is not quiet: {busy:.0%} of its CPU time is in use already")
+
+
+def override(plan: Plan, seed: int | None, budget_s: float | None) -> Plan:
+    """`plan` with the values that the command line replaces."""
+    if seed is not None:
+        plan = replace(plan, seed=seed)
+    return replace(plan, budget_s=budget_s) if budget_s is not None else plan

@@ -1,0 +1,75 @@
+"""The command line: one verb per file of `iolab.commands`, and what each kind of failure ends with.
+
+Exit codes: 0 ok, 1 finding or failure (also an interrupted run), 2 usage or wrong input.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from iolab import __version__, commands
+from iolab.errors import IolabError
+
+
+class Verbs(click.Group):
+    """Finds verbs by file name and imports only the one that is called.
+
+    The verb NAME is the click command called NAME in iolab/commands/NAME.py.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See click.Group."""
+        return sorted(found.name for found in pkgutil.iter_modules(commands.__path__))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See click.Group."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"iolab.commands.{cmd_name}")
+        command = getattr(module, cmd_name)
+        assert isinstance(command, click.Command), f"commands/{cmd_name}.py defines no {cmd_name}"
+        return command
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="iolab")
+def cli() -> None:
+    """Find which I/O path a server on this machine should use, and say how sure that is.
+
+    Start with `iolab quick`: it checks every engine, measures for a few minutes and writes a
+    report.
+    """
+
+
+def main() -> NoReturn:
+    """Runs the verb that the command line names; the only place that turns errors into codes."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        code = cli.main(standalone_mode=False, prog_name="iolab")
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except IolabError as error:
+        click.echo(f"iolab: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("iolab: interrupted; every process it started has ended", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        # Whoever read our output has left, as `head` does; closing stderr keeps Python quiet.
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM and SIGHUP end a run as Ctrl-C does: children first, finished blocks kept."""
+    raise KeyboardInterrupt

@@ -1,0 +1,128 @@
+"""What people see: messages and progress on stderr, tables on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from iolab.runner import Tick
+from iolab.sizes import format_size
+from iolab.stats import CellSummary, Estimate, WorkloadSummary
+
+_WIDE = 110  # columns of a table that goes to a file or a pipe
+
+
+def say(text: str) -> None:
+    """A message to stderr."""
+    click.echo(text, err=True)
+
+
+def emit_json(document: Any) -> None:
+    """Data to stdout as JSON."""
+    click.echo(json.dumps(document, indent=1, ensure_ascii=False, default=str))
+
+
+def print_table(table: Table) -> None:
+    """A table to stdout, not cut to the 80 columns assumed where there is no terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDE)
+    console.print(table)
+
+
+@contextmanager
+def measuring(title: str) -> Iterator[Callable[[Tick], None]]:
+    """A progress display with time left; gives the function that a runner reports to.
+
+    It is redrawn twice a second: the harness must not eat the CPU it measures. Without a terminal
+    it prints a line every 20 s instead.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _line_printer(title)
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[left]}"),
+        TextColumn("[dim]{task.fields[detail]}"),
+    )
+    with Progress(*columns, console=console, refresh_per_second=2, transient=True) as progress:
+        task = progress.add_task(title, total=1.0, left="", detail="")
+
+        def show(tick: Tick) -> None:
+            progress.update(
+                task,
+                completed=min(1.0, tick.spent_s / tick.budget_s),
+                left=time_left(tick),
+                detail=f"block {tick.block + 1}: {tick.cell}",
+            )
+
+        yield show
+
+
+def time_left(tick: Tick) -> str:
+    """The rest of the budget as `m:ss left`; runs may go on until their smallest block count."""
+    left = round(tick.budget_s - tick.spent_s)
+    return f"{left // 60}:{left % 60:02d} left" if left > 0 else "finishing"
+
+
+def _line_printer(title: str) -> Callable[[Tick], None]:
+    last = [0.0]
+
+    def show(tick: Tick) -> None:
+        if tick.spent_s - last[0] >= 20:
+            last[0] = tick.spent_s
+            say(f"{title}: block {tick.block + 1}, {time_left(tick)}")
+
+    return show
+
+
+def ranking_table(summary: WorkloadSummary) -> Table:
+    """The ranked cells of one workload. `=` marks ranks that are not distinguishable."""
+    workload = summary.workload
+    depth = f", {workload.pipeline} deep" if workload.pipeline > 1 else ""
+    table = Table(
+        title=f"{workload.name}: {workload.connections} connections{depth}, "
+        f"ratio of requests/s to {summary.baseline}",
+        title_justify="left",
+    )
+    for name in ("rank", "server", "ratio", "95% interval", "req/s", "/s", "server us/req"):
+        table.add_column(name, justify="left" if name == "server" else "right", no_wrap=True)
+    table.add_column("limiter", overflow="fold")
+    for cell in summary.cells:
+        table.add_row(*_row(cell, summary.baseline))
+    return table
+
+
+def _row(cell: CellSummary, baseline: str) -> tuple[str, ...]:
+    if cell.ratio is None:
+        return ("-", cell.server, "-", "-", "-", "-", "-", f"{cell.status}: {cell.reason}")
+    place = "-" if cell.rank is None else f"{cell.rank}{'=' if cell.tied else ''}"
+    name = f"{cell.server} (baseline)" if cell.server == baseline else cell.server
+    limiter = "client: lower bound, not ranked" if cell.client_limited else cell.limiter or "?"
+    return (
+        place,
+        name,
+        f"{cell.ratio.ratio:.2f}",
+        interval(cell.ratio),
+        f"{cell.requests_per_s or 0:,.0f}" if (cell.requests_per_s or 0) >= 100
+        else f"{cell.requests_per_s or 0:.1f}",
+        format_size(cell.bytes_per_s or 0),
+        "-" if cell.server_us_per_request is None else f"{cell.server_us_per_request:,.1f}",
+        limiter,
+    )  # fmt: skip
+
+
+def interval(estimate: Estimate) -> str:
+    """The interval, with its coverage where the blocks are too few for 95%."""
+    text = f"{estimate.low:.2f} to {estimate.high:.2f}"
+    return text if estimate.coverage >= 0.95 else f"{text} ({estimate.coverage:.0%})"

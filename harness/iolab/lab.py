@@ -1,0 +1,108 @@
+"""The laboratory on this machine, put together: house, executor, engines, peers, CPUs."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from iolab import verify
+from iolab.describe import Describe
+from iolab.errors import InputError, did_you_mean
+from iolab.executor import Executor, HostExecutor, ProcessError
+from iolab.files import ensure_files
+from iolab.load import LoadSession
+from iolab.load.iolab_load import IolabLoad, Target
+from iolab.matrix import Offer, load_plan
+from iolab.model import Plan, Server, Workload
+from iolab.paths import House, find_house
+from iolab.servers import Place, RunningServer
+from iolab.servers.iolab_server import IolabServer, describe
+from iolab.servers.peer import PeerFile, PeerServer, load_peers, offer_peers
+from iolab.testbed import Testbed
+from iolab.testbed.loopback import Loopback
+from iolab.topology import CpuSplit, host_split
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Everything the verbs share. `scratch` is removed when the lab is left."""
+
+    house: House
+    executor: Executor
+    testbed: Testbed
+    split: CpuSplit
+    scratch: Path
+
+    @cached_property
+    def describe(self) -> Describe:
+        """What the server binary offers; IolabError when it is not built."""
+        return describe(self.executor, self.house.need(self.house.server_binary))
+
+    @cached_property
+    def peers(self) -> dict[str, PeerFile]:
+        """The peer files of the tree."""
+        return load_peers(self.house.peers)
+
+    @cached_property
+    def offer(self) -> Offer:
+        """Engines and peers of this machine, as matrices are expanded with."""
+        return Offer(self.describe, offer_peers(self.peers, self.house.root))
+
+    @property
+    def files(self) -> Path:
+        """The root that servers serve."""
+        return self.house.cache / "files"
+
+    def plan(self, matrix: str) -> Plan:
+        """The plan of a matrix given by path or by the name of a file in workloads/."""
+        path = Path(matrix)
+        if not path.is_file():
+            known = sorted(found.stem for found in self.house.workloads.glob("*.toml"))
+            path = self.house.workloads / f"{matrix}.toml"
+            if not path.is_file():
+                raise InputError(f"{matrix}: no such matrix: {did_you_mean(matrix, known)}")
+        return load_plan(path, self.offer)
+
+    def prepare_files(self, sizes_bytes: Iterable[int]) -> None:
+        """Makes the files of these sizes and those that verification needs."""
+        ensure_files(self.files, [*sizes_bytes, *verify.SIZES_BYTES])
+
+    def start_server(self, server: Server, role: str) -> RunningServer:
+        """See runner.Stage."""
+        place = Place(self.files, self.scratch, self.split.server, self.testbed)
+        if server.kind == "peer":
+            peer = self.peers.get(server.name)
+            if peer is None:
+                raise ProcessError(f"{server.spec}: its peer file is gone")
+            return PeerServer.start(self.executor, peer, self.house.root, place)
+        binary = self.house.need(self.house.server_binary)
+        return IolabServer.start(self.executor, binary, server, role, place)
+
+    def open_load(self, server: RunningServer, workload: Workload, seed: int) -> LoadSession:
+        """See runner.Stage."""
+        return IolabLoad.open(
+            self.executor,
+            self.house.need(self.house.load_binary),
+            self.testbed,
+            Target(server.host, server.port, server.cpu_pids),
+            workload,
+            self.split.client,
+            seed,
+        )
+
+
+@contextmanager
+def open_lab() -> Iterator[Lab]:
+    """The lab of this tree and host; on leaving, every process it started is ended."""
+    scratch = Path(tempfile.mkdtemp(prefix="iolab-"))
+    scratch.chmod(0o755)  # workers of a peer may run as another user
+    try:
+        with HostExecutor() as executor:
+            yield Lab(find_house(), executor, Loopback(), host_split(), scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

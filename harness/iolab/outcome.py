@@ -1,0 +1,69 @@
+"""How a finished run is shown: tables or JSON on stdout, report, and where the time went."""
+
+from __future__ import annotations
+
+from iolab.campaign import Result, finish_timing
+from iolab.console import emit_json, print_table, ranking_table, say
+from iolab.errors import IolabError
+from iolab.model import Status
+
+
+def show(result: Result, report: bool, as_json: bool) -> int:
+    """Prints the verdicts and writes the report; returns the exit code.
+
+    That is 1 when a cell failed or was invalid; an unsupported one is no failure.
+    """
+    bad = [
+        cell
+        for summary in result.summaries
+        for cell in summary.cells
+        if cell.status in (Status.FAILED, Status.INVALID)
+    ]
+    if not as_json:
+        for summary in result.summaries:
+            print_table(ranking_table(summary))
+    page = _report(result) if report else None
+    finish_timing(result)
+    if as_json:
+        emit_json(
+            {
+                "schema_version": 1,
+                "run": str(result.run_dir),
+                "baseline": result.plan.baseline,
+                "left_out": list(result.plan.left_out),
+                "stop_reason": result.outcome.stop_reason,
+                "blocks": result.outcome.blocks,
+                "timing": result.timing.to_json(),
+                "report": page,
+                "workloads": [summary.to_json() for summary in result.summaries],
+            }
+        )
+    _say_times(result)
+    for cell in bad:
+        say(f"{cell.status}: {cell.cell}: {cell.reason}")
+    if page is not None:
+        say(f"report: {page}")
+    return 1 if bad else 0
+
+
+def _report(result: Result) -> str | None:
+    """The report's path; a report that cannot be drawn does not cost the measurement."""
+    from iolab.report import write_report
+
+    try:
+        return str(write_report(result.run_dir))
+    except IolabError as error:
+        say(f"no report: {error}")
+        return None
+
+
+def _say_times(result: Result) -> None:
+    timing, outcome = result.timing, result.outcome
+    facts = timing.to_json()
+    say(f"{outcome.blocks} blocks, {outcome.slices} slices; stopped: {outcome.stop_reason}")
+    wrk = f" ({facts['measuring_share']:.0%} with wrk's runs)" if timing.in_wrk_s else ""
+    say(
+        f"total {timing.total_s:.0f} s, inside slices {timing.in_slices_s:.0f} s = "
+        f"{facts['slice_share']:.0%}{wrk}; "
+        f"of the measuring loop alone {outcome.efficiency:.0%}"
+    )
