@@ -23,7 +23,7 @@ from iolab.verify import Verification, verify_server
 
 @dataclass
 class Timing:
-    """Where the time of a run went, in seconds. `in_slices_s` and `in_wrk_s` were measuring."""
+    """Where the time of this session went, in seconds; `in_slices_s` and `in_wrk_s` measured."""
 
     started: float = field(default_factory=time.monotonic)
     in_slices_s: float = 0.0
@@ -91,7 +91,8 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
                 _save(run_dir, document, timing, None, f"interrupted: {type(error).__name__}")
                 say(f"finished blocks are kept; go on with: ./iolab run --resume {run_dir.name}")
                 raise
-        timing.in_slices_s = outcome.slice_wall_s
+        before_ns = sum(sample.wall_ns for sample in earlier.samples) if earlier else 0
+        timing.in_slices_s = outcome.slice_wall_s - before_ns / 1e9
         samples = store.read_samples(run_dir).samples
         summaries = stats.summarise(plan, samples)
         if plan.wrk_check:

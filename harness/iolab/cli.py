@@ -50,7 +50,8 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Runs the verb that the command line names; the only place that turns errors into codes."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT too: a shell starts background jobs with it ignored, and Python would leave it so.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
         code = cli.main(standalone_mode=False, prog_name="iolab")
@@ -71,5 +72,5 @@ def main() -> NoReturn:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM and SIGHUP end a run as Ctrl-C does: children first, finished blocks kept."""
+    """Any of these signals ends a run as Ctrl-C does: children first, finished blocks kept."""
     raise KeyboardInterrupt

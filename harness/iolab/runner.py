@@ -88,7 +88,7 @@ class Outcome:
     """How a run ended.
 
     `slice_wall_s` is the time inside slices (warm-up, window and drain), `measure_wall_s` that of
-    the whole loop; their quotient is the run's efficiency.
+    the whole loop, both over all sessions of a resumed run; their quotient is its efficiency.
     """
 
     stop_reason: str
@@ -185,7 +185,6 @@ class Runner:
         self._sessions: dict[str, LoadSession] = {}
         self._stack = ExitStack()
         self.samples: list[Sample] = []
-        self._slice_wall_ns = 0
         try:
             self._open_sessions(stage, troupe.failures)
         except BaseException:
@@ -241,8 +240,8 @@ class Runner:
             stop_reason=stop,
             blocks=block,
             slices=sum(sample.wall_ns > 0 for sample in self.samples),
-            slice_wall_s=self._slice_wall_ns / 1e9,
-            measure_wall_s=(clock.monotonic_ns() - started_ns) / 1e9,
+            slice_wall_s=sum(sample.wall_ns for sample in self.samples) / 1e9,
+            measure_wall_s=spent_s + (clock.monotonic_ns() - started_ns) / 1e9,
         )
 
     def _stop_reason(
@@ -315,7 +314,6 @@ class Runner:
             started_ns = clock.monotonic_ns()
             load = self._sessions[cell.id].slice(self._plan.warmup_ms, self._plan.slice_ms)
             wall_ns = clock.monotonic_ns() - started_ns
-            self._slice_wall_ns += wall_ns
             delta = self._settled_delta(server, before, load)
             reason = stats.judge_slice(load, delta)
             status = Status.OK if reason is None else Status.INVALID

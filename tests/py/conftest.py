@@ -1,0 +1,45 @@
+"""What the tests of the harness share: a build that does not exist, and a lab of fakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from iolab.describe import Describe, Engine, Option
+from iolab.matrix import Offer
+
+# The same examples on every machine and no clock: a shared machine must not fail a test.
+settings.register_profile("iolab", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("iolab")
+
+CACHE = Option(name="cache", type="enum", values=("none", "memory"), default="none")
+SNDBUF = Option(name="sndbuf", type="size", default="0", min=0, max=1 << 30)
+SIZE = Option(name="size", type="size", default="1024", min=0, max=1 << 26)
+
+
+@pytest.fixture
+def house_root() -> Path:
+    """The root of this tree."""
+    return Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def offer() -> Offer:
+    """Engines as a build may offer them, one of them not usable here, and two peers."""
+    engines = (
+        Engine(name="epoll", sources=("memory", "file"), roles=("file",), options=(CACHE, SNDBUF)),
+        Engine(name="sendfile", sources=("file",), roles=("file",), options=(SNDBUF,)),
+        Engine(name="mmap", sources=("mapping",), roles=("file",), options=()),
+        Engine(
+            name="io_uring",
+            sources=("memory", "file"),
+            roles=("file",),
+            usable=False,
+            reason="kernel.io_uring_disabled is 2",
+            options=(CACHE, SNDBUF),
+        ),
+        Engine(name="null", sources=("constant",), roles=("file",), options=(SIZE,)),
+    )
+    return Offer(Describe(schema_version=1, engines=engines), {"nginx": None, "other": "missing"})

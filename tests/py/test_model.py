@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from iolab.model import Cell, Plan, Sample, Server, Status, Workload, block_order
+
+
+def plan(nr_servers: int = 4, seed: int = 1) -> Plan:
+    servers = [Server("engine", f"e{n}") for n in range(nr_servers)]
+    workloads = [Workload("small", 1024, 2), Workload("large", 1 << 20, 2)]
+    cells = tuple(Cell(server, workload) for workload in workloads for server in servers)
+    return Plan("p", "", "e0", cells, seed=seed)
+
+
+def test_labels_and_ids() -> None:
+    server = Server("engine", "epoll", (("cache", "memory"), ("sndbuf", "1MiB")))
+    assert server.label == "epoll,cache=memory,sndbuf=1MiB"
+    assert server.spec == "engine:epoll,cache=memory,sndbuf=1MiB"
+    cell = Cell(server, Workload("1KiB", 1024, 50))
+    assert cell.id == "epoll,cache=memory,sndbuf=1MiB@1KiB"
+    assert Cell(server, cell.workload, profile="latency").id.endswith("@1KiB@latency")
+
+
+def test_order_depends_on_seed_and_block_only() -> None:
+    assert block_order(plan(), 3) == block_order(plan(), 3)
+    orders = {block_order(plan(), block).cells for block in range(20)}
+    assert len(orders) > 10
+    assert block_order(plan(seed=2), 3) != block_order(plan(), 3)
+
+
+def test_a_block_holds_every_cell_once_with_its_workload_together() -> None:
+    for block in range(10):
+        order = block_order(plan(), block).cells
+        assert sorted(order) == sorted(cell.id for cell in plan().cells)
+        names = [cell_id.partition("@")[2] for cell_id in order]
+        assert names in (["small"] * 4 + ["large"] * 4, ["large"] * 4 + ["small"] * 4)
+
+
+def test_skipping_a_cell_keeps_the_order_of_the_others() -> None:
+    whole = block_order(plan(), 5).cells
+    skip = frozenset({"e1@small"})
+    assert block_order(plan(), 5, skip).cells == tuple(c for c in whole if c not in skip)
+
+
+def test_samples_survive_a_round_trip_with_keys_of_later_versions() -> None:
+    sample = Sample(1, 2, "a@b", Status.INVALID, "why", 3, 4, {"x": 1}, None, {"softirq": 5})
+    document = sample.to_json()
+    assert document["softirq"] == 5
+    assert Sample.from_json(document) == sample

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iolab.model import Sample, Status
+from iolab.store import (
+    SAMPLES,
+    SampleWriter,
+    StoreError,
+    append_jsonl,
+    create_run_dir,
+    find_run_dir,
+    read_jsonl,
+    read_manifest,
+    read_samples,
+    write_json,
+)
+
+
+def sample(block: int, order: int) -> Sample:
+    load = {"window": {"ns": 1, "note": "ü\n"}}
+    return Sample(block, order, f"c{order}@w", Status.OK, None, 1, 2, load, {"requests": 3})
+
+
+def write_run(run_dir: Path, sizes: list[int]) -> None:
+    with SampleWriter(run_dir) as writer:
+        for block, nr in enumerate(sizes):
+            for order in range(nr):
+                writer.append(sample(block, order))
+            writer.end_block(block, wall_ns=5)
+
+
+@given(st.lists(st.integers(0, 4), max_size=5), st.data())
+def test_a_run_killed_at_any_byte_keeps_all_finished_blocks(
+    sizes: list[int], data: st.DataObject
+) -> None:
+    with TemporaryDirectory() as name:
+        run_dir = Path(name)
+        write_run(run_dir, sizes)
+        path = run_dir / SAMPLES
+        whole = path.read_bytes()
+        cut = data.draw(st.integers(0, len(whole)))
+        path.write_bytes(whole[:cut])
+        ends = [n for n in range(len(whole)) if whole[n:].startswith(b'{"block_end"')]
+        ends = [whole.index(b"\n", end) + 1 for end in ends]
+        finished = sum(end <= cut for end in ends)
+        stored = read_samples(run_dir)
+        assert [block["block_end"] for block in stored.blocks] == list(range(finished))
+        assert len(stored.samples) == sum(sizes[:finished])
+        assert stored.next_block == finished
+        assert (stored.dropped is not None) == (cut > stored.valid_bytes)
+        with SampleWriter(run_dir) as writer:  # a resumed run repeats the lost block
+            writer.append(sample(finished, 0))
+            writer.end_block(finished)
+        again = read_samples(run_dir)
+        assert again.dropped is None
+        assert again.samples[:-1] == stored.samples
+        assert again.next_block == finished + 1
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_named(data: bytes) -> None:
+    with TemporaryDirectory() as name:
+        path = Path(name) / SAMPLES
+        path.write_bytes(data)
+        try:
+            stored = read_samples(Path(name))
+        except StoreError as error:
+            assert str(path) in str(error)
+        else:
+            assert stored.samples == ()
+
+
+def test_a_damaged_line_inside_a_finished_block_is_named_with_its_number(tmp_path: Path) -> None:
+    write_run(tmp_path, [2, 2])
+    path = tmp_path / SAMPLES
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:3], lines[3][:20] + b"\n", *lines[4:]]))
+    with pytest.raises(StoreError, match=r"samples\.jsonl:4: not JSON; the file is damaged"):
+        read_samples(tmp_path)
+
+
+def test_samples_of_another_version_are_named(tmp_path: Path) -> None:
+    document = sample(0, 0).to_json() | {"schema_version": 9}
+    (tmp_path / SAMPLES).write_text(json.dumps(document) + '\n{"block_end":0}\n')
+    with pytest.raises(StoreError, match="schema_version 9"):
+        read_samples(tmp_path)
+
+
+def test_a_missing_file_reads_as_no_samples(tmp_path: Path) -> None:
+    assert read_samples(tmp_path).next_block == 0
+
+
+def test_manifests_are_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    write_json(path, {"schema_version": 1, "a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"schema_version": 1, "a": object()})
+    assert read_manifest(tmp_path)["a"] == 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 2}'])
+def test_manifests_that_are_none_of_ours_are_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(StoreError, match=r"manifest\.json"):
+        read_manifest(tmp_path)
+
+
+def test_run_directories_have_unique_names_and_are_found(tmp_path: Path) -> None:
+    now = datetime(2024, 2, 3, 4, 5, 6)
+    first = create_run_dir(tmp_path / "r", "quick", now)
+    second = create_run_dir(tmp_path / "r", "quick", now)
+    assert first.name == "20240203-040506-quick"
+    assert second.name == "20240203-040506-quick.1"
+    with pytest.raises(StoreError, match="holds no run yet"):
+        find_run_dir(tmp_path / "r", "last")
+    for run_dir in (first, second):
+        write_json(run_dir / "manifest.json", {"schema_version": 1})
+    assert find_run_dir(tmp_path / "r", "last") == second
+    assert find_run_dir(tmp_path / "r", first.name) == first
+    assert find_run_dir(tmp_path / "elsewhere", str(first)) == first
+    with pytest.raises(StoreError, match="no run of that name"):
+        find_run_dir(tmp_path / "r", "nothing")
+
+
+def test_records_are_appended_and_an_unfinished_one_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "wrk.jsonl"
+    assert list(read_jsonl(path)) == []
+    append_jsonl(path, {"a": 1})
+    append_jsonl(path, {"a": 2})
+    path.write_bytes(path.read_bytes() + b'{"a": 3')
+    assert [record["a"] for record in read_jsonl(path)] == [1, 2]
