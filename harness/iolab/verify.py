@@ -89,19 +89,16 @@ def verify_server(label: str, host: str, port: int, root: Path) -> Verification:
     failures: list[str] = []
     nr = 0
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
-    reused_from = None
     try:
         for check in checks(root):
             nr += 1
             trouble, body = _perform(connection, check)
             digest.update(body)
-            if trouble is None and check.status < 400 and reused_from is not None:
-                trouble = _reuse_trouble(reused_from, connection)
-            reused_from = connection.sock if check.status < 400 else None
+            if trouble is None and check.status < 400 and connection.sock is None:
+                trouble = "the connection was not kept alive"
             if trouble is not None:
                 failures.append(f"{check.title}: {trouble}")
                 connection.close()
-                reused_from = None
             if len(failures) >= 5:
                 failures.append("further checks left out")
                 break
@@ -134,8 +131,3 @@ def _difference(got: bytes, wanted: bytes) -> str:
         return f"{len(got)} body bytes, expected {len(wanted)}"
     at = next(at for at, (a, b) in enumerate(zip(got, wanted, strict=True)) if a != b)
     return f"body differs from the file at byte {at}"
-
-
-def _reuse_trouble(before: object, connection: http.client.HTTPConnection) -> str | None:
-    """HTTP/1.1 keeps the connection: after a good answer the next one comes on the same socket."""
-    return None if connection.sock is before else "the connection was not kept alive"

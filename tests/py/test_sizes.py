@@ -17,7 +17,7 @@ def test_sizes_that_people_write(text: str | int, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "KiB", "1kib", "1 XiB", "-1", "0.3B", "1e3", -1, True])
 def test_wrong_sizes_are_refused(text: str | int) -> None:
-    with pytest.raises(ValueError, match="size|unit|bytes"):
+    with pytest.raises(ValueError, match=r"size|unit|bytes"):
         parse_size(text)
 
 

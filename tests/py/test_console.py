@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from rich.console import Console
+
+from iolab.console import ranking_table, time_left
+from iolab.model import Status, Workload
+from iolab.runner import Tick
+from iolab.stats import CellSummary, Estimate, WorkloadSummary
+
+RATIO = Estimate(1.5, 1.4, 1.6, 0.001, 20, 20.0, 0.96)
+FEW = Estimate(1.0, 0.9, 1.1, 1.0, 3, 3.0, 0.75)
+
+
+def text_of(summary: WorkloadSummary) -> str:
+    console = Console(width=140, record=True, quiet=True)
+    with console.capture() as capture:
+        Console(file=console.file, width=140)
+        console.quiet = False
+        console.print(ranking_table(summary))
+    return capture.get()
+
+
+def cell(server: str, **changes: object) -> CellSummary:
+    fields: dict[str, object] = {
+        "cell": f"{server}@w", "server": server, "workload": "w", "status": Status.OK,
+        "reason": None, "requests_per_s": 1234.5, "bytes_per_s": 2048.0, "ratio": RATIO,
+    }  # fmt: skip
+    return CellSummary(**(fields | changes))  # type: ignore[arg-type]
+
+
+def test_a_table_shows_ranks_ties_limits_and_reasons() -> None:
+    cells = (
+        cell("a", rank=1, tied=True, limiter="server", server_us_per_request=3.25),
+        cell("base", rank=1, tied=True, ratio=FEW),
+        cell("slow", limiter="client"),
+        cell("gone", status=Status.UNSUPPORTED, reason="no io_uring", ratio=None),
+    )
+    text = text_of(WorkloadSummary(Workload("w", 1024, 50, 4), "base", cells))
+    for words in (
+        "w: 50 connections, 4 deep",
+        "ratio of requests/s to base",
+        "1=",
+        "1.40 to 1.60",
+        "0.90 to 1.10 (75%)",
+        "base (baseline)",
+        "1,234",
+        "2KiB",
+        "3.2",
+        "client: lower bound, not ranked",
+        "unsupported: no io_uring",
+    ):
+        assert words in text
+
+
+def test_time_left() -> None:
+    assert time_left(Tick(0, 10.0, 135.4, "c")) == "2:05 left"
+    assert time_left(Tick(0, 10.0, 9.0, "c")) == "finishing"

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from iolab.executor import Completed
+from iolab.fake_executor import FakeExecutor
+from iolab.manifest import git_facts, host_facts, quietness, tool_facts
+
+
+def write(root: Path, name: str, text: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_facts_are_read_from_the_tree(tmp_path: Path) -> None:
+    write(
+        tmp_path, "proc/cpuinfo", "processor : 0\nmodel name : X9\nflags : fpu hypervisor\n\nz: 1"
+    )
+    write(tmp_path, "proc/sys/net/core/somaxconn", "4096\n")
+    write(tmp_path, "proc/meminfo", "MemTotal:  100 kB\n")
+    write(tmp_path, "etc/os-release", 'NAME="D"\nPRETTY_NAME="Debian 12"\n')
+    cpu = "sys/devices/system/cpu"
+    write(tmp_path, f"{cpu}/vulnerabilities/meltdown", "Not affected\n")
+    write(tmp_path, f"{cpu}/cpu0/cpufreq/scaling_governor", "performance\n")
+    write(tmp_path, f"{cpu}/cpu1/cpufreq/scaling_governor", "performance\n")
+    write(tmp_path, "sys/class/net/eth0/mtu", "1500\n")
+    write(tmp_path, "sys/class/net/eth0/queues/rx-0/rps_cpus", "0")
+    write(tmp_path, "sys/devices/system/node/node0/cpulist", "0-1\n")
+    facts = host_facts(tmp_path)
+    assert facts["cpu"]["model"] == "X9"
+    assert facts["virtual"] is True
+    assert facts["sysctls"]["net.core.somaxconn"] == "4096"
+    assert facts["sysctls"]["net.ipv4.tcp_rmem"] is None
+    assert facts["memory_kib"] == 100
+    assert facts["os"] == "Debian 12"
+    assert facts["mitigations"] == {"meltdown": "Not affected"}
+    assert facts["governor"] == ["performance"]
+    assert facts["nic"]["eth0"]["mtu"] == "1500"
+    assert facts["nic"]["eth0"]["rx_queues"] == 1
+    assert facts["numa"] == {"node0": "0-1"}
+    json.dumps(facts)
+
+
+def test_an_empty_tree_gives_nulls_not_errors(tmp_path: Path) -> None:
+    facts = host_facts(tmp_path)
+    assert facts["cpu"]["model"] is None
+    assert facts["governor"] is None
+    assert quietness(tmp_path, seconds=0)["busy"] is None
+
+
+def test_quietness_is_a_share(tmp_path: Path) -> None:
+    write(tmp_path, "proc/stat", "cpu  10 0 5 80 5 0 0 0 0 0\n")
+    write(tmp_path, "proc/loadavg", "0.50 0.20 0.10 2/300 999\n")
+    quiet = quietness(tmp_path, seconds=0)
+    assert quiet["loadavg"] == [0.5, 0.2, 0.1]
+    assert quiet["running"] == "2/300"
+    assert quiet["busy"] is not None
+
+
+def test_git_and_tools_answer_through_the_executor(tmp_path: Path) -> None:
+    def run(argv: Sequence[str]) -> Completed:
+        return Completed(tuple(argv), 0, " M file\n" if "status" in argv else "abc123\n", "")
+
+    facts = git_facts(FakeExecutor(run=run), tmp_path)
+    assert facts == {"commit": "abc123", "dirty": True}
+    assert git_facts(FakeExecutor(), tmp_path) == {"commit": None, "dirty": None}
+    tools = tool_facts(FakeExecutor(), {"nginx": "nginx/1.22"})
+    assert tools["nginx"] == "nginx/1.22"
+    assert tools["python"].startswith("3.")

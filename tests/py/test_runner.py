@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iolab import stats, store
+from iolab.errors import IolabError
+from iolab.executor import ProcessError
+from iolab.load import LoadSession
+from iolab.model import Cell, Plan, Server, Status, Workload
+from iolab.runner import Outcome, Retired, Runner, Troupe, with_running_baseline
+from iolab.servers import RunningServer
+from iolab.store import SampleWriter, read_samples
+
+SMALL, LARGE = Workload("small", 100, 2), Workload("large", 1000, 2)
+
+
+class FakeClock:
+    """Time that passes only when somebody makes it."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    def unix_ns(self) -> int:
+        return self.now_ns
+
+    def sleep(self, seconds: float) -> None:
+        self.now_ns += int(seconds * 1e9)
+
+
+class FakeServer:
+    host, port, cpu_pids = "127.0.0.1", 1, (1,)
+
+    def __init__(self) -> None:
+        self.total = {"requests": 0, "body_bytes": 0, "syscalls": {"send": 0}}
+        self.counts = True
+        self.death: str | None = None
+        self.stopped = False
+
+    def counters(self) -> dict[str, Any] | None:
+        if not self.counts:
+            return None
+        return {**self.total, "syscalls": dict(self.total["syscalls"])}  # type: ignore[call-overload]
+
+    def failure(self) -> str | None:
+        return self.death
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class FakeSession:
+    def __init__(self, stage: FakeStage, server: FakeServer, workload: Workload) -> None:
+        self.stage, self.server, self.workload = stage, server, workload
+        self.closed = False
+
+    def slice(self, warmup_ms: int, duration_ms: int) -> dict[str, Any]:
+        self.stage.clock.now_ns += (warmup_ms + duration_ms) * 1_000_000
+        nr = 10
+        size = self.workload.size_bytes
+        self.server.total["requests"] += nr  # type: ignore[operator]
+        self.server.total["body_bytes"] += nr * size  # type: ignore[operator]
+        document = {
+            "window": {"ns": 10**9, "requests": nr, "body_bytes": nr * size},
+            "total": {"requests": nr, "body_bytes": nr * size},
+            "errors": {"timeout": 0},
+            "non_2xx": 0,
+            "cpu": {"client_ns": 1, "server_ns": 1, "client_share": 0.1},
+        }
+        self.stage.tamper(self, document)
+        return document
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeStage:
+    """Servers and clients that only count."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.servers: dict[str, FakeServer] = {}
+        self.sessions: list[FakeSession] = []
+        self.broken: dict[str, str] = {}
+        self.tamper: Callable[[FakeSession, dict[str, Any]], None] = lambda session, document: None
+
+    def start_server(self, server: Server, role: str) -> RunningServer:
+        if server.label in self.broken:
+            raise ProcessError(self.broken[server.label])
+        self.servers[server.label] = FakeServer()
+        return self.servers[server.label]
+
+    def open_load(self, server: RunningServer, workload: Workload, seed: int) -> LoadSession:
+        assert isinstance(server, FakeServer)
+        session = FakeSession(self, server, workload)
+        self.sessions.append(session)
+        return session
+
+    def label(self, session: FakeSession) -> str:
+        return next(name for name, server in self.servers.items() if server is session.server)
+
+
+@pytest.fixture
+def stage() -> FakeStage:
+    return FakeStage()
+
+
+def plan(*names: str, unsupported: str = "", **changes: Any) -> Plan:
+    servers = [
+        Server("engine", name, (), "not here" if name == unsupported else None) for name in names
+    ]
+    cells = tuple(Cell(server, workload) for workload in (SMALL, LARGE) for server in servers)
+    defaults = {"min_blocks": 2, "max_blocks": 3, "budget_s": 1000.0, "slice_ms": 100}
+    return replace(Plan("p", "", names[0], cells), **(defaults | changes))
+
+
+@contextmanager
+def running(
+    stage: FakeStage, chosen: Plan, retired: dict[str, Retired] | None = None
+) -> Iterator[Runner]:
+    with (
+        Troupe(chosen, stage) as troupe,
+        Runner(chosen, stage, troupe, retired or {}, stage.clock) as runner,
+    ):
+        yield runner
+
+
+def measure(stage: FakeStage, chosen: Plan, run_dir: Path) -> Outcome:
+    with running(stage, chosen) as runner, SampleWriter(run_dir) as writer:
+        return runner.measure(writer)
+
+
+def test_every_block_holds_every_cell_once(stage: FakeStage, tmp_path: Path) -> None:
+    outcome = measure(stage, plan("a", "b", "c"), tmp_path)
+    stored = read_samples(tmp_path)
+    assert outcome.stop_reason == "max_blocks (3) reached"
+    assert outcome.blocks == len(stored.blocks) == 3
+    for block in range(3):
+        cells = [sample.cell for sample in stored.samples if sample.block == block]
+        assert sorted(cells) == sorted(f"{s}@{w}" for s in "abc" for w in ("small", "large"))
+    assert all(sample.status is Status.OK for sample in stored.samples)
+    assert all((sample.server_counters or {})["requests"] == 10 for sample in stored.samples)
+    assert all(
+        (sample.server_counters or {})["syscalls"] == {"send": 0} for sample in stored.samples
+    )
+    assert outcome.efficiency == pytest.approx(1.0)
+
+
+def test_all_is_closed_and_stopped_at_the_end(stage: FakeStage, tmp_path: Path) -> None:
+    measure(stage, plan("a", "b"), tmp_path)
+    assert len(stage.sessions) == 4
+    assert all(session.closed for session in stage.sessions)
+    assert all(server.stopped for server in stage.servers.values())
+
+
+def test_the_budget_ends_a_run_before_a_block_that_does_not_fit(
+    stage: FakeStage, tmp_path: Path
+) -> None:
+    # A block of four slices takes 4 * 0.13 s: the fourth would end at 2.08 s.
+    outcome = measure(stage, plan("a", "b", budget_s=2.0, max_blocks=99), tmp_path)
+    assert outcome.blocks == 3
+    assert outcome.stop_reason == "budget (2 s) used up"
+
+
+def test_min_blocks_are_measured_whatever_the_budget(stage: FakeStage, tmp_path: Path) -> None:
+    assert measure(stage, plan("a", "b", budget_s=0.01), tmp_path).blocks == 2
+
+
+def test_precision_ends_a_run(stage: FakeStage, tmp_path: Path) -> None:
+    chosen = plan("a", "b", precision=0.01, max_blocks=99)
+    outcome = measure(stage, chosen, tmp_path)
+    assert outcome.blocks == 6  # the first number of blocks that gives an interval of 95%
+    assert "within +-1.0%" in outcome.stop_reason
+
+
+def test_an_invalid_slice_retires_its_cell_and_no_other(stage: FakeStage, tmp_path: Path) -> None:
+    def timeout(session: FakeSession, document: dict[str, Any]) -> None:
+        if stage.label(session) == "b" and session.workload is LARGE:
+            document["errors"]["timeout"] = 1
+
+    stage.tamper = timeout
+    chosen = plan("a", "b")
+    measure(stage, chosen, tmp_path)
+    samples = read_samples(tmp_path).samples
+    bad = [sample for sample in samples if sample.status is not Status.OK]
+    assert [(s.cell, s.block, s.status, s.reason) for s in bad] == [
+        ("b@large", 0, Status.INVALID, "client saw 1 timeout")
+    ]
+    assert sum(sample.cell == "b@small" for sample in samples) == 3
+    assert sum(sample.cell == "b@large" for sample in samples) == 1
+    summaries = stats.summarise(chosen, samples)
+    statuses = {cell.cell: cell.status for summary in summaries for cell in summary.cells}
+    assert statuses.pop("b@large") is Status.INVALID
+    assert set(statuses.values()) == {Status.OK}
+
+
+def test_counts_that_differ_make_a_slice_invalid(stage: FakeStage, tmp_path: Path) -> None:
+    def lose(session: FakeSession, document: dict[str, Any]) -> None:
+        if stage.label(session) == "b":
+            session.server.total["requests"] += 1  # type: ignore[operator]
+
+    stage.tamper = lose
+    measure(stage, plan("a", "b"), tmp_path)
+    reasons = {s.reason for s in read_samples(tmp_path).samples if s.cell.startswith("b")}
+    assert reasons == {"requests: client counted 10, server 11"}
+
+
+def test_a_server_that_counts_late_is_waited_for(stage: FakeStage, tmp_path: Path) -> None:
+    class Late(FakeServer):
+        asked = 0
+
+        def counters(self) -> dict[str, Any] | None:
+            self.asked += 1
+            total = super().counters()
+            assert total is not None
+            if self.asked % 4 != 1 and self.asked % 4 != 0:  # before, then two stale answers
+                total["requests"] -= 1
+            return total
+
+    stage.start_server = lambda server, role: stage.servers.setdefault(server.label, Late())  # type: ignore[method-assign]
+    measure(stage, plan("a", "b"), tmp_path)
+    assert {sample.status for sample in read_samples(tmp_path).samples} == {Status.OK}
+
+
+def test_servers_without_counters_are_trusted_to_the_client(
+    stage: FakeStage, tmp_path: Path
+) -> None:
+    with running(stage, plan("a", "b")) as runner, SampleWriter(tmp_path) as writer:
+        for server in stage.servers.values():
+            server.counts = False
+        runner.measure(writer)
+    samples = read_samples(tmp_path).samples
+    assert {(s.status, s.server_counters is None) for s in samples} == {(Status.OK, True)}
+
+
+def test_a_death_is_told_by_the_server_and_others_go_on(stage: FakeStage, tmp_path: Path) -> None:
+    def die(session: FakeSession, document: dict[str, Any]) -> None:
+        if stage.label(session) == "b":
+            session.server.death = "the server died; its last words: SIGBUS"
+            raise ProcessError("iolab-load: said nothing")
+
+    stage.tamper = die
+    measure(stage, plan("a", "b"), tmp_path)
+    samples = read_samples(tmp_path).samples
+    assert {s.reason for s in samples if s.status is Status.FAILED} == {
+        "the server died; its last words: SIGBUS"
+    }
+    assert sum(s.cell.startswith("a@") for s in samples) == 6
+
+
+def test_a_document_without_its_keys_fails_the_cell(stage: FakeStage, tmp_path: Path) -> None:
+    def forget(session: FakeSession, document: dict[str, Any]) -> None:
+        if stage.label(session) == "b":
+            del document["errors"]
+
+    stage.tamper = forget
+    measure(stage, plan("a", "b"), tmp_path)
+    reasons = {s.reason for s in read_samples(tmp_path).samples if s.cell.startswith("b")}
+    assert reasons == {"the load generator's document lacks 'errors'"}
+
+
+def test_what_is_out_from_the_start_is_stored_with_its_reason(
+    stage: FakeStage, tmp_path: Path
+) -> None:
+    stage.broken = {"c": "c: did not become ready"}
+    measure(stage, plan("a", "b", "c", "d", unsupported="d"), tmp_path)
+    out = {
+        s.cell: (s.status, s.reason)
+        for s in read_samples(tmp_path).samples
+        if s.status is not Status.OK
+    }
+    assert out == {
+        "c@small": (Status.FAILED, "c: did not become ready"),
+        "c@large": (Status.FAILED, "c: did not become ready"),
+        "d@small": (Status.UNSUPPORTED, "not here"),
+        "d@large": (Status.UNSUPPORTED, "not here"),
+    }
+
+
+def test_a_workload_without_its_baseline_is_not_driven_on(stage: FakeStage, tmp_path: Path) -> None:
+    def fail(session: FakeSession, document: dict[str, Any]) -> None:
+        if stage.label(session) == "a" and session.workload is SMALL:
+            document["non_2xx"] = 1
+
+    stage.tamper = fail
+    measure(stage, plan("a", "b"), tmp_path)
+    samples = read_samples(tmp_path).samples
+    assert max(s.block for s in samples if s.cell == "b@small") == 0
+    assert max(s.block for s in samples if s.cell == "b@large") == 2
+
+
+def test_with_nothing_to_drive_one_block_says_why(stage: FakeStage, tmp_path: Path) -> None:
+    stage.broken = {"a": "x", "b": "y"}
+    outcome = measure(stage, plan("a", "b"), tmp_path)
+    assert outcome.stop_reason == "no cell is left to measure"
+    assert len(read_samples(tmp_path).samples) == 4
+
+
+def test_a_baseline_that_does_not_start_is_replaced_and_said(stage: FakeStage) -> None:
+    stage.broken = {"a": "port in use"}
+    with Troupe(plan("a", "b", "c"), stage) as troupe:
+        chosen = with_running_baseline(plan("a", "b", "c"), troupe)
+    assert chosen.baseline == "b"
+    assert chosen.left_out == ("baseline is b instead of a (port in use)",)
+    stage.broken = dict.fromkeys("abc", "no")
+    with Troupe(plan("a", "b", "c"), stage) as troupe, pytest.raises(IolabError, match="a: no"):
+        with_running_baseline(plan("a", "b", "c"), troupe)
+
+
+def test_a_run_interrupted_in_a_block_goes_on_with_that_block(
+    stage: FakeStage, tmp_path: Path
+) -> None:
+    chosen = plan("a", "b", max_blocks=4)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    measure(FakeStage(), chosen, whole)
+    slices = iter(range(100))
+
+    def interrupt(session: FakeSession, document: dict[str, Any]) -> None:
+        if next(slices) == 6:  # the third slice of the second block
+            raise KeyboardInterrupt
+
+    stage.tamper = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        measure(stage, chosen, tmp_path)
+    assert all(server.stopped for server in stage.servers.values())
+    kept = read_samples(tmp_path)
+    assert kept.next_block == 1
+    again = FakeStage()
+    with running(again, chosen) as runner:
+        runner.samples += kept.samples
+        with SampleWriter(tmp_path) as writer:
+            outcome = runner.measure(writer, kept.next_block, spent_s=0.5)
+    assert outcome.blocks == 4
+    orders = [
+        [(s.block, s.order, s.cell) for s in read_samples(run_dir).samples]
+        for run_dir in (tmp_path, whole)
+    ]
+    assert orders[0] == orders[1]
+    assert not (tmp_path / store.WRK).exists()
