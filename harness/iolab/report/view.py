@@ -1,0 +1,199 @@
+"""What a report shows, as data: no I/O, no formatting, no statistics.
+
+`build.py` fills these from a run, `charts.py` and `page.py` draw them. All of it is recomputed
+from the raw samples each time a report is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from iolab.report.palette import Style
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A ratio with its confidence interval.
+
+    `coverage` is what the interval really covers: under 0.95 with fewer than 6 blocks.
+    """
+
+    value: float
+    low: float
+    high: float
+    coverage: float = 0.95
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles over the slices of a cell (not a confidence interval)."""
+
+    median: float
+    q1: float
+    q3: float
+
+
+@dataclass(frozen=True)
+class ZeroCopy:
+    """What became of zero-copy sends, counted from the kernel's completion notifications."""
+
+    sends: int
+    notified: int
+    copied: int
+
+    @property
+    def copied_share(self) -> float | None:
+        """Share of the notified sends that the kernel copied; None before any notification."""
+        return self.copied / self.notified if self.notified > 0 else None
+
+    @property
+    def all_copied(self) -> bool:
+        """True when the kernel fell back to copying every time: no zero-copy claim is possible."""
+        return self.notified > 0 and self.copied >= self.notified
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Closed-loop service time in ns, from the merged histogram of all slices of a cell."""
+
+    p50: float
+    p90: float
+    p99: float
+    p999: float
+    max: float
+    nr: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """One block of one cell: seconds since the run began, and the ratio to the baseline."""
+
+    t_s: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class CellView:
+    """One box of the matrix.
+
+    `place` says what part it plays: `ranked`, `baseline`, `control` (an engine that sends no file),
+    `client-limited`, `unranked` (the baseline has no number) or `out` (no numbers: see `reason`).
+    CPU is in `WorkloadView.cpu_unit`.
+    """
+
+    cell: str
+    server: str
+    workload: str
+    status: str
+    reason: str | None
+    place: str
+    rank: int | None = None
+    tied: bool = False
+    blocks: int = 0
+    ratio: Estimate | None = None
+    ahead: int = 0
+    p_value: float | None = None
+    effective_blocks: float | None = None
+    rate: Spread | None = None
+    gib_per_s: float | None = None
+    server_cpu: float | None = None
+    total_cpu: float | None = None
+    server_cpu_ratio: Estimate | None = None
+    total_cpu_ratio: Estimate | None = None
+    syscalls: float | None = None
+    syscall_mix: tuple[tuple[str, float], ...] = ()
+    zero_copy: ZeroCopy | None = None
+    limiter: str | None = None
+    limiter_shares: str | None = None
+    latency: Latency | None = None
+    trail: tuple[Point, ...] = ()
+
+    @property
+    def client_limited(self) -> bool:
+        """True when the load generator, not the server, set the rate."""
+        return self.place == "client-limited"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The verdict on one workload.
+
+    `sure` says in words how certain it is, or, without a leader, why there is none.
+    """
+
+    leader: CellView | None
+    tied: tuple[str, ...]
+    sure: str
+    faster_unranked: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WorkloadView:
+    """One workload: its cells in reading order (ranked first, best on top) and its verdict."""
+
+    name: str
+    size_bytes: int
+    connections: int
+    pipeline: int
+    cpu_unit: str
+    blocks: int
+    cells: tuple[CellView, ...]
+    headline: Headline
+
+    def cell(self, server: str) -> CellView | None:
+        """The cell of `server`, None when the plan has none."""
+        return next((cell for cell in self.cells if cell.server == server), None)
+
+
+@dataclass(frozen=True)
+class WrkRow:
+    """The cross-check of one cell by wrk beside iolab-load's ratio."""
+
+    workload: str
+    server: str
+    pairs: int
+    wrk_rate: float | None
+    wrk_ratio: float | None
+    load_ratio: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A line of the trust box or of the host line; `good` is None for a plain statement."""
+
+    name: str
+    text: str
+    good: bool | None = None
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """All that a report shows."""
+
+    run: str
+    matrix: str
+    summary: str
+    started: str
+    baseline: str
+    host: tuple[Fact, ...]
+    trust: tuple[Fact, ...]
+    controls: tuple[Fact, ...]
+    limitations: tuple[str, ...]
+    workloads: tuple[WorkloadView, ...]
+    wrk: tuple[WrkRow, ...]
+    styles: dict[str, Style]
+    manifest: dict[str, object]
+    raw_files: tuple[str, ...] = ()
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """Every server of the run, in the order of the plan."""
+        return tuple(self.styles)
+
+    @property
+    def out(self) -> tuple[CellView, ...]:
+        """Cells without a number."""
+        return tuple(c for w in self.workloads for c in w.cells if c.place == "out")
