@@ -1,1 +1,67 @@
-"""The report of a run: from stored slices to one page that works without a network."""
+"""The report of a run: verdict, evidence and doubts on one page that works without a network.
+
+`build.py` turns the stored slices into a `ReportView` (statistics by `iolab.stats`), `charts.py`
+and `page.py` turn that into chart descriptions and HTML, `draw.py` runs gnuplot. Everything is
+recomputed from raw samples each time.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from iolab.report import charts, draw, page
+from iolab.report.build import build
+from iolab.report.run import ReportError, load
+from iolab.store import write_json
+
+__all__ = ["ReportError", "summarise_run", "write_readme_picture", "write_report"]
+
+INDEX = "index.html"
+FOLDER = "report"
+
+
+def write_report(run_dir: Path) -> Path:
+    """Writes `run_dir/report/` anew and returns the path of its index.html.
+
+    The folder holds the page, the charts (SVG), the numbers they show (data/NAME.tsv), their
+    scripts and summary.json; it is built beside the old one and takes its place when complete.
+    Raises store.StoreError for a missing or damaged run, ReportError for one without a finished
+    block, gnuplot.GnuplotError when gnuplot is missing or fails.
+    """
+    view = build(load(run_dir))
+    folder = run_dir / FOLDER
+    fresh = Path(tempfile.mkdtemp(prefix=".report-", dir=run_dir))
+    try:
+        drawn = charts.all_charts(view)
+        for chart in drawn:
+            draw.draw(chart, fresh)
+        write_json(fresh / "summary.json", page.summary(view))
+        (fresh / INDEX).write_text(page.html(view, drawn), encoding="utf-8")
+        fresh.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        fresh.rename(folder)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    return folder / INDEX
+
+
+def summarise_run(run_dir: Path) -> dict[str, Any]:
+    """The document of summary.json, without writing anything; raises as `write_report`."""
+    return page.summary(build(load(run_dir)))
+
+
+def write_readme_picture(run_dir: Path, out_svg: Path) -> Path:
+    """Writes the ratio chart as one picture that explains itself; returns `out_svg`.
+
+    Raises as `write_report`.
+    """
+    chart = charts.ratio_chart(build(load(run_dir)))
+    with tempfile.TemporaryDirectory(prefix="iolab-picture-") as folder:
+        drawn = draw.draw(chart, Path(folder))
+        out_svg.write_text(drawn.read_text(encoding="utf-8"), encoding="utf-8")
+    return out_svg

@@ -1,0 +1,289 @@
+"""The report as a whole: written from stored runs, read back as text."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from synthetic import Synthetic, load_document, make_manifest, make_plan
+
+from iolab import stats, store
+from iolab.report import ReportError, fmt, summarise_run, write_readme_picture, write_report
+from iolab.report.build import build
+from iolab.report.run import load
+
+CHARTS = ("ratio", "throughput", "cost", "drift", "latency")
+
+
+class Page(HTMLParser):
+    """The page's tags, attributes and text; `cells` maps a cell id to its row's text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.cells: dict[str, str] = {}
+        self._row: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "tr":
+            self._row = dict(attrs).get("data-cell")
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+        if self._row is not None:
+            self.cells[self._row] = self.cells.get(self._row, "") + data
+
+
+@pytest.fixture(scope="session")
+def page(report_dir: Path) -> Page:
+    return Page((report_dir / "index.html").read_text(encoding="utf-8"))
+
+
+def summaries(run_dir: Path) -> dict[str, stats.CellSummary]:
+    """The verdicts of the statistics module, without the control engine the report sets apart."""
+    run = load(run_dir)
+    return {c.cell: c for w in stats.summarise(run.plan, run.samples) for c in w.cells}
+
+
+def test_every_cell_of_the_plan_is_published(run_dir: Path, page: Page) -> None:
+    assert set(page.cells) == {cell.id for cell in load(run_dir).plan.cells}
+
+
+def test_no_missing_number_reaches_the_page(page: Page, report_dir: Path) -> None:
+    text = "".join(page.text)
+    assert not re.search(r"\b(nan|NaN|inf|None|Undefined)\b", text)
+    json.loads((report_dir / "summary.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_numbers_are_those_of_the_statistics_module(run_dir: Path, page: Page) -> None:
+    for cell, summary in summaries(run_dir).items():
+        if summary.ratio is None or summary.server == "nginx":
+            continue
+        shown = page.cells[cell]
+        assert f"{fmt.ratio(summary.ratio.ratio)} [" in shown
+        assert f"[{fmt.interval(summary.ratio.low, summary.ratio.high)}]" in shown
+        assert summary.total_cpu_ratio is not None
+        assert fmt.interval(summary.total_cpu_ratio.low, summary.total_cpu_ratio.high) in shown
+        assert fmt.significant(summary.requests_per_s, 4) in shown
+
+
+def test_ranks_are_those_of_the_statistics_module_without_controls(run_dir: Path) -> None:
+    plan = make_plan()
+    without = [cell for cell in plan.cells if cell.server.name != "null"]
+    run = load(run_dir)
+    expected = {
+        cell.cell: cell.rank
+        for workload in stats.summarise(
+            type(plan)(**{**vars(plan), "cells": tuple(without)}),
+            [s for s in run.samples if not s.cell.startswith("null@")],
+        )
+        for cell in workload.cells
+    }
+    view = build(run)
+    shown = {c.cell: c.rank for w in view.workloads for c in w.cells if c.server != "null"}
+    assert shown == expected
+    assert all(c.rank is None for w in view.workloads for c in w.cells if c.server == "null")
+
+
+def test_verdict_names_leaders_and_ties(report_dir: Path) -> None:
+    document = json.loads((report_dir / "summary.json").read_text())
+    leaders = {w["name"]: (w["leader"], set(w["tied"])) for w in document["workloads"]}
+    assert leaders["128KiB"] == ("sendfile", set())
+    pair = {"io_uring,cache=memory", "epoll,cache=memory"}
+    assert {leaders["16KiB"][0]} | leaders["16KiB"][1] == pair
+    assert leaders["1KiB"][0] == "io_uring,cache=memory"  # its rival is client-limited
+    assert leaders["16MiB"][0] == "nginx"
+
+
+def test_cells_without_a_number_say_why(page: Page) -> None:
+    text = "".join(page.text)
+    assert "failed" in page.cells["splice@1KiB"]
+    assert "invalid" in page.cells["mmap@16MiB"]
+    assert "unsupported" in page.cells["io_uring_zc@1KiB"]
+    for reason in ("server ended: ", "client counted 1020, server 1019", "needs Linux 6.0"):
+        assert text.count(reason) >= 2  # in the ranking and in the list of cells without a number
+
+
+def test_client_limited_cells_are_hatched_and_unranked(page: Page, report_dir: Path) -> None:
+    assert "limited" in next(
+        str(attrs.get("class"))
+        for tag, attrs in page.tags
+        if attrs.get("data-cell") == "epoll,cache=memory@1KiB"
+    )
+    assert "gpPat" in (report_dir / "ratio.svg").read_text(encoding="utf-8")
+
+
+def test_copied_zero_copy_bars_the_claim(page: Page) -> None:
+    assert "100%" in page.cells["msg_zerocopy@1MiB"]
+    assert "No zero-copy claim" in "".join(page.text)
+
+
+def test_markup_in_names_and_reasons_is_escaped(report_dir: Path, page: Page) -> None:
+    text = (report_dir / "index.html").read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "<here>" not in text
+    assert "<tm>" not in text
+    assert "<script>alert(1)</script>" in "".join(page.text)
+
+
+def test_page_works_offline(page: Page, report_dir: Path) -> None:
+    for tag, attrs in page.tags:
+        assert tag not in ("script", "link", "iframe")
+        target = attrs.get("src") or attrs.get("href")
+        if target is None or target.startswith("#"):
+            continue
+        assert "://" not in target
+        assert (report_dir / target).exists(), target
+
+
+def test_charts_are_well_formed_and_their_numbers_stand_beside(report_dir: Path) -> None:
+    for name in CHARTS:
+        root = ET.parse(report_dir / f"{name}.svg").getroot()
+        words = " ".join("".join(e.itertext()) for e in root.iter() if e.tag.endswith("text"))
+        assert root.get("role") == "img"
+        assert "prefers-color-scheme" in (report_dir / f"{name}.svg").read_text(encoding="utf-8")
+        assert "iolab run" in words
+        lines = (report_dir / "data" / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
+        width = len(lines[0].split("\t"))
+        assert all(len(line.split("\t")) == width for line in lines)
+
+
+def test_ratio_chart_names_every_server_once(report_dir: Path, run_dir: Path) -> None:
+    root = ET.parse(report_dir / "ratio.svg").getroot()
+    words = ["".join(e.itertext()).strip() for e in root.iter() if e.tag.endswith("text")]
+    for server in load(run_dir).plan.servers:
+        assert words.count(server.label) == 1
+
+
+def test_a_report_is_rewritten_in_place(run_dir: Path, report_dir: Path) -> None:
+    (report_dir / "stale").touch()
+    before = (report_dir / "data" / "ratio.tsv").read_text()
+    write_report(run_dir)
+    assert not (report_dir / "stale").exists()
+    assert (report_dir / "data" / "ratio.tsv").read_text() == before
+    assert not list(run_dir.glob(".report-*"))
+
+
+def test_run_without_wrk(tmp_path: Path) -> None:
+    run = Synthetic(plan=make_plan(4, 2), nr_blocks=7, wrk=False, failed=(), invalid=())
+    text = write_report(run.write(tmp_path)).read_text(encoding="utf-8")
+    assert "no wrk measurement" in text
+
+
+def test_run_with_a_single_block_says_how_little_it_knows(tmp_path: Path) -> None:
+    run = Synthetic(plan=make_plan(4, 2), nr_blocks=1, client_limited=())
+    page = Page(write_report(run.write(tmp_path)).read_text(encoding="utf-8"))
+    text = "".join(page.text)
+    assert "Fewer than 6 cannot give a 95% interval" in text
+    assert not re.search(r"\b(nan|inf)\b", text, re.IGNORECASE)
+    assert set(page.cells) == {cell.id for cell in run.plan.cells}
+
+
+def run_name(results: Path) -> str:
+    """The only run under `results`."""
+    (run,) = results.iterdir()
+    return run.name
+
+
+def test_baseline_that_failed_leaves_no_ranking(tmp_path: Path) -> None:
+    run = Synthetic(plan=make_plan(4, 1), nr_blocks=8, failed=("nginx@1KiB",))
+    text = write_report(run.write(tmp_path)).read_text(encoding="utf-8")
+    assert "no ranking: the baseline nginx has no number" in text
+    (workload,) = json.loads((tmp_path / run_name(tmp_path) / "report/summary.json").read_text())[
+        "workloads"
+    ]
+    assert workload["leader"] is None
+    assert all(c["rank"] is None and c["ratio"] is None for c in workload["cells"])
+
+
+def test_manifest_of_bare_essentials(tmp_path: Path) -> None:
+    run_dir = Synthetic(plan=make_plan(3, 1), nr_blocks=6, invalid=(), failed=()).write(tmp_path)
+    document = store.read_manifest(run_dir)
+    kept = {key: document[key] for key in ("schema_version", "plan")}
+    store.write_json(run_dir / store.MANIFEST, kept)
+    assert "not recorded" in write_report(run_dir).read_text(encoding="utf-8")
+
+
+def test_empty_run_is_a_clear_error(tmp_path: Path) -> None:
+    run_dir = tmp_path / "20260102-101112-synthetic"
+    run_dir.mkdir()
+    store.write_json(run_dir / store.MANIFEST, make_manifest(make_plan(2, 1), run_dir.name))
+    with pytest.raises(ReportError, match="no finished block") as caught:
+        write_report(run_dir)
+    assert "--resume" in str(caught.value)
+    assert not (run_dir / "report").exists()
+
+
+def test_names_cannot_reach_the_shell_or_break_the_script(tmp_path: Path) -> None:
+    trap = f"`touch {tmp_path}/trapped` 'it''s' \"x\" \\n"
+    run = Synthetic(plan=make_plan(3, 1), nr_blocks=6, invalid=(), failed=())
+    run_dir = run.write(tmp_path / "results")
+    document = store.read_manifest(run_dir)
+    document["host"]["cpu"]["model"] = trap
+    store.write_json(run_dir / store.MANIFEST, document)
+    folder = write_report(run_dir).parent
+    assert not (tmp_path / "trapped").exists()
+    ET.parse(folder / "ratio.svg")
+
+
+def test_readme_picture(run_dir: Path, tmp_path: Path) -> None:
+    out = write_readme_picture(run_dir, tmp_path / "picture.svg")
+    words = "".join(ET.parse(out).getroot().itertext())
+    assert "Requests per second as a ratio to nginx" in words
+
+
+def test_self_control_of_the_baseline_is_printed(page: Page) -> None:
+    assert "nginx against itself at 1KiB" in page.text
+
+
+def test_cross_check_rows(run_dir: Path) -> None:
+    rows = {(row.workload, row.server): row for row in build(load(run_dir)).wrk}
+    assert rows["128KiB", "sendfile"].note == "agrees"
+    assert rows["128KiB", "nginx"].note == "baseline"
+    assert rows["128KiB", "sendfile"].pairs == 2
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_verb(run_dir: Path, as_json: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from iolab.commands.report import report
+
+    monkeypatch.setenv("IOLAB_RESULTS", str(run_dir.parent))
+    arguments = ["--json", run_dir.name] if as_json else ["last"]
+    result = CliRunner().invoke(report, arguments)
+    assert result.exit_code == 0, result.output
+    if as_json:
+        document: dict[str, Any] = json.loads(result.stdout)
+        assert document["baseline"] == "nginx"
+        assert document == json.loads(json.dumps(summarise_run(run_dir)))
+    else:
+        assert Path(result.stdout.strip()) == run_dir / "report" / "index.html"
+
+
+def test_missing_gnuplot_is_a_clear_error(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from iolab.report.gnuplot import GnuplotError
+
+    copy = tmp_path / run_dir.name
+    shutil.copytree(run_dir, copy, ignore=shutil.ignore_patterns("report", ".report-*"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(GnuplotError, match="gnuplot"):
+        write_report(copy)
+    assert not list(copy.glob(".report-*"))
+
+
+def test_synthetic_slices_are_what_the_harness_accepts() -> None:
+    import random
+
+    document = load_document(1000.0, 1024, 0.9, 0.5, random.Random(1))
+    assert stats.judge_slice(document, None) is None
