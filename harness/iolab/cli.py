@@ -51,8 +51,10 @@ def cli() -> None:
 def main() -> NoReturn:
     """Runs the verb that the command line names; the only place that turns errors into codes."""
     # SIGINT too: a shell starts background jobs with it ignored, and Python would leave it so.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1) asks to outlive a terminal
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         code = cli.main(standalone_mode=False, prog_name="iolab")
     except click.ClickException as error:
