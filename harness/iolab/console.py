@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from iolab.runner import Tick
 from iolab.sizes import format_size
-from iolab.stats import CellSummary, Estimate, WorkloadSummary
+from iolab.stats import CONFIDENCE, CellSummary, Estimate, WorkloadSummary
 
 _WIDE = 110  # columns of a table that goes to a file or a pipe
 
@@ -87,31 +88,45 @@ def _line_printer(title: str) -> Callable[[Tick], None]:
 
 
 def ranking_table(summary: WorkloadSummary) -> Table:
-    """The ranked cells of one workload. `=` marks ranks that are not distinguishable."""
+    """The ranked cells of one workload, 80 columns wide. `=` marks ranks that are tied."""
     workload = summary.workload
     depth = f", {workload.pipeline} deep" if workload.pipeline > 1 else ""
     table = Table(
         title=f"{workload.name}: {workload.connections} connections{depth}, "
         f"ratio of requests/s to {summary.baseline}",
         title_justify="left",
+        caption=_caption(summary),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
-    for name in ("rank", "server", "ratio", "95% interval", "req/s", "/s", "server us/req"):
+    for name in ("rank", "server", "ratio", "95% interval", "req/s", "bytes/s", "us/req"):
         table.add_column(name, justify="left" if name == "server" else "right", no_wrap=True)
     table.add_column("limiter", overflow="fold")
     for cell in summary.cells:
-        table.add_row(*_row(cell, summary.baseline))
+        table.add_row(*_row(cell))
     return table
 
 
-def _row(cell: CellSummary, baseline: str) -> tuple[str, ...]:
+def _caption(summary: WorkloadSummary) -> str:
+    """What the columns need to be read right."""
+    coverages = [cell.ratio.coverage for cell in summary.cells if cell.ratio is not None]
+    text = "us/req: server CPU time per request"
+    if coverages and min(coverages) < CONFIDENCE:
+        text += f"; few blocks: intervals cover {min(coverages):.0%} only"
+    return text
+
+
+def _row(cell: CellSummary) -> tuple[str, ...]:
     if cell.ratio is None:
         return ("-", cell.server, "-", "-", "-", "-", "-", f"{cell.status}: {cell.reason}")
     place = "-" if cell.rank is None else f"{cell.rank}{'=' if cell.tied else ''}"
-    name = f"{cell.server} (baseline)" if cell.server == baseline else cell.server
-    limiter = "client: lower bound, not ranked" if cell.client_limited else cell.limiter or "?"
+    limiter = "client (lower bound)" if cell.client_limited else cell.limiter or "?"
     return (
         place,
-        name,
+        cell.server,
         f"{cell.ratio.ratio:.2f}",
         interval(cell.ratio),
         f"{cell.requests_per_s or 0:,.0f}" if (cell.requests_per_s or 0) >= 100
@@ -123,6 +138,5 @@ def _row(cell: CellSummary, baseline: str) -> tuple[str, ...]:
 
 
 def interval(estimate: Estimate) -> str:
-    """The interval, with its coverage where the blocks are too few for 95%."""
-    text = f"{estimate.low:.2f} to {estimate.high:.2f}"
-    return text if estimate.coverage >= 0.95 else f"{text} ({estimate.coverage:.0%})"
+    """The interval of a ratio."""
+    return f"{estimate.low:.2f} to {estimate.high:.2f}"

@@ -49,5 +49,5 @@ def format_size(nr_bytes: float) -> str:
         scale = _UNITS[unit]
         if nr_bytes >= scale:
             value = nr_bytes / scale
-            return f"{value:.0f}{unit}" if value == int(value) else f"{value:.2f}{unit}"
+            return f"{value:.0f}{unit}" if value == int(value) else f"{value:.1f}{unit}"
     return f"{nr_bytes:.0f}B"

@@ -32,6 +32,6 @@ def test_format_picks_the_largest_unit() -> None:
         "0B",
         "1023B",
         "1KiB",
-        "1.50KiB",
+        "1.5KiB",
         "1GiB",
     ]
