@@ -40,14 +40,14 @@ struct ep_worker {
 };
 
 struct ep_conn {
-	struct conn *next;  /* in `again` or, when finished, in `dead` */
-	char *unfed;	    /* heap copy of received bytes the skeleton has not taken yet */
+	struct conn *next; /* in `again` or, when finished, in `dead` */
+	char *unfed;	   /* heap copy of received bytes the skeleton has not taken yet */
 	uint32_t unfed_off, unfed_len;
-	bool readable;	    /* input may be waiting in the socket */
-	bool hup;	    /* the peer is known to have closed or reset */
-	bool queued;	    /* in `again` */
+	bool readable; /* input may be waiting in the socket */
+	bool hup;      /* the peer is known to have closed or reset */
+	bool queued;   /* in `again` */
 	bool lingering;
-	bool finished;	    /* fd closed, waits in `dead` for the end of the batch */
+	bool finished; /* fd closed, waits in `dead` for the end of the batch */
 };
 _Static_assert(sizeof(struct ep_conn) <= DRIVE_EPOLL_BYTES, "enlarge DRIVE_EPOLL_BYTES");
 

@@ -35,18 +35,18 @@ struct worker;
  * System calls are counted by kind where they are made. `name` is the key in the control socket's
  * JSON; `wait` is epoll_wait/poll, `ctl` is epoll_ctl, `enter` is io_uring_enter.
  */
-#define SYSCALL_COUNTERS(X)                                                                        \
-	X(accept)                                                                                  \
-	X(recv)                                                                                    \
-	X(send)                                                                                    \
-	X(sendfile)                                                                                \
-	X(splice)                                                                                  \
-	X(wait)                                                                                    \
-	X(ctl)                                                                                     \
-	X(pread)                                                                                   \
-	X(open)                                                                                    \
-	X(close)                                                                                   \
-	X(enter)                                                                                   \
+#define SYSCALL_COUNTERS(X) \
+	X(accept)           \
+	X(recv)             \
+	X(send)             \
+	X(sendfile)         \
+	X(splice)           \
+	X(wait)             \
+	X(ctl)              \
+	X(pread)            \
+	X(open)             \
+	X(close)            \
+	X(enter)            \
 	X(other)
 
 /*
@@ -57,27 +57,27 @@ struct worker;
  * accepted, their completions, and those of them the kernel reports as copied after all.
  * sqes/cqes: ring entries submitted and reaped.
  */
-#define PLAIN_COUNTERS(X)                                                                          \
-	X(accepts)                                                                                 \
-	X(closes)                                                                                  \
-	X(connections)                                                                             \
-	X(requests)                                                                                \
-	X(responses_2xx)                                                                           \
-	X(responses_3xx)                                                                           \
-	X(responses_4xx)                                                                           \
-	X(responses_5xx)                                                                           \
-	X(bytes)                                                                                   \
-	X(body_bytes)                                                                              \
-	X(eagain)                                                                                  \
-	X(short_moves)                                                                             \
-	X(aborts)                                                                                  \
-	X(timeouts)                                                                                \
-	X(cache_hits)                                                                              \
-	X(cache_misses)                                                                            \
-	X(zc_sends)                                                                                \
-	X(zc_notified)                                                                             \
-	X(zc_copied)                                                                               \
-	X(sqes)                                                                                    \
+#define PLAIN_COUNTERS(X) \
+	X(accepts)        \
+	X(closes)         \
+	X(connections)    \
+	X(requests)       \
+	X(responses_2xx)  \
+	X(responses_3xx)  \
+	X(responses_4xx)  \
+	X(responses_5xx)  \
+	X(bytes)          \
+	X(body_bytes)     \
+	X(eagain)         \
+	X(short_moves)    \
+	X(aborts)         \
+	X(timeouts)       \
+	X(cache_hits)     \
+	X(cache_misses)   \
+	X(zc_sends)       \
+	X(zc_notified)    \
+	X(zc_copied)      \
+	X(sqes)           \
 	X(cqes)
 
 /*
@@ -94,11 +94,11 @@ struct counters {
 } __attribute__((aligned(64)));
 
 /* Adds n to one counter. Only its single writer may call this. */
-#define count_add(ctr, name, n)                                                                    \
-	atomic_store_explicit(                                                                     \
-		&(ctr)->name,                                                                      \
-		atomic_load_explicit(&(ctr)->name, memory_order_relaxed) + (uint64_t)(n),          \
-		memory_order_relaxed)
+#define count_add(ctr, name, n)                                                          \
+	atomic_store_explicit(&(ctr)->name,                                              \
+			      atomic_load_explicit(&(ctr)->name, memory_order_relaxed) + \
+				      (uint64_t)(n),                                     \
+			      memory_order_relaxed)
 #define count_one(ctr, name) count_add(ctr, name, 1)
 
 /* Adds every counter of from to to and zeroes from. The caller is the single writer of both. */
@@ -179,10 +179,10 @@ struct conn {
 	void *priv;
 	struct counters *ctr; /* the block to count in: the worker's, or a thread's own */
 	int fd;
-	uint8_t step;	   /* enum step */
-	uint8_t close_how; /* enum close_how, when step is CLOSE */
-	bool closing;	   /* conn_closing() was called */
-	bool pending;	   /* waits in the worker_next() queue */
+	uint8_t step;		   /* enum step */
+	uint8_t close_how;	   /* enum close_how, when step is CLOSE */
+	bool closing;		   /* conn_closing() was called */
+	bool pending;		   /* waits in the worker_next() queue */
 	_Atomic uint64_t since_ns; /* last progress, for the skeleton's lazy deadlines */
 	struct xfer xfer;
 };
@@ -206,7 +206,12 @@ struct worker {
 
 /* ------------------------------------------------------------------------------ options */
 
-enum opt_type { OPT_INT, OPT_SIZE, OPT_BOOL, OPT_ENUM };
+enum opt_type {
+	OPT_INT,
+	OPT_SIZE,
+	OPT_BOOL,
+	OPT_ENUM
+};
 
 /*
  * One engine option. The value reaches the engine as int64_t: the number, bytes for OPT_SIZE
@@ -223,16 +228,20 @@ struct opt_def {
 #define ENGINE_OPTS_MAX 24
 
 /* Options every socket engine has; they must come first, in this order. */
-enum common_opt { COPT_SNDBUF, COPT_NODELAY, COPT_NR };
-#define COMMON_OPTIONS                                                                             \
-	{.name = "sndbuf",                                                                         \
-	 .type = OPT_SIZE,                                                                         \
-	 .max = 1 << 30,                                                                           \
-	 .help = "SO_SNDBUF of each connection in bytes, which also ends the kernel's send-"       \
-		 "buffer autotuning; 0 leaves autotuning on (tcp(7))"},                            \
-	{                                                                                          \
-		.name = "nodelay", .type = OPT_BOOL, .def = 1, .max = 1,                           \
-		.help = "TCP_NODELAY: send a partial segment at once (tcp(7))"                     \
+enum common_opt {
+	COPT_SNDBUF,
+	COPT_NODELAY,
+	COPT_NR
+};
+#define COMMON_OPTIONS                                                                       \
+	{.name = "sndbuf",                                                                   \
+	 .type = OPT_SIZE,                                                                   \
+	 .max = 1 << 30,                                                                     \
+	 .help = "SO_SNDBUF of each connection in bytes, which also ends the kernel's send-" \
+		 "buffer autotuning; 0 leaves autotuning on (tcp(7))"},                      \
+	{                                                                                    \
+		.name = "nodelay", .type = OPT_BOOL, .def = 1, .max = 1,                     \
+		.help = "TCP_NODELAY: send a partial segment at once (tcp(7))"               \
 	}
 
 /* ------------------------------------------------------------------------------ movers */
@@ -270,8 +279,8 @@ struct mover {
 struct body_policy {
 	unsigned source;	   /* the enum source to use for file bodies */
 	size_t memory_limit_bytes; /* files up to this size are offered from memory */
-	bool memory_as_file;	   /* that memory is a memfd, offered with its head as SOURCE_FILE */
-	size_t constant_bytes;	   /* SOURCE_CONSTANT: size of the one body */
+	bool memory_as_file;   /* that memory is a memfd, offered with its head as SOURCE_FILE */
+	size_t constant_bytes; /* SOURCE_CONSTANT: size of the one body */
 };
 
 #define REASON_MAX 256
@@ -279,11 +288,11 @@ struct body_policy {
 struct engine {
 	const char *name;
 	const char *summary;
-	const char *since;  /* oldest kernel with the mechanism, for people */
-	const char *driver; /* how it waits: "blocking", "epoll" or "completion" */
-	int api;	    /* ENGINE_API it was written for */
-	unsigned sources;   /* enum source bits it can move */
-	size_t conn_bytes;  /* of private state per connection */
+	const char *since;	       /* oldest kernel with the mechanism, for people */
+	const char *driver;	       /* how it waits: "blocking", "epoll" or "completion" */
+	int api;		       /* ENGINE_API it was written for */
+	unsigned sources;	       /* enum source bits it can move */
+	size_t conn_bytes;	       /* of private state per connection */
 	const struct opt_def *options; /* ends with name == NULL */
 	const struct mover *mover;     /* for the stock drivers */
 

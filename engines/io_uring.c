@@ -22,7 +22,15 @@ enum {
 #define ACCEPT_PAUSE_NS 100000000ull
 
 /* Low bits of user_data beside the connection's address, which is a multiple of 64. */
-enum op { OP_RECV, OP_SEND, OP_READ, OP_CANCEL, OP_ACCEPT, OP_WAKE, OP_MASK = 7 };
+enum op {
+	OP_RECV,
+	OP_SEND,
+	OP_READ,
+	OP_CANCEL,
+	OP_ACCEPT,
+	OP_WAKE,
+	OP_MASK = 7
+};
 
 struct ur_worker {
 	struct ring ring;
@@ -34,8 +42,8 @@ struct ur_worker {
 
 struct ur_conn {
 	struct conn *next_starved;
-	char *buf;	  /* of the file part in flight */
-	size_t part;	  /* bytes of it */
+	char *buf;	      /* of the file part in flight */
+	size_t part;	      /* bytes of it */
 	uint16_t first, last; /* received buffers, in order; NONE when there is none */
 	uint16_t nr_held;
 	uint16_t in_flight; /* operations without their last completion */
@@ -189,7 +197,8 @@ static void on_recv(struct conn *c, const struct io_uring_cqe *cqe)
 		u->in_flight--;
 	}
 	if (cqe->flags & IORING_CQE_F_BUFFER)
-		hold(c, cqe->flags >> IORING_CQE_BUFFER_SHIFT, cqe->res > 0 ? (uint32_t)cqe->res : 0);
+		hold(c, cqe->flags >> IORING_CQE_BUFFER_SHIFT,
+		     cqe->res > 0 ? (uint32_t)cqe->res : 0);
 	if (cqe->res == -ENOBUFS)
 		starve(c);
 	else if (cqe->res == 0 || (cqe->res < 0 && cqe->res != -ECANCELED))
@@ -565,7 +574,8 @@ static void ur_exit(struct worker *w)
 
 const struct engine engine_io_uring = {
 	.name = "io_uring",
-	.summary = "completion: multishot accept and receive, batched submission, linked read and send",
+	.summary = "completion: multishot accept and receive, batched submission, linked read and "
+		   "send",
 	.since = "6.1",
 	.driver = "completion",
 	.api = ENGINE_API,

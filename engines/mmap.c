@@ -15,7 +15,9 @@
 static const struct opt_def options[] = {COMMON_OPTIONS, {0}};
 
 /* What a call of send_part may say besides enum moved: part of it went, try the rest at once. */
-enum { SENT_SHORT = 100 };
+enum {
+	SENT_SHORT = 100
+};
 
 /* One sendmsg of what is left of iov[] and at most a turn of the mapping. */
 static int send_part(struct conn *c)

@@ -23,8 +23,8 @@ static const struct opt_def options[] = {COMMON_OPTIONS, {0}};
 
 /* Consecutive sends of one lease. */
 struct zc_range {
-	uint32_t lo; /* number of the first send */
-	uint32_t nr; /* sends in it */
+	uint32_t lo;  /* number of the first send */
+	uint32_t nr;  /* sends in it */
 	uint32_t out; /* of them, not yet notified */
 	struct lease *lease;
 };

@@ -6,7 +6,9 @@
  */
 #include "engine.h"
 
-enum { OPT_CONSTANT_SIZE = COPT_NR };
+enum {
+	OPT_CONSTANT_SIZE = COPT_NR
+};
 
 static const struct opt_def options[] = {COMMON_OPTIONS,
 					 {.name = "size",

@@ -98,7 +98,7 @@ int ring_wait(struct ring *r, uint64_t timeout_ns)
 
 	count_one(r->ctr, sys_enter);
 	return res < 0 && res != -ETIME && res != -EINTR && res != -EBUSY && res != -EAGAIN ? res
-											     : 0;
+											    : 0;
 }
 
 void ring_recycle(struct ring *r, unsigned bid)

@@ -16,8 +16,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { OPT_PIPE = COPT_NR };
-enum { POOL_MAX = 256 };
+enum {
+	OPT_PIPE = COPT_NR
+};
+enum {
+	POOL_MAX = 256
+};
 
 static const struct opt_def options[] = {COMMON_OPTIONS,
 					 {.name = "pipe",

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the kernel has and liburing 2.3 (Debian 12) does not yet name. Values are the kernel's ABI
- * (include/uapi/linux/io_uring.h); whether the running kernel knows them is for probe() to find out.
+ * (include/uapi/linux/io_uring.h); whether the running kernel knows them is for probe() to find
+ * out.
  */
 #ifndef IOLAB_URING_COMPAT_H
 #define IOLAB_URING_COMPAT_H

@@ -14,17 +14,17 @@ static uint64_t get(const _Atomic uint64_t *value)
 
 void counters_move(struct counters *to, struct counters *from)
 {
-#define X(name)                                                                                    \
-	if (get(&from->name)) {                                                                    \
-		count_add(to, name, get(&from->name));                                             \
-		atomic_store_explicit(&from->name, 0, memory_order_relaxed);                       \
+#define X(name)                                                              \
+	if (get(&from->name)) {                                              \
+		count_add(to, name, get(&from->name));                       \
+		atomic_store_explicit(&from->name, 0, memory_order_relaxed); \
 	}
 	PLAIN_COUNTERS(X)
 #undef X
-#define X(name)                                                                                    \
-	if (get(&from->sys_##name)) {                                                              \
-		count_add(to, sys_##name, get(&from->sys_##name));                                 \
-		atomic_store_explicit(&from->sys_##name, 0, memory_order_relaxed);                 \
+#define X(name)                                                                    \
+	if (get(&from->sys_##name)) {                                              \
+		count_add(to, sys_##name, get(&from->sys_##name));                 \
+		atomic_store_explicit(&from->sys_##name, 0, memory_order_relaxed); \
 	}
 	SYSCALL_COUNTERS(X)
 #undef X

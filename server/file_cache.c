@@ -19,7 +19,7 @@ struct file_cache {
 	int root_fd;
 	uint64_t valid_ns;
 	char index[HTTP_URL_MAX + 16]; /* name of a directory's index */
-	struct file_entry *entries; /* uthash: iterates oldest first */
+	struct file_entry *entries;    /* uthash: iterates oldest first */
 	struct file_entry *constant;
 };
 
@@ -174,8 +174,7 @@ static void format_head(struct sworker *sw, struct file_entry *e)
 			 "HTTP/1.1 200 OK\r\nServer: iolab\r\nDate: %s\r\nContent-Type: %s\r\n"
 			 "Content-Length: %llu\r\nLast-Modified: %s\r\nETag: %s\r\n"
 			 "Accept-Ranges: bytes\r\n\r\n",
-			 sw->date, e->type, (unsigned long long)e->size,
-			 e->last_modified, e->etag);
+			 sw->date, e->type, (unsigned long long)e->size, e->last_modified, e->etag);
 
 	e->date_at = (uint16_t)(strstr(e->head, "Date: ") + 6 - e->head);
 	e->head_len = (uint16_t)n;
@@ -330,8 +329,8 @@ struct file_entry *file_cache_find(struct file_cache *fc, const char *key, size_
 /* ---------------------------------------------------------------- heads */
 
 /*
- * Bytes that the kernel may still be reading must not change under it: what is in flight, and always
- * the pages of a memfd, is replaced by a copy with the new date, once a second at most.
+ * Bytes that the kernel may still be reading must not change under it: what is in flight, and
+ * always the pages of a memfd, is replaced by a copy with the new date, once a second at most.
  */
 static bool renew_memory(struct file_cache *fc, struct file_entry *e)
 {
@@ -432,7 +431,7 @@ void file_cache_destroy(struct file_cache *fc)
 {
 	struct file_entry *e, *next;
 
-	HASH_ITER(hh, fc->entries, e, next)
+	HASH_ITER (hh, fc->entries, e, next)
 		drop(fc, e);
 	if (fc->constant)
 		lease_put(&fc->constant->lease);

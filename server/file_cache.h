@@ -61,9 +61,9 @@ int file_cache_open(struct file_cache *fc, const char *key, size_t len, const ch
 		    struct file_entry **entry);
 
 /*
- * The plain 200 with the present date: the head, and the body behind it if the entry has mem. *lease
- * is a reference that keeps it alive. NULL while it cannot be had (the old date is in flight); the
- * caller then makes a head of its own. For a memfd the result is an empty string.
+ * The plain 200 with the present date: the head, and the body behind it if the entry has mem.
+ * *lease is a reference that keeps it alive. NULL while it cannot be had (the old date is in
+ * flight); the caller then makes a head of its own. For a memfd the result is an empty string.
  */
 const char *file_entry_head(struct file_cache *fc, struct file_entry *e, struct lease **lease);
 

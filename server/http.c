@@ -278,9 +278,9 @@ static enum http_result run(struct http_parser *p, const char *base, size_t len,
 	if (err == HPE_OK)
 		return REQ_MORE;
 	if (err != HPE_PAUSED || !p->done)
-		return fail(p, p->req.error ? p->req.error
-					    : status_of_error(p, err, p->req.head,
-							      len + p->base_off));
+		return fail(p, p->req.error
+				       ? p->req.error
+				       : status_of_error(p, err, p->req.head, len + p->base_off));
 	*used = (size_t)(llhttp_get_error_pos(&p->ll) - base);
 	llhttp_resume(&p->ll);
 	if (!p->req.error)
@@ -340,8 +340,8 @@ enum http_result http_parse(struct http_parser *p, const char *buf, size_t len, 
 const char *http_reason(int status)
 {
 	switch (status) {
-#define R(code, text)                                                                              \
-	case code:                                                                                 \
+#define R(code, text) \
+	case code:    \
 		return text
 		R(200, "OK");
 		R(206, "Partial Content");

@@ -36,7 +36,7 @@ struct http_request {
 	const char *head; /* base of the spans; valid while the request is answered */
 	struct span url;
 	struct span field[FIELD_NR];
-	uint32_t seen; /* bit per http_field */
+	uint32_t seen;	/* bit per http_field */
 	uint8_t method; /* llhttp_method_t */
 	uint8_t major, minor;
 	bool keep_alive;
@@ -64,7 +64,10 @@ struct http_parser {
 	const char *base;
 };
 
-enum http_result { REQ_MORE, REQ_READY };
+enum http_result {
+	REQ_MORE,
+	REQ_READY
+};
 
 void http_init(struct http_parser *p);
 void http_free(struct http_parser *p);

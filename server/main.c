@@ -15,7 +15,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { EXIT_USAGE = 2, EXIT_UNSUPPORTED = 3 };
+enum {
+	EXIT_USAGE = 2,
+	EXIT_UNSUPPORTED = 3
+};
 
 const char *argp_program_version = SERVER_NAME " " SERVER_VERSION;
 
@@ -265,8 +268,7 @@ static int create_workers(struct server *srv)
 	srv->nr_workers = srv->cfg.nr_workers ? srv->cfg.nr_workers : nr;
 	srv->workers = calloc((size_t)srv->nr_workers, sizeof(*srv->workers));
 	for (int i = 0; srv->workers && i < srv->nr_workers; i++) {
-		srv->workers[i] =
-			worker_create(srv, i, places[i % nr].cpu, places[i % nr].node);
+		srv->workers[i] = worker_create(srv, i, places[i % nr].cpu, places[i % nr].node);
 		if (!srv->workers[i]) {
 			complain("worker %d: %s", i, strerror(errno));
 			free(places);
@@ -286,7 +288,7 @@ static int server_start(struct server *srv)
 		return -errno;
 	}
 	return check_port_free(&srv->cfg) || create_workers(srv) || open_listeners(srv) ? -EINVAL
-											 : 0;
+											: 0;
 }
 
 /* Workers run until they have drained; the first signal starts that, a second one hurries it. */
@@ -322,18 +324,17 @@ static int serve(struct server *srv, const sigset_t *signals)
 
 int main(int argc, char **argv)
 {
-	struct server srv = {
-		.cfg = {
-			.merge = MERGE_MAX,
-			.backlog = 4096,
-			.header_timeout_ms = 10000,
-			.idle_timeout_ms = 60000,
-			.send_timeout_ms = 60000,
-			.linger_timeout_ms = 5000,
-			.drain_timeout_ms = 10000,
-			.cache_files = 512,
-			.cache_valid_ms = 1000,
-		}};
+	struct server srv = {.cfg = {
+				     .merge = MERGE_MAX,
+				     .backlog = 4096,
+				     .header_timeout_ms = 10000,
+				     .idle_timeout_ms = 60000,
+				     .send_timeout_ms = 60000,
+				     .linger_timeout_ms = 5000,
+				     .drain_timeout_ms = 10000,
+				     .cache_files = 512,
+				     .cache_valid_ms = 1000,
+			     }};
 	sigset_t signals;
 	int res;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* Engine specifications, "name,option=value,...": found in the registry, checked against options. */
+/* Engine specifications, "name,option=value,...": found in the registry, checked against options.
+ */
 #include "server.h"
 
 #include <cjson/cJSON.h>

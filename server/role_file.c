@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A part of an open file, or of its mapping, as the transfer's source. The lease is the caller's. */
+/* A part of an open file, or of its mapping, as the transfer's source. The lease is the caller's.
+ */
 static void set_source(struct sconn *sc, int fd, const char *map, uint64_t off, uint64_t len,
 		       struct lease *lease)
 {
@@ -98,8 +99,8 @@ static void answer_304(struct sconn *sc, const struct http_request *req, const s
 	respond_end(sc, 304, 0);
 }
 
-#define CONDITIONS                                                                                 \
-	(1u << FIELD_IF_MATCH | 1u << FIELD_IF_NONE_MATCH | 1u << FIELD_IF_MODIFIED_SINCE |        \
+#define CONDITIONS                                                                          \
+	(1u << FIELD_IF_MATCH | 1u << FIELD_IF_NONE_MATCH | 1u << FIELD_IF_MODIFIED_SINCE | \
 	 1u << FIELD_IF_UNMODIFIED_SINCE)
 
 static time_t date_field(const struct http_request *req, enum http_field f)
@@ -141,7 +142,8 @@ static bool range_applies(const struct http_request *req, const struct file_entr
 	if (!http_has(req, FIELD_IF_RANGE))
 		return true;
 	if (v.len && (*span_at(req, v) == '"' || *span_at(req, v) == 'W'))
-		return *span_at(req, v) == '"' && etag_listed(span_at(req, v), v.len, e->etag, true);
+		return *span_at(req, v) == '"' &&
+		       etag_listed(span_at(req, v), v.len, e->etag, true);
 	return v.len == DATE_BYTES && !memcmp(span_at(req, v), e->last_modified, DATE_BYTES);
 }
 

@@ -47,7 +47,12 @@ struct server {
 };
 
 /* Where a connection stands, for its deadline. */
-enum phase { PHASE_IDLE, PHASE_REQUEST, PHASE_SEND, PHASE_LINGER };
+enum phase {
+	PHASE_IDLE,
+	PHASE_REQUEST,
+	PHASE_SEND,
+	PHASE_LINGER
+};
 
 /* Memory for heads made for one response; returned to the worker when the transfer ends. */
 #define ARENA_BYTES 4096
@@ -90,7 +95,8 @@ struct sworker {
 	uint32_t date_gen; /* changes when `date` does */
 	char date[DATE_BYTES + 1];
 	unsigned nr_conns;
-	/* Not on the stack: an engine with a thread per connection would pay it a thousand times. */
+	/* Not on the stack: an engine with a thread per connection would pay it a thousand times.
+	 */
 	char path[HTTP_URL_MAX + 2];
 	int result; /* of the thread */
 	pthread_t thread;

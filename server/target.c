@@ -124,8 +124,8 @@ enum range_result range_parse(const char *s, size_t len, uint64_t size, uint64_t
 
 time_t http_date_parse(const char *s, size_t len)
 {
-	static const char *const forms[] = {"%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT",
-					    "%a %b %d %H:%M:%S %Y"};
+	static const char *const forms[] = {"%a, %d %b %Y %H:%M:%S GMT",
+					    "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"};
 	char text[64];
 
 	if (len >= sizeof(text))

@@ -12,7 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CONNS_PER_SLAB = 32 };
+enum {
+	CONNS_PER_SLAB = 32
+};
 #define MAX_WAIT_NS 1000000000ull
 
 uint64_t clock_now_ns(void)
@@ -164,8 +166,7 @@ static void drain_conns(struct sworker *sw, bool now)
 static void drain_tick(struct sworker *sw, uint64_t now_ns)
 {
 	if (!sw->drain_until_ns) {
-		sw->drain_until_ns =
-			now_ns + (uint64_t)sw->srv->cfg.drain_timeout_ms * 1000000u;
+		sw->drain_until_ns = now_ns + (uint64_t)sw->srv->cfg.drain_timeout_ms * 1000000u;
 		drain_conns(sw, false);
 	} else if (now_ns >= sw->drain_until_ns) {
 		drain_conns(sw, true);

@@ -228,7 +228,7 @@ class Server:
 
     def nr_descriptors(self) -> int:
         """Open descriptors of the process."""
-        return len(os.listdir(f"/proc/{self.proc.pid}/fd"))
+        return sum(1 for _ in Path(f"/proc/{self.proc.pid}/fd").iterdir())
 
     def signal(self, number: int = signal.SIGTERM) -> None:
         """Sends a signal to the server."""
@@ -251,7 +251,8 @@ class Server:
         message = self.describe()
         self.dir.cleanup()
         assert status == 0, message
-        assert "Sanitizer" not in text and "runtime error" not in text, message
+        assert "Sanitizer" not in text, message
+        assert "runtime error" not in text, message
 
 
 @contextlib.contextmanager

@@ -228,7 +228,7 @@ def test_describe_is_complete(described: dict[str, Any]) -> None:
     names = [engine["name"] for engine in described["engines"]]
     assert len(names) == len(set(names)) >= 8
     for engine in described["engines"]:
-        assert engine["summary"] and engine["since"] and engine["sources"]
+        assert all(engine[key] for key in ("summary", "since", "sources"))
         assert engine["usable"] == (engine["reason"] is None)
         for option in engine["options"]:
             assert option["help"]

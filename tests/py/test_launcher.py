@@ -25,7 +25,9 @@ pytestmark = pytest.mark.skipif(
 STUBS = {
     # Prints what the file "installed" lists, as dpkg-query would.
     "dpkg-query": 'sed "s/^/installed /" "$STATE/installed"',
-    "apt-cache": """grep -qx "$2" "$STATE/unknown" || printf '%s:\\n  x\\n  Candidate: 1.0\\n' "$2" """,
+    "apt-cache": """
+        grep -qx "$2" "$STATE/unknown" || printf '%s:\\n  x\\n  Candidate: 1.0\\n' "$2"
+    """,
     "apt-get": """
         echo "apt-get $*" >>"$STATE/calls"
         case " $* " in *" install "*) ;; *) [ ! -e "$STATE/offline" ]; exit ;; esac

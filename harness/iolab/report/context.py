@@ -71,7 +71,7 @@ def _commit(manifest: Mapping[str, Any]) -> str | None:
 def control_servers(manifest: Mapping[str, Any], plan: Plan) -> frozenset[str]:
     """Labels of engines that send a constant instead of files: they measure the skeleton."""
     engines = dig(manifest, "describe", "engines") or []
-    constant = {e["name"] for e in engines if e.get("sources") and "file" not in e["sources"]}
+    constant = {e["name"] for e in engines if "constant" in e.get("sources", ())}
     return frozenset(s.label for s in plan.servers if s.kind == "engine" and s.name in constant)
 
 

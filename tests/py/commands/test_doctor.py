@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from iolab.describe import Describe, Engine
-from iolab.paths import House
 
 from iolab.commands import doctor
 from iolab.commands.doctor import CpuTimes, Level, Machine
+from iolab.describe import Describe, Engine
+from iolab.paths import House
 
 QUIET = (CpuTimes(1000, 500, 5), CpuTimes(1060, 560, 5))
 
