@@ -21,6 +21,9 @@ from typing import Any
 
 DEADLINE_S = 20.0
 
+# Files f0, f1, ... of the tree under test: around pages, receive buffers and pipe sizes.
+SIZES = [0, 1, 511, 1024, 4095, 4096, 4097, 16384, 65535, 65537, 1 << 20, 5 * (1 << 20) + 3]
+
 
 class ProtocolError(AssertionError):
     """The server sent what no HTTP/1.1 server may send, or closed too early."""

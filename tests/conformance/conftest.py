@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client import Sanitizer, Server
+from client import SIZES, Sanitizer, Server
 
 TOP = Path(__file__).resolve().parents[2]
-SIZES = [0, 1, 511, 1024, 4095, 4096, 4097, 16384, 65535, 65537, 1 << 20, 5 * (1 << 20) + 3]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from client import Connection, ProtocolError, Sanitizer, Server, make_request, running
-from conftest import SIZES
+from client import SIZES, Connection, ProtocolError, Sanitizer, Server, make_request, running
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -30,7 +30,7 @@ def offer() -> Offer:
     """Engines as a build may offer them, one of them not usable here, and two peers."""
     engines = (
         Engine(name="epoll", sources=("memory", "file"), roles=("file",), options=(CACHE, SNDBUF)),
-        Engine(name="sendfile", sources=("file",), roles=("file",), options=(SNDBUF,)),
+        Engine(name="sendfile", sources=("file",), roles=("file",), options=(CACHE, SNDBUF)),
         Engine(name="mmap", sources=("mapping",), roles=("file",), options=()),
         Engine(
             name="io_uring",

@@ -28,7 +28,9 @@ static bool take_ms(const char **at, uint64_t *ns)
 
 static bool at_line_end(const char *at)
 {
-	return at[strspn(at, " \t\r\n")] == '\0';
+	while (*at && strchr(" \t\r\n", *at))
+		at++;
+	return !*at;
 }
 
 struct command command_parse(const char *line)

@@ -113,6 +113,7 @@ def sanitized_suites(house: House, logs: Path, name: str, build: Path) -> Iterat
         f"conformance, {name}",
         build / "iolab-server",
         logs / f"conformance-{name}.xml",
+        sanitizer=name,
     )
 
 
@@ -125,10 +126,12 @@ def ctest_suite(name: str, build: Path, junit: Path) -> Suite:
     return Suite(name, argv, junit, build / "CTestTestfile.cmake")
 
 
-def conformance_suite(house: House, name: str, binary: Path, junit: Path) -> Suite:
+def conformance_suite(
+    house: House, name: str, binary: Path, junit: Path, sanitizer: str = ""
+) -> Suite:
     """The conformance suite on one server binary."""
     directory = house.root / "tests/conformance"
-    argv = (*_pytest(directory, junit), "--server-binary", str(binary))
+    argv = (*_pytest(directory, junit), "--server-binary", str(binary), "--sanitizer", sanitizer)
     return Suite(name, argv, junit, directory, _python_env(house))
 
 
