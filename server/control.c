@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
  * The control socket: a UNIX stream socket that answers one line with one document. A thread of its
- * own, asleep between questions, and one more per client while it is connected.
+ * own, asleep between questions.
  */
 #include "server.h"
 
 #include <cjson/cJSON.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +15,20 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+enum {
+	NR_CLIENTS = 16
+};
+
+struct client {
+	int fd; /* -1: free */
+	size_t have;
+	char buf[512];
+};
+
 static struct {
 	struct server *srv;
 	int fd;
+	_Atomic bool stop;
 	pthread_t thread;
 } control = {.fd = -1};
 
@@ -98,55 +110,75 @@ static bool answer(int fd, const struct server *srv, const char *line)
 	return write_all(fd, unknown, sizeof(unknown) - 1);
 }
 
-static void serve_client(int fd, const struct server *srv)
+static void drop(struct client *cl)
 {
-	char buf[512];
-	size_t have = 0;
-	bool go_on = true;
+	close(cl->fd);
+	cl->fd = -1;
+}
 
-	while (go_on && have < sizeof(buf) - 1) {
-		ssize_t n = recv(fd, buf + have, sizeof(buf) - 1 - have, 0);
-		char *eol;
+/* Whatever lines have come are answered; a line longer than the buffer is not one of ours. */
+static void serve_client(struct client *cl)
+{
+	ssize_t n = recv(cl->fd, cl->buf + cl->have, sizeof(cl->buf) - 1 - cl->have, MSG_DONTWAIT);
+	bool go_on = n > 0;
+	char *eol;
 
-		if (n <= 0)
-			break;
-		have += (size_t)n;
-		buf[have] = '\0';
-		while (go_on && (eol = strchr(buf, '\n'))) {
-			*eol = '\0';
-			if (eol > buf && eol[-1] == '\r')
-				eol[-1] = '\0';
-			go_on = answer(fd, srv, buf);
-			have -= (size_t)(eol + 1 - buf);
-			memmove(buf, eol + 1, have + 1);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	cl->have += n > 0 ? (size_t)n : 0;
+	cl->buf[cl->have] = '\0';
+	while (go_on && (eol = strchr(cl->buf, '\n'))) {
+		*eol = '\0';
+		if (eol > cl->buf && eol[-1] == '\r')
+			eol[-1] = '\0';
+		go_on = answer(cl->fd, control.srv, cl->buf);
+		cl->have -= (size_t)(eol + 1 - cl->buf);
+		memmove(cl->buf, eol + 1, cl->have + 1);
+	}
+	if (!go_on || cl->have == sizeof(cl->buf) - 1)
+		drop(cl);
+}
+
+/* A client that does not read its answer must not keep the others waiting for ever. */
+static void accept_client(struct client *clients)
+{
+	struct timeval patience = {.tv_sec = 2};
+	int fd = accept4(control.fd, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	for (int i = 0; i < NR_CLIENTS; i++) {
+		if (clients[i].fd < 0) {
+			clients[i] = (struct client){.fd = fd};
+			return;
 		}
 	}
 	close(fd);
 }
 
-static void *client_main(void *arg)
-{
-	serve_client((int)(intptr_t)arg, control.srv);
-	return NULL;
-}
-
 static void *control_main(void *ignored)
 {
-	pthread_attr_t attr;
-	int fd;
+	static struct client clients[NR_CLIENTS];
+	struct pollfd fds[NR_CLIENTS + 1];
 
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	while ((fd = accept4(control.fd, NULL, NULL, SOCK_CLOEXEC)) >= 0 || errno == EINTR ||
-	       errno == ECONNABORTED || errno == EMFILE) {
-		pthread_t thread;
-
-		if (fd < 0)
-			usleep(10000);
-		else if (pthread_create(&thread, &attr, client_main, (void *)(intptr_t)fd))
-			close(fd);
+	for (int i = 0; i < NR_CLIENTS; i++)
+		clients[i].fd = -1;
+	while (!atomic_load(&control.stop)) {
+		fds[NR_CLIENTS] = (struct pollfd){.fd = control.fd, .events = POLLIN};
+		for (int i = 0; i < NR_CLIENTS; i++) /* poll(2) passes over negative ones */
+			fds[i] = (struct pollfd){.fd = clients[i].fd, .events = POLLIN};
+		if (poll(fds, NR_CLIENTS + 1, -1) < 0 && errno != EINTR)
+			break;
+		for (int i = 0; i < NR_CLIENTS; i++)
+			if (clients[i].fd >= 0 && fds[i].revents)
+				serve_client(&clients[i]);
+		if (fds[NR_CLIENTS].revents & POLLIN)
+			accept_client(clients);
 	}
-	pthread_attr_destroy(&attr);
+	for (int i = 0; i < NR_CLIENTS; i++)
+		if (clients[i].fd >= 0)
+			drop(&clients[i]);
 	return NULL;
 }
 
@@ -178,7 +210,8 @@ void control_stop(const char *path)
 {
 	if (control.fd < 0)
 		return;
-	shutdown(control.fd, SHUT_RDWR); /* ends the accept */
+	atomic_store(&control.stop, true);
+	shutdown(control.fd, SHUT_RDWR); /* wakes the poll */
 	pthread_join(control.thread, NULL);
 	close(control.fd);
 	unlink(path);

@@ -217,16 +217,13 @@ static int judge_version(const char *head, size_t len)
 
 static int status_of_error(struct http_parser *p, llhttp_errno_t err, const char *head, size_t len)
 {
-	switch (err) {
-	case HPE_INVALID_METHOD:
-		return judge_method(head, len);
-	case HPE_INVALID_VERSION:
-		return judge_version(head, len);
-	case HPE_INVALID_TRANSFER_ENCODING:
+	if (err == HPE_INVALID_TRANSFER_ENCODING)
 		return 501;
-	default:
+	if (p->head_done) /* something in the body; there is no line to judge */
 		return 400;
-	}
+	if (err == HPE_INVALID_METHOD)
+		return judge_method(head, len);
+	return err == HPE_INVALID_VERSION ? judge_version(head, len) : 400;
 }
 
 /* What llhttp accepts and HTTP/1.1 forbids, or this server does not do. */
@@ -266,21 +263,20 @@ static enum http_result fail(struct http_parser *p, int status)
 	return REQ_READY;
 }
 
-/* The head is in [base - base_off, base + len): runs llhttp over [base, base + len). */
-static enum http_result run(struct http_parser *p, const char *base, size_t len, size_t *used)
+/* Runs llhttp over [base, base + len). The head, as far as it is there, is at head. */
+static enum http_result run(struct http_parser *p, const char *head, const char *base, size_t len,
+			    size_t *used)
 {
 	llhttp_errno_t err;
 
 	p->base = base;
 	err = llhttp_execute(&p->ll, base, len);
-	p->req.head = base - p->base_off;
+	p->req.head = head;
 	*used = len;
 	if (err == HPE_OK)
 		return REQ_MORE;
 	if (err != HPE_PAUSED || !p->done)
-		return fail(p, p->req.error
-				       ? p->req.error
-				       : status_of_error(p, err, p->req.head, len + p->base_off));
+		return fail(p, status_of_error(p, err, head, len + p->base_off));
 	*used = (size_t)(llhttp_get_error_pos(&p->ll) - base);
 	llhttp_resume(&p->ll);
 	if (!p->req.error)
@@ -290,16 +286,15 @@ static enum http_result run(struct http_parser *p, const char *base, size_t len,
 	return REQ_READY;
 }
 
-/* A body that no role here wants: only counted, and limited with its chunk framing. */
+/*
+ * A body that no role here wants: only counted, and limited with its chunk framing. Its bytes are
+ * not the head's, which was held when the call that brought it ended.
+ */
 static enum http_result run_body(struct http_parser *p, const char *buf, size_t len, size_t *used)
 {
-	enum http_result res;
-
 	p->body_len += p->ll.flags & F_CHUNKED ? len / 2 : 0; /* a one-byte chunk costs six */
 	p->base_off = 0;
-	res = run(p, buf, len, used);
-	p->req.head = p->held;
-	return res;
+	return run(p, p->held, buf, len, used);
 }
 
 /* The head began in an earlier call: its new bytes join the held ones, and are parsed there. */
@@ -311,7 +306,7 @@ static enum http_result run_held(struct http_parser *p, const char *buf, size_t 
 	p->base_off = p->held_len;
 	if (!hold(p, buf, take))
 		return fail(p, 503);
-	res = run(p, p->held + p->base_off, take, used);
+	res = run(p, p->held, p->held + p->base_off, take, used);
 	if (res == REQ_MORE && !p->head_done && p->held_len == HTTP_HEAD_MAX)
 		return fail(p, 431);
 	return res;
@@ -326,7 +321,7 @@ enum http_result http_parse(struct http_parser *p, const char *buf, size_t len, 
 	if (p->held_len)
 		return run_held(p, buf, len, used);
 	p->base_off = 0;
-	res = run(p, buf, len < HTTP_HEAD_MAX ? len : HTTP_HEAD_MAX, used);
+	res = run(p, buf, buf, len < HTTP_HEAD_MAX ? len : HTTP_HEAD_MAX, used);
 	if (res == REQ_READY || !p->begun)
 		return res;
 	if (!p->head_done && *used == HTTP_HEAD_MAX)
