@@ -6,13 +6,11 @@ the tests can hand in machines that do not exist.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
 import resource
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -20,12 +18,15 @@ from enum import StrEnum
 from pathlib import Path
 
 import click
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from iolab.describe import Describe, parse_describe
+from iolab.console import emit_json, print_table
+from iolab.describe import Describe
 from iolab.errors import IolabError
+from iolab.executor import HostExecutor
 from iolab.paths import House, find_house
+from iolab.servers.iolab_server import describe
 
 CAP_IPC_LOCK = 14
 """Bit in /proc/self/status CapEff; who has it is not bound by RLIMIT_MEMLOCK (capability.h)."""
@@ -356,7 +357,7 @@ def _look_at(house: House) -> Machine:
     before = parse_cpu_times((root / "proc/stat").read_text())
     time.sleep(BUSY_WINDOW_S)
     after = parse_cpu_times((root / "proc/stat").read_text())
-    describe, problem = _describe(house)
+    described, problem = _describe(house)
     return Machine(
         root=root,
         house=house,
@@ -367,7 +368,7 @@ def _look_at(house: House) -> Machine:
         free_disk_bytes=shutil.disk_usage(house.root).free,
         which=shutil.which,
         busy=(before, after) if before and after else None,
-        describe=describe,
+        describe=described,
         describe_problem=problem,
     )
 
@@ -377,23 +378,21 @@ def _describe(house: House) -> tuple[Describe | None, str]:
     if not os.access(house.server_binary, os.X_OK):
         return None, "not built"
     try:
-        answer = subprocess.run(
-            [house.server_binary, "--describe"], capture_output=True, text=True, timeout=10
-        )
-        return parse_describe(answer.stdout), ""
-    except (OSError, subprocess.TimeoutExpired, IolabError) as error:
-        return None, f"iolab-server --describe: {error}"
+        with HostExecutor() as executor:
+            return describe(executor, house.server_binary), ""
+    except IolabError as error:
+        return None, error.message
 
 
-def _print_table(findings: Iterable[Finding]) -> None:
+def _table(findings: Iterable[Finding]) -> Table:
     colours = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
     table = Table(box=None, pad_edge=False)
     for title in ("check", "level", "found", "remedy"):
         table.add_column(title, overflow="fold")
     for finding in findings:
         level = f"[{colours[finding.level]}]{finding.level}[/]"
-        table.add_row(finding.check, level, finding.found, finding.remedy)
-    Console().print(table)
+        table.add_row(finding.check, level, escape(finding.found), escape(finding.remedy))
+    return table
 
 
 @click.command()
@@ -408,7 +407,7 @@ def doctor(as_json: bool) -> None:
             "level": level,
             "findings": [asdict(finding) for finding in findings],
         }
-        click.echo(json.dumps(document, indent=2))
+        emit_json(document)
     else:
-        _print_table(findings)
+        print_table(_table(findings))
     raise SystemExit(1 if level is Level.FAIL else 0)
