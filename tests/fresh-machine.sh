@@ -48,8 +48,8 @@ make_base() {
 	tree=$(mktemp -d "$work/base.XXXXXX")
 	say "$1: debootstrap"
 	# procps is in every ordinary installation, and so are its boot-time scripts.
-	debootstrap --variant=minbase --include=procps "$1" "$tree" "$mirror" >"$work/debootstrap.log" 2>&1 || {
-		tail -n 20 "$work/debootstrap.log"
+	debootstrap --variant=minbase --include=procps "$1" "$tree" "$mirror" >"$work/log" 2>&1 || {
+		tail -n 20 "$work/log"
 		die "debootstrap $1 failed"
 	}
 	mkdir -p "$(dirname "$2")"
