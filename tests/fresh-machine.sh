@@ -89,6 +89,7 @@ prepare() {
 	[[ $rebuild == no && -f $base ]] || make_base "$suite" "$base"
 	mkdir "$tree"
 	tar -C "$tree" -xzf "$base" || die "$base cannot be unpacked; try --rebuild"
+	chmod 755 "$tree" # mktemp's 700 went into the archive, and shuts an ordinary user out
 	configure_network "$tree" "$suite"
 	git clone -q --no-hardlinks "$root" "$tree/$project" || die "git clone failed"
 	add_user "$tree"
@@ -143,7 +144,10 @@ obey() {
 	cat "$tree/tmp/obey"
 	! grep -q Traceback "$tree/tmp/obey" || fail "a traceback"
 	line=$(sed -n 's/^iolab: .*type: //p' "$tree/tmp/obey" | sed 's/sudo //g')
-	[[ -n $line ]] || fail "no command to type"
+	if [[ -z $line ]]; then
+		fail "no command to type"
+		return
+	fi
 	while read -r command; do
 		say "$suite: root types: $command"
 		command="export DEBIAN_FRONTEND=noninteractive; ${command/install/install -y}"
