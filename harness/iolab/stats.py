@@ -404,7 +404,9 @@ def _summarise_workload(
     cells = [cell for cell in plan.cells if cell.workload == workload]
     series = {cell.id: _series(by_cell[cell.id], workload.size_bytes) for cell in cells}
     base_cell = next((cell for cell in cells if cell.server.label == plan.baseline), None)
-    base = series[base_cell.id] if base_cell is not None else _Series({}, {}, {})
+    # What a baseline measured before it failed is no yardstick: then there are no ratios.
+    sound = base_cell and cell_status(base_cell, by_cell[base_cell.id])[0] is Status.OK
+    base = series[base_cell.id] if base_cell and sound else _Series({}, {}, {})
     summaries = [_summarise_cell(plan, c, by_cell[c.id], series[c.id], base) for c in cells]
     rates = {cell_id: one.rate for cell_id, one in series.items()}
     ranked = rank(summaries, rates, plan.seed)

@@ -253,3 +253,14 @@ def test_precision_waits_for_enough_blocks() -> None:
     assert stats.widest_interval(one, run(4, rates, 0.001)) == math.inf
     assert stats.widest_interval(one, run(12, rates, 0.001)) < 0.01
     assert stats.widest_interval(one, []) == math.inf
+
+
+def test_a_baseline_that_failed_is_no_yardstick() -> None:
+    two = plan("base", "other")
+    samples = run(10, {"base": lambda level: level, "other": lambda level: 2 * level}, 0.01)
+    sound = stats.summarise(two, samples)[0]
+    assert all(cell.ratio is not None for cell in sound.cells)
+    samples.append(Sample(10, 0, "base@w", Status.INVALID, "client saw 1 short", 0, 1, None))
+    broken = stats.summarise(two, samples)[0]
+    assert all(cell.ratio is None for cell in broken.cells)
+    assert next(cell for cell in broken.cells if cell.server == "other").requests_per_s
