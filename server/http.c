@@ -217,8 +217,8 @@ static int judge_version(const char *head, size_t len)
 
 static int status_of_error(struct http_parser *p, llhttp_errno_t err, const char *head, size_t len)
 {
-	if (err == HPE_INVALID_TRANSFER_ENCODING)
-		return 501;
+	if (err == HPE_INVALID_TRANSFER_ENCODING) /* llhttp 9 says so of both lengths as well */
+		return p->ll.flags & F_CONTENT_LENGTH ? 400 : 501;
 	if (p->head_done) /* something in the body; there is no line to judge */
 		return 400;
 	if (err == HPE_INVALID_METHOD)
