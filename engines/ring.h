@@ -54,4 +54,44 @@ void ring_recycle_flush(struct ring *r);
 /* Whether this kernel has what the engines build on. 0, or -errno and one sentence. */
 int ring_probe(const int64_t *opt, char reason[REASON_MAX]);
 
+/* ------------------------------------------------------------------------------ driver */
+
+/* What a mover's completed() says besides 0 (the transfer is complete) and -errno. */
+enum ring_moved {
+	RING_PENDING = 1, /* more completions of this part are to come */
+	RING_PART,	  /* the part is over; start() is to be called for the next */
+};
+
+/* Operations a mover may tell apart: 0 to RING_OPS - 1. */
+#define RING_OPS 4
+
+/*
+ * How the bytes of one transfer move over a ring. start() prepares the operations of the next part
+ * of c->xfer: 0, or -errno with none prepared. completed() gets the result of each of them; once it
+ * has returned anything but RING_PENDING, none may be in flight. The transfer may have been given
+ * up meanwhile (c->step is no longer STEP_XFER); its memory is valid until then all the same.
+ * release() drops what the parts held, after the last part or instead of the next; may be NULL.
+ */
+struct ring_mover {
+	int (*start)(struct conn *c);
+	int (*completed)(struct conn *c, unsigned op, int res);
+	void (*release)(struct conn *c);
+};
+
+/* An entry for the mover of c, counted as in flight; to be tagged after it was prepared. */
+struct io_uring_sqe *ring_move_sqe(struct conn *c);
+void ring_move_tag(struct conn *c, struct io_uring_sqe *sqe, unsigned op);
+
+/* conn_bytes of an engine must be RING_CONN_BYTES plus its own, which are at ring_mover_priv(c). */
+#define RING_CONN_BYTES 32
+
+static inline void *ring_mover_priv(const struct conn *c)
+{
+	return (char *)c->priv + RING_CONN_BYTES;
+}
+
+int drive_ring_init(struct worker *w, const struct ring_mover *mover);
+int drive_ring_run(struct worker *w);
+void drive_ring_exit(struct worker *w);
+
 #endif
