@@ -291,35 +291,56 @@ static int server_start(struct server *srv)
 											: 0;
 }
 
-/* Workers run until they have drained; the first signal starts that, a second one hurries it. */
+/* Starts every worker and waits until each engine is up. 0 or -errno; *nr counts the threads. */
+static int start_workers(struct server *srv, int *nr)
+{
+	int res = 0;
+
+	sem_init(&srv->initialised, 0, 0);
+	for (*nr = 0; *nr < srv->nr_workers && !res; *nr += !res)
+		res = worker_start(srv->workers[*nr]);
+	for (int i = 0; i < *nr; i++)
+		while (sem_wait(&srv->initialised) && errno == EINTR)
+			;
+	for (int i = 0; i < *nr && !res; i++)
+		res = srv->workers[i]->result;
+	return res;
+}
+
+/* Lets the workers finish what is in flight. 0, or what one of them ended with. */
+static int stop_workers(struct server *srv, int nr)
+{
+	int res = 0;
+
+	for (int i = 0; i < nr; i++)
+		worker_drain(srv->workers[i]);
+	for (int i = 0; i < nr; i++) {
+		pthread_join(srv->workers[i]->thread, NULL);
+		if (!res)
+			res = srv->workers[i]->result;
+	}
+	return res;
+}
+
 static int serve(struct server *srv, const sigset_t *signals)
 {
 	char name[128] = "";
-	int res = 0, sig;
+	int nr, sig, res = start_workers(srv, &nr), ended;
 
-	for (int i = 0; i < srv->nr_workers; i++)
-		if ((res = worker_start(srv->workers[i])))
-			break;
-	if (srv->cfg.control && !res)
+	if (!res && srv->cfg.control) {
 		res = control_start(srv, srv->cfg.control);
-	if (res) {
-		complain("cannot start: %s%s%s", strerror(-res),
-			 srv->cfg.control ? "; control socket " : "",
-			 srv->cfg.control ? srv->cfg.control : "");
-		exit(EXIT_FAILURE);
+		if (res)
+			complain("--control %s: %s", srv->cfg.control, strerror(-res));
 	}
-	listen_name(srv->workers[0]->w.listen_fd, name, sizeof(name));
-	printf("ready %s\n", name);
-	fflush(stdout);
-	sigwait(signals, &sig);
-	for (int i = 0; i < srv->nr_workers; i++)
-		worker_drain(srv->workers[i]);
-	for (int i = 0; i < srv->nr_workers; i++) {
-		pthread_join(srv->workers[i]->thread, NULL);
-		res |= srv->workers[i]->result;
+	if (!res) {
+		listen_name(srv->workers[0]->w.listen_fd, name, sizeof(name));
+		printf("ready %s\n", name);
+		fflush(stdout);
+		sigwait(signals, &sig);
 	}
+	ended = stop_workers(srv, nr);
 	control_stop(srv->cfg.control);
-	return res;
+	return res ? res : ended;
 }
 
 int main(int argc, char **argv)

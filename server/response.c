@@ -7,7 +7,7 @@
 bool response_fits(const struct sconn *sc)
 {
 	return sc->c.xfer.iov_nr + 2 <= XFER_IOV && sc->nr_leases < MERGE_MAX &&
-	       (!sc->arena || sc->arena->used + HEAD_BYTES <= sizeof(sc->arena->data));
+	       (!sc->arena || sc->arena->used + HEAD_BYTES + TEXT_BYTES <= sizeof(sc->arena->data));
 }
 
 char *respond_scratch(struct sconn *sc, size_t bytes)
@@ -80,7 +80,7 @@ bool respond_head(struct sconn *sc, const struct http_request *req, int status, 
 void respond_error(struct sconn *sc, const struct http_request *req, int status, const char *extra)
 {
 	bool head_only = req && req->method == HTTP_HEAD;
-	char fields[HEAD_BYTES / 2 + 64], text[64];
+	char fields[HEAD_BYTES / 2 + 64], text[TEXT_BYTES];
 	int len = snprintf(text, sizeof(text), "%d %s\n", status, http_reason(status));
 	char *body = head_only ? NULL : respond_scratch(sc, (size_t)len);
 

@@ -8,6 +8,9 @@
 /* The most a head made for one response takes. */
 #define HEAD_BYTES 768
 
+/* The most the text of an error takes. */
+#define TEXT_BYTES 64
+
 /* Whether the transfer and its arena can hold one more response. */
 bool response_fits(const struct sconn *sc);
 

@@ -10,6 +10,7 @@
 #include "http.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 
 #define SERVER_NAME    "iolab-server"
 #define SERVER_VERSION "0.1.0"
@@ -44,6 +45,7 @@ struct server {
 	int nr_workers;
 	struct sworker **workers;
 	uint64_t start_ns;
+	sem_t initialised; /* posted by each worker once its result of starting is known */
 };
 
 /* Where a connection stands, for its deadline. */

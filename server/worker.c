@@ -245,6 +245,19 @@ static void pin(struct sworker *sw)
 		numa_set_preferred(sw->w.node); /* buffers: on the worker's own node */
 }
 
+/* An engine that ends by itself takes the server down with it, in good order. */
+static int run_engine(struct sworker *sw)
+{
+	int res = sw->w.engine->worker_run(&sw->w);
+
+	if (res) {
+		complain("worker %d: engine %s ended: %s", sw->w.index, sw->w.engine->name,
+			 strerror(-res));
+		kill(getpid(), SIGTERM);
+	}
+	return res;
+}
+
 static void *worker_main(void *arg)
 {
 	struct sworker *sw = arg;
@@ -258,17 +271,14 @@ static void *worker_main(void *arg)
 	if (res)
 		complain("worker %d: engine %s cannot start: %s", sw->w.index, engine->name,
 			 strerror(-res));
-	else
-		res = engine->worker_run(&sw->w);
-	if (res)
-		complain("worker %d: engine %s ended: %s", sw->w.index, engine->name,
-			 strerror(-res));
+	sw->result = res;
+	sem_post(&sw->srv->initialised);
+	if (!res)
+		res = run_engine(sw);
 	engine->worker_exit(&sw->w);
 	if (sw->files)
 		file_cache_destroy(sw->files);
 	sw->result = res;
-	if (res)
-		kill(getpid(), SIGTERM);
 	return NULL;
 }
 
