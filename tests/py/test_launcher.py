@@ -42,7 +42,10 @@ STUBS = {
     "cmake": """
         [ ! -e "$STATE/broken" ] || { echo "CMake Error: no liburing"; exit 1; }
         echo "cmake $*" >>"$STATE/calls"; mkdir -p "$TREE/build" """,
-    "ninja": 'echo "ninja: no work to do."',
+    "ninja": """
+        echo "[0/2] Re-checking globbed directories..."
+        [ ! -e "$STATE/changed" ] || { echo "[1/1] Building C object"; exit; }
+        echo "ninja: no work to do." """,
     "cc": "echo cc 1.0",
 }
 
@@ -139,6 +142,12 @@ def test_first_run_builds_and_second_says_nothing(tree: Tree) -> None:
     second = tree.run("quick")
     assert (second.returncode, second.stderr) == (0, "")
     assert len([call for call in tree.calls() if " -G Ninja" in call]) == 1
+
+
+def test_changed_sources_are_announced(tree: Tree) -> None:
+    tree.run("setup")
+    (tree.state / "changed").touch()
+    assert "sources changed\niolab: set-up: build done" in tree.run("setup").stderr
 
 
 def test_the_callers_directory_is_not_searched_for_modules(tree: Tree) -> None:
