@@ -219,21 +219,20 @@ static void adopt(struct worker *w, int fd)
 	conn_free(c);
 }
 
-static void accept_all(struct worker *w)
+/* False when descriptors or memory ran out: the caller lets some be given back first. */
+static bool accept_all(struct worker *w)
 {
 	int fd;
 
 	for (;;) {
 		fd = accept4(w->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 		count_one(w->ctr, sys_accept);
-		if (fd >= 0) {
+		if (fd >= 0)
 			adopt(w, fd);
-			continue;
-		}
-		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-			usleep(ACCEPT_PAUSE_MS * 1000);
-		if (errno != ECONNABORTED && errno != EINTR)
-			return;
+		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+			return false;
+		else if (errno != ECONNABORTED && errno != EINTR)
+			return true;
 	}
 }
 
@@ -256,7 +255,7 @@ int drive_blocking_run(struct worker *w)
 	struct pollfd fds[2] = {{.fd = w->wake_fd, .events = POLLIN},
 				{.fd = w->listen_fd, .events = POLLIN}};
 	eventfd_t ignored;
-	bool finished = false;
+	bool finished = false, short_of;
 
 	while (!finished) {
 		bool stop = atomic_load_explicit(&w->draining, memory_order_acquire);
@@ -271,11 +270,12 @@ int drive_blocking_run(struct worker *w)
 		pthread_mutex_lock(&bl->lock);
 		count_one(w->ctr, sys_wait);
 		worker_tick(w, clock_now_ns());
-		if (!stop)
-			accept_all(w);
+		short_of = !stop && !accept_all(w);
 		kick(w);
 		finished = worker_finished(w);
 		pthread_mutex_unlock(&bl->lock);
+		if (short_of)
+			usleep(ACCEPT_PAUSE_MS * 1000);
 	}
 	return 0;
 }

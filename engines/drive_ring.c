@@ -254,6 +254,8 @@ static bool do_move(struct conn *c)
 	if (!res)
 		return false;
 	u->moving = false;
+	if (ur_of(c->w)->mover->release)
+		ur_of(c->w)->mover->release(c);
 	conn_done(c, res);
 	return true;
 }

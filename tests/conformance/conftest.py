@@ -45,7 +45,7 @@ def values_to_try(option: dict[str, Any]) -> list[str]:
     if option["type"] == "bool":
         return ["off" if option["default"] == "on" else "on"]
     # The smallest one: it makes moves short, which is where mistakes hide.
-    smallest = max(int(option["min"]), 4096)
+    smallest = min(max(int(option["min"]), 4096), int(option["max"]))
     return [str(smallest)] if str(smallest) != option["default"] else []
 
 
