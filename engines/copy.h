@@ -3,7 +3,7 @@
 #ifndef IOLAB_COPY_H
 #define IOLAB_COPY_H
 
-#include "engine.h"
+#include "queue.h"
 
 /* Positions of the options below, behind the common ones. */
 enum copy_opt {
@@ -15,6 +15,11 @@ enum copy_opt {
 
 extern const char *const copy_cache_values[];
 extern const struct mover move_copy;
+
+/* What move_copy keeps of a connection between calls: bytes on their way between sockets. */
+struct copy_conn {
+	struct queue queue;
+};
 
 /* engine->bodies for these options: files, or memory up to the limit with cache=memory. */
 void copy_bodies(const int64_t *opt, struct body_policy *policy);

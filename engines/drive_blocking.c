@@ -205,6 +205,7 @@ static void adopt(struct worker *w, int fd)
 		return;
 	}
 	c->ctr = own_counters(c);
+	c->mover = (char *)c->priv + DRIVE_BLOCKING_BYTES;
 	if (w->engine->mover->open)
 		w->engine->mover->open(c);
 	atomic_fetch_add(&bl->nr_threads, 1);

@@ -23,6 +23,7 @@
 enum {
 	NR_EVENTS = 256,
 	RECV_BYTES = 32 << 10,
+	RECV_BYTES_RELAY = 4 << 10, /* what follows a head waits in the kernel, not on our heap */
 	ACCEPT_BATCH = 64,
 };
 
@@ -34,18 +35,23 @@ struct ep_worker {
 	bool listening;
 	uint64_t accept_again_ns; /* 0: not paused */
 	struct conn *again, **again_tail;
+	struct conn *running; /* what is left of an `again` that is being worked through */
 	struct conn *dead;
 	char *buf;
+	int at, nr; /* the batch: events[at..nr) are still to be handled */
 	struct epoll_event events[NR_EVENTS];
 };
 
 struct ep_conn {
 	struct conn *next; /* in `again` or, when finished, in `dead` */
-	char *unfed;	   /* heap copy of received bytes the skeleton has not taken yet */
-	uint32_t unfed_off, unfed_len;
-	bool readable; /* input may be waiting in the socket */
-	bool hup;      /* the peer is known to have closed or reset */
-	bool queued;   /* in `again` */
+	bool readable;	   /* input may be waiting in the socket */
+	bool hup;	   /* the peer is known to have closed its side, or reset */
+	bool gone;	   /* both sides are closed, or it was reset */
+	uint8_t told;	   /* conn_hup() was called: bit per enum hangup */
+	uint8_t want;	   /* enum moved: what the transfer waits for */
+	bool moving;	   /* the transfer has had its first move() */
+	bool queued;	   /* in `again` */
+	bool connecting;
 	bool lingering;
 	bool finished; /* fd closed, waits in `dead` for the end of the batch */
 };
@@ -118,18 +124,27 @@ static void queue_again(struct conn *c)
 /* Takes the queue as it stands, so that what is queued meanwhile waits for the next wake-up. */
 static void run_again(struct ep_worker *ep)
 {
-	struct conn *c = ep->again;
-
+	ep->running = ep->again;
 	ep->again = NULL;
 	ep->again_tail = &ep->again;
-	while (c) {
+	while (ep->running) {
+		struct conn *c = ep->running;
 		struct ep_conn *e = c->priv;
-		struct conn *next = e->next;
 
+		ep->running = e->next;
 		e->queued = false;
 		advance(c);
-		c = next;
 	}
+}
+
+/* Takes c out of the list at *at; returns where the pointer to its successor stands now. */
+static struct conn **unlink_from(struct conn **at, const struct conn *c)
+{
+	while (*at && *at != c)
+		at = &((struct ep_conn *)(*at)->priv)->next;
+	if (*at)
+		*at = ((struct ep_conn *)c->priv)->next;
+	return at;
 }
 
 /*
@@ -145,10 +160,10 @@ static void finish(struct conn *c)
 		return;
 	if (c->w->engine->mover->exit)
 		c->w->engine->mover->exit(c);
-	close(c->fd);
-	count_one(c->ctr, sys_close);
-	free(e->unfed);
-	e->unfed = NULL;
+	if (c->fd >= 0) {
+		close(c->fd);
+		count_one(c->ctr, sys_close);
+	}
 	e->finished = true;
 	e->next = ep->dead;
 	ep->dead = c;
@@ -170,6 +185,7 @@ static bool linger_over(struct conn *c)
 {
 	struct ep_worker *ep = ep_of(c->w);
 	struct ep_conn *e = c->priv;
+	size_t discarded = 0;
 	ssize_t n;
 
 	if (!e->lingering) {
@@ -179,14 +195,18 @@ static bool linger_over(struct conn *c)
 			return true;
 		count_one(c->ctr, sys_other);
 	}
-	while (e->readable) {
+	while (e->readable && discarded < TURN_BYTES) {
 		n = recv(c->fd, ep->buf, RECV_BYTES, 0);
 		count_one(c->ctr, sys_recv);
 		if (n < 0 && errno == EAGAIN)
 			e->readable = false;
 		else if (n <= 0)
 			return true;
+		else
+			discarded += (size_t)n;
 	}
+	if (e->readable)
+		queue_again(c);
 	return false;
 }
 
@@ -206,49 +226,24 @@ static void do_close(struct conn *c)
 	finish(c);
 }
 
-/* Keeps what the skeleton did not take. Pipelining only, so a heap copy is good enough. */
-static void keep_unfed(struct conn *c, const char *buf, size_t len)
-{
-	struct ep_conn *e = c->priv;
-
-	e->unfed = malloc(len);
-	if (!e->unfed) {
-		conn_done(c, -ENOMEM);
-		return;
-	}
-	memcpy(e->unfed, buf, len);
-	e->unfed_off = 0;
-	e->unfed_len = (uint32_t)len;
-}
-
-static void feed_unfed(struct conn *c)
-{
-	struct ep_conn *e = c->priv;
-	size_t used = conn_feed(c, e->unfed + e->unfed_off, e->unfed_len);
-
-	e->unfed_off += (uint32_t)used;
-	e->unfed_len -= (uint32_t)used;
-	if (!e->unfed_len) {
-		free(e->unfed);
-		e->unfed = NULL;
-	}
-}
-
 /* STEP_RECV. True when the step may have changed, false to wait for input. */
 static bool do_recv(struct conn *c)
 {
 	struct ep_worker *ep = ep_of(c->w);
 	struct ep_conn *e = c->priv;
-	size_t used;
+	size_t size = c->w->relays ? RECV_BYTES_RELAY : RECV_BYTES, used;
 	ssize_t n;
 
-	if (e->unfed) {
-		feed_unfed(c);
+	if (c->unfed_len) {
+		used = conn_feed(c, c->unfed + c->unfed_off, c->unfed_len);
+		c->unfed_off += (uint32_t)used;
+		c->unfed_len -= (uint32_t)used;
 		return true;
 	}
+	conn_trim_unfed(c);
 	if (!e->readable)
 		return false;
-	n = recv(c->fd, ep->buf, RECV_BYTES, 0);
+	n = recv(c->fd, ep->buf, size, 0);
 	count_one(c->ctr, sys_recv);
 	if (n < 0 && errno == EAGAIN) {
 		count_one(c->ctr, eagain);
@@ -260,25 +255,155 @@ static bool do_recv(struct conn *c)
 		conn_feed(c, NULL, 0);
 		return true;
 	}
-	if (n < RECV_BYTES && !e->hup)
+	if ((size_t)n < size && !e->hup)
 		e->readable = false;
 	used = conn_feed(c, ep->buf, (size_t)n);
-	if (used < (size_t)n)
-		keep_unfed(c, ep->buf + used, (size_t)n - used);
+	if (used < (size_t)n && conn_keep_unfed(c, ep->buf + used, (size_t)n - used))
+		conn_done(c, -ENOMEM);
 	return true;
 }
 
-/* STEP_XFER. True when the transfer ended, false to wait. */
+/* STEP_XFER. True when the transfer ended, or is to be tried again at once; false to wait. */
 static bool do_move(struct conn *c)
 {
-	int res = c->w->engine->mover->move(c);
+	struct ep_conn *e = c->priv;
+	int res;
 
+	if (!e->moving)
+		xfer_take_unfed(c);
+	e->moving = true;
+	res = c->w->engine->mover->move(c);
+	if (c->xfer.dst_failed)
+		conn_drop_dsts(c);
+	e->want = res > 0 ? (uint8_t)res : 0;
 	if (res == MOVED_TURN)
 		queue_again(c);
+	/* A short receive has drained the socket, but its end of file is still to be read. */
+	if (res == MOVED_WANT_SRC && e->hup)
+		return true;
 	if (res > 0)
 		return false;
+	if (!res)
+		xfer_shut_dsts(c);
+	e->moving = false;
 	conn_done(c, res);
 	return true;
+}
+
+/* STEP_PARK. True when a hang-up was reported. */
+static bool do_park(struct conn *c)
+{
+	struct ep_conn *e = c->priv;
+	enum hangup how = e->gone ? HUP_DEAD : HUP_READ;
+
+	if (!e->hup || e->told & (1u << how))
+		return false;
+	e->told |= (uint8_t)(1u << how);
+	conn_hup(c, how);
+	return true;
+}
+
+/* ---------------------------------------------------------------- coming and going */
+
+/* 0, or -errno with nothing registered; the mover's exit() follows in any case. */
+static int attach(struct conn *c)
+{
+	const struct mover *mover = c->w->engine->mover;
+	int res;
+
+	c->mover = (char *)c->priv + DRIVE_EPOLL_BYTES;
+	res = mover->open ? mover->open(c) : 0;
+	if (!res)
+		res = watch(ep_of(c->w), EPOLL_CTL_ADD, c->fd,
+			    EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, c);
+	count_one(c->ctr, sys_ctl);
+	return res;
+}
+
+static void give_up(struct conn *c)
+{
+	count_one(c->ctr, aborts);
+	c->step = STEP_CLOSE;
+	c->close_how = CLOSE_ABORT;
+}
+
+/* STEP_ATTACH: from another worker. Edges start anew with the registration. */
+static void do_attach(struct conn *c)
+{
+	if (attach(c))
+		give_up(c);
+	else
+		conn_attached(c);
+}
+
+/* STEP_CONNECT. True when there is nothing to wait for. */
+static bool do_connect(struct conn *c)
+{
+	struct ep_conn *e = c->priv;
+	int res;
+
+	if (e->connecting)
+		return false;
+	c->mover = (char *)c->priv + DRIVE_EPOLL_BYTES;
+	c->fd = outgoing_socket(c, SOCK_NONBLOCK);
+	res = c->fd < 0 ? c->fd : attach(c);
+	if (!res) {
+		res = connect(c->fd, c->addr, c->addr_len) ? -errno : 0;
+		count_one(c->ctr, sys_connect);
+	}
+	if (res == -EINPROGRESS) {
+		e->connecting = true;
+		return false;
+	}
+	conn_done(c, res);
+	return true;
+}
+
+static void on_connected(struct conn *c)
+{
+	struct ep_conn *e = c->priv;
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	e->connecting = false;
+	getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &len);
+	count_one(c->ctr, sys_other);
+	if (c->step == STEP_CONNECT)
+		conn_done(c, -err);
+	advance(c);
+}
+
+/* From here on another thread may have the connection: nothing of ours may name it. */
+static void forget(struct ep_worker *ep, struct conn *c)
+{
+	struct ep_conn *e = c->priv;
+	struct conn **at;
+
+	for (int i = ep->at; i < ep->nr; i++)
+		if (ep->events[i].data.ptr == c)
+			ep->events[i].data.ptr = &ep->nr; /* see handle_events() */
+	if (!e->queued)
+		return;
+	unlink_from(&ep->running, c);
+	at = unlink_from(&ep->again, c);
+	if (ep->again_tail == &e->next)
+		ep->again_tail = at;
+}
+
+/* STEP_MOVE: with zero-copy sends out, their notifications come first. */
+static void do_leave(struct conn *c)
+{
+	struct ep_worker *ep = ep_of(c->w);
+	const struct mover *mover = c->w->engine->mover;
+
+	if (mover->held && mover->held(c))
+		return;
+	if (mover->exit)
+		mover->exit(c);
+	watch(ep, EPOLL_CTL_DEL, c->fd, 0, NULL);
+	count_one(c->ctr, sys_ctl);
+	forget(ep, c);
+	worker_post(c);
 }
 
 static void advance(struct conn *c)
@@ -294,11 +419,49 @@ static void advance(struct conn *c)
 		case STEP_XFER:
 			more = do_move(c);
 			break;
+		case STEP_PARK:
+			more = do_park(c);
+			break;
+		case STEP_ATTACH:
+			do_attach(c);
+			break;
+		case STEP_CONNECT:
+			more = do_connect(c);
+			break;
+		case STEP_MOVE:
+			do_leave(c);
+			more = false;
+			break;
 		default:
 			do_close(c);
 			more = false;
 		}
 	}
+}
+
+/* The socket of a destination can take more, or has given notifications: its writer goes on. */
+static void wake_writer(struct conn *c, uint32_t events)
+{
+	struct conn *writer = c->writer;
+	struct ep_conn *e = writer->priv;
+	uint8_t want = e->want;
+
+	if (writer->step != STEP_XFER)
+		return;
+	if ((events & EPOLLOUT && (want == MOVED_WANT_DST || want == MOVED_WANT_BOTH)) ||
+	    (events & EPOLLERR && want == MOVED_WANT_ZC))
+		advance(writer);
+}
+
+/* Whether a connection in STEP_XFER has something to do after these events of its own socket. */
+static bool concerns_transfer(const struct conn *c, uint32_t events)
+{
+	const struct ep_conn *e = c->priv;
+
+	if (!c->xfer.nr_dst) /* input can wait until the response is out */
+		return events & ~(uint32_t)(EPOLLIN | EPOLLRDHUP);
+	return events & ~(uint32_t)EPOLLOUT &&
+	       (e->want == MOVED_WANT_SRC || e->want == MOVED_WANT_BOTH);
 }
 
 static void on_event(struct conn *c, uint32_t events)
@@ -308,41 +471,41 @@ static void on_event(struct conn *c, uint32_t events)
 
 	if (e->finished)
 		return;
+	if (e->connecting) {
+		if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
+			on_connected(c);
+		return;
+	}
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP))
 		e->readable = true;
 	if (events & (EPOLLRDHUP | EPOLLHUP))
 		e->hup = true;
+	if (events & EPOLLHUP)
+		e->gone = true;
 	if (events & EPOLLERR) { /* notifications of zero-copy sends arrive as an error, too */
 		e->readable = true;
 		if (mover->reap && mover->reap(c) < 0)
 			e->hup = true;
 	}
-	if (c->step == STEP_XFER && !(events & ~(uint32_t)(EPOLLIN | EPOLLRDHUP)))
-		return; /* input can wait until the response is out */
+	if (c->writer)
+		wake_writer(c, events);
+	if (e->finished || (c->step == STEP_XFER && !concerns_transfer(c, events)))
+		return;
 	advance(c);
 }
 
 static void adopt(struct worker *w, int fd)
 {
-	struct ep_worker *ep = ep_of(w);
-	const struct mover *mover = w->engine->mover;
 	struct conn *c = conn_open(w, fd);
-	struct ep_conn *e;
 
 	if (!c) {
 		close(fd);
 		return;
 	}
-	e = c->priv;
-	if ((mover->open && mover->open(c)) ||
-	    watch(ep, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, c)) {
-		conn_done(c, -ENOMEM);
-		c->close_how = CLOSE_ABORT;
+	if (attach(c))
+		give_up(c);
+	if (c->step == STEP_CLOSE)
 		do_close(c);
-		return;
-	}
-	count_one(c->ctr, sys_ctl);
-	e->readable = false;
 }
 
 static void pause_accept(struct worker *w, bool pause)
@@ -404,16 +567,18 @@ static void handle_events(struct worker *w, int nr)
 {
 	struct ep_worker *ep = ep_of(w);
 
-	for (int i = 0; i < nr; i++) {
-		struct epoll_event *ev = &ep->events[i];
+	ep->nr = nr;
+	for (ep->at = 0; ep->at < nr;) {
+		struct epoll_event *ev = &ep->events[ep->at++];
 
 		if (!ev->data.ptr)
 			on_listener(w);
 		else if (ev->data.ptr == w)
 			on_wake(w);
-		else
+		else if (ev->data.ptr != &ep->nr) /* a connection that has left */
 			on_event(ev->data.ptr, ev->events);
 	}
+	ep->nr = 0;
 }
 
 int drive_epoll_run(struct worker *w)

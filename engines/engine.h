@@ -20,7 +20,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#define ENGINE_API 1
+#define ENGINE_API 2
 
 /* Responses that may be merged into one transfer (--merge), and the memory pieces they need. */
 #define MERGE_MAX 16
@@ -41,6 +41,8 @@ struct worker;
 	X(send)             \
 	X(sendfile)         \
 	X(splice)           \
+	X(tee)              \
+	X(connect)          \
 	X(wait)             \
 	X(ctl)              \
 	X(pread)            \
@@ -56,29 +58,39 @@ struct worker;
  * short_moves: calls that moved less than asked. zc_sends/zc_notified/zc_copied: zero-copy sends
  * accepted, their completions, and those of them the kernel reports as copied after all.
  * sqes/cqes: ring entries submitted and reaped.
+ * relayed_bytes: bytes taken from a socket source and delivered to every living destination.
+ * transfers/transfers_failed: relayed uploads, or forwarded connections, that ended well or not.
+ * moves: connections handed to another worker. pipes/pipe_bytes: pipes that exist now, pooled ones
+ * included, and the bytes they can hold: kernel memory that no process size shows.
  */
-#define PLAIN_COUNTERS(X) \
-	X(accepts)        \
-	X(closes)         \
-	X(connections)    \
-	X(requests)       \
-	X(responses_2xx)  \
-	X(responses_3xx)  \
-	X(responses_4xx)  \
-	X(responses_5xx)  \
-	X(bytes)          \
-	X(body_bytes)     \
-	X(eagain)         \
-	X(short_moves)    \
-	X(aborts)         \
-	X(timeouts)       \
-	X(cache_hits)     \
-	X(cache_misses)   \
-	X(zc_sends)       \
-	X(zc_notified)    \
-	X(zc_copied)      \
-	X(sqes)           \
-	X(cqes)
+#define PLAIN_COUNTERS(X)   \
+	X(accepts)          \
+	X(closes)           \
+	X(connections)      \
+	X(requests)         \
+	X(responses_2xx)    \
+	X(responses_3xx)    \
+	X(responses_4xx)    \
+	X(responses_5xx)    \
+	X(bytes)            \
+	X(body_bytes)       \
+	X(eagain)           \
+	X(short_moves)      \
+	X(aborts)           \
+	X(timeouts)         \
+	X(cache_hits)       \
+	X(cache_misses)     \
+	X(zc_sends)         \
+	X(zc_notified)      \
+	X(zc_copied)        \
+	X(sqes)             \
+	X(cqes)             \
+	X(relayed_bytes)    \
+	X(transfers)        \
+	X(transfers_failed) \
+	X(moves)            \
+	X(pipes)            \
+	X(pipe_bytes)
 
 /*
  * One writer (the worker's thread) and any reader: a relaxed load and store compile to plain moves,
@@ -134,6 +146,23 @@ enum source {
 	SOURCE_MEMORY = 2,   /* a copy of a small file behind its head: in iov[], or as a file */
 	SOURCE_MAPPING = 4,  /* the file's page cache mapped into the process: mem + lease */
 	SOURCE_FILE = 8,     /* an open file: file_fd + off */
+	SOURCE_SOCKET = 16,  /* what the connection itself receives, for other connections */
+	SOURCE_FANOUT = 32,  /* declared beside SOCKET: several destinations for one source */
+};
+
+/* Length of a socket source that goes on until end of file. */
+#define XFER_TO_EOF UINT64_MAX
+
+/*
+ * A destination of a transfer. `at` is the engine's: how many bytes of the current round this
+ * destination has. A mover sets err through xfer_fail_dst() and passes the destination over from
+ * then on; the driver, out of the mover and under whatever lock it has, hands the failures to the
+ * skeleton by conn_drop_dsts(), which sets c to NULL.
+ */
+struct xfer_dst {
+	struct conn *c;
+	uint32_t at;
+	int err; /* 0, or the -errno that ended it */
 };
 
 /*
@@ -141,15 +170,27 @@ enum source {
  * body source. It lives in the connection, is advanced in place by xfer_advance_iov() and
  * xfer_advance_body(), and never copied. Memory named here is valid until conn_done(); `mem` for as
  * long as the lease is held. `len` is exact: a source that ends early is -EPIPE.
+ *
+ * Without destinations (nr_dst 0) it goes to the connection's own socket. With destinations, to
+ * each of them, in lockstep rounds: a round ends when every living destination has it, so the
+ * slowest governs. The transfer fails, with -EPIPE, only when no destination lives. A transfer
+ * reads only its own connection's socket, and a socket has at most one writing transfer, which
+ * conn->writer names: that is what makes full duplex safe.
  */
 struct xfer {
-	uint8_t src; /* enum source: NONE, MAPPING or FILE (the others are in iov) */
+	uint8_t src; /* enum source: NONE, MAPPING, FILE or SOCKET (the others are in iov) */
 	uint8_t iov_at;
 	uint8_t iov_nr;
-	bool started; /* some byte of it was handed to the kernel */
+	bool started;	 /* some byte of it was handed to the kernel */
+	bool shut_dst;	 /* TO_EOF: at end of file shut down writing to the destination */
+	bool dst_failed; /* a destination has an err that conn_drop_dsts() has not seen */
+	uint16_t nr_dst;
+	struct xfer_dst *dst; /* the skeleton's, until conn_done() */
 	int file_fd;
-	uint64_t off; /* next byte of the file, for MAPPING as well */
-	uint64_t len; /* body bytes still to be delivered */
+	uint64_t off;	/* next byte of the file, for MAPPING as well */
+	uint64_t len;	/* body bytes still to be delivered, or XFER_TO_EOF */
+	uint64_t total; /* SOCKET: of the whole upload that this is a part of; XFER_TO_EOF: unknown
+			 */
 	const char *mem;
 	struct lease *lease; /* of mem or file_fd; NULL when src is NONE */
 	struct iovec iov[XFER_IOV];
@@ -161,7 +202,12 @@ struct xfer {
 enum step {
 	STEP_RECV,  /* feed the bytes still unfed; receive only when there are none */
 	STEP_XFER,  /* perform conn->xfer, then conn_done() */
+	STEP_PARK,  /* read nothing; conn_hup() when the peer hangs up. Others may write to it */
 	STEP_CLOSE, /* end the connection as close_how says; honoured in the middle of anything */
+	STEP_MOVE,  /* quiesce, forget all state, worker_post(); touch the connection no more */
+	/* Only of connections that worker_next() brings and the engine has no state of yet: */
+	STEP_ATTACH,  /* set up state for fd, which came from another worker; conn_attached() */
+	STEP_CONNECT, /* fd is -1: make a socket, connect it to addr, conn_done() */
 };
 
 enum close_how {
@@ -170,21 +216,40 @@ enum close_how {
 	CLOSE_ABORT,  /* at once, with RST, so that a cut response cannot look whole */
 };
 
+/* What is known when a peer hangs up. */
+enum hangup {
+	HUP_READ, /* it will send no more (FIN); it may well still read */
+	HUP_DEAD, /* reset, or closed in both directions */
+};
+
 /*
  * The part of a connection that engines see. Allocated and freed by the skeleton; the engine's own
- * engine->conn_bytes (zeroed at conn_open) stand at `priv`, in the same allocation.
+ * engine->conn_bytes (zeroed at conn_open, and again before ATTACH) stand at `priv`, in the same
+ * allocation.
  */
 struct conn {
 	struct worker *w;
 	void *priv;
+	void *mover;	      /* the mover's part of priv; set by the driver */
 	struct counters *ctr; /* the block to count in: the worker's, or a thread's own */
 	int fd;
 	uint8_t step;		   /* enum step */
 	uint8_t close_how;	   /* enum close_how, when step is CLOSE */
 	bool closing;		   /* conn_closing() was called */
 	bool pending;		   /* waits in the worker_next() queue */
+	int16_t move_to;	   /* worker index, when step is MOVE */
 	_Atomic uint64_t since_ns; /* last progress, for the skeleton's lazy deadlines */
+	struct conn *writer;	   /* whose transfer has this socket as destination; NULL: nobody */
+	/*
+	 * Received bytes that were not fed yet, on the heap, the engine's: they travel with a MOVE.
+	 * xfer_take_unfed() lends them to a transfer, so the memory goes only in conn_trim_unfed().
+	 */
+	char *unfed;
+	uint32_t unfed_off, unfed_len;
+	_Atomic uint64_t moved; /* of socket sources: delivered bytes, for whoever watches */
 	struct xfer xfer;
+	const struct sockaddr *addr; /* when step is CONNECT */
+	uint32_t addr_len;
 };
 
 /* ------------------------------------------------------------------------------ workers */
@@ -202,6 +267,7 @@ struct worker {
 	int wake_fd;   /* eventfd, non-blocking: becomes readable when the worker must tick */
 	_Atomic uint64_t now_ns; /* CLOCK_MONOTONIC at the last worker_tick() */
 	_Atomic bool draining;	 /* stop accepting, let the responses in flight finish */
+	bool relays; /* sockets are sources here: receive nothing that no step asked for */
 };
 
 /* ------------------------------------------------------------------------------ options */
@@ -248,10 +314,12 @@ enum common_opt {
 
 /* What a call of move() achieved; negative values are -errno. */
 enum moved {
-	MOVED_ALL,	/* the transfer is complete: call conn_done(c, 0) */
-	MOVED_WANT_DST, /* call again when the socket can take more */
-	MOVED_WANT_ZC,	/* call again when a zero-copy notification came (only with reap) */
-	MOVED_TURN,	/* a turn's worth was moved: let others have theirs, then call again */
+	MOVED_ALL,	 /* the transfer is complete: call conn_done(c, 0) */
+	MOVED_WANT_DST,	 /* call again when the socket can take more */
+	MOVED_WANT_ZC,	 /* call again when a zero-copy notification came (only with reap) */
+	MOVED_TURN,	 /* a turn's worth was moved: let others have theirs, then call again */
+	MOVED_WANT_SRC,	 /* call again when the connection's socket has input */
+	MOVED_WANT_BOTH, /* either of SRC and DST */
 };
 
 /* A turn: bytes after which a mover yields to the other connections of its worker. */
@@ -259,8 +327,10 @@ enum moved {
 
 /*
  * How bytes of one transfer are moved. move() advances c->xfer as far as it can; the code is the
- * same for blocking and non-blocking sockets. open/exit hold per-connection state in the `mover`
- * area of conn_bytes; held() says how many kernel references are out, reap() collects their
+ * same for blocking and non-blocking sockets. A signal that interrupts a blocking call is
+ * MOVED_TURN. What it keeps between calls, it drops before it returns 0 or -errno, and in exit().
+ * open/exit hold per-connection state at c->mover (exit also after a failed open, and before a
+ * MOVE); held() says how many kernel references are out on this socket, reap() collects their
  * notifications and returns how many came or -errno. All but move may be NULL.
  */
 struct mover {
@@ -315,6 +385,24 @@ struct engine {
  */
 struct conn *conn_open(struct worker *w, int fd);
 
+/* The connection of STEP_ATTACH has engine state and may be named as a destination. Sets step. */
+void conn_attached(struct conn *c);
+
+/*
+ * The peer of a parked connection hung up: reported once per kind, not judged; a half-closed sender
+ * is legitimate. May change c->step.
+ */
+void conn_hup(struct conn *c, enum hangup how);
+
+/*
+ * To be called when x->dst_failed is set, before the next move(): failed destinations leave the
+ * transfer and get STEP_CLOSE, which worker_next() tells.
+ */
+void conn_drop_dsts(struct conn *c);
+
+/* STEP_MOVE: c belongs to the worker of index c->move_to from here on. */
+void worker_post(struct conn *c);
+
 /*
  * Received bytes. buf is borrowed for the call; returns how many were used, the engine keeps the
  * rest until the step is RECV again. len 0 is end of file. Sets c->step; step RECV with 0 used
@@ -361,13 +449,16 @@ static inline void xfer_touch(struct conn *c)
 			      memory_order_relaxed);
 }
 
-/* n bytes of the memory pieces were handed to the kernel; n must not exceed what they hold. */
-static inline void xfer_advance_iov(struct conn *c, size_t n)
+/* n bytes were handed to the kernel, for one destination. */
+static inline void xfer_count(struct conn *c, size_t n)
 {
-	struct xfer *x = &c->xfer;
-
 	count_add(c->ctr, bytes, n);
-	x->started = true;
+	c->xfer.started = true;
+}
+
+/* n bytes of the memory pieces are delivered; n must not exceed what they hold. */
+static inline void xfer_skip_iov(struct xfer *x, size_t n)
+{
 	while (x->iov_at < x->iov_nr && n >= x->iov[x->iov_at].iov_len)
 		n -= x->iov[x->iov_at++].iov_len;
 	if (n) {
@@ -376,18 +467,91 @@ static inline void xfer_advance_iov(struct conn *c, size_t n)
 	}
 }
 
-/* n bytes of the body source were handed to the kernel. */
-static inline void xfer_advance_body(struct conn *c, size_t n)
+/* n bytes of the memory pieces were handed to the kernel, for the only destination. */
+static inline void xfer_advance_iov(struct conn *c, size_t n)
+{
+	xfer_count(c, n);
+	xfer_skip_iov(&c->xfer, n);
+}
+
+/* n bytes of a socket source are on their way to every living destination. */
+static inline void xfer_relayed(struct conn *c, size_t n)
+{
+	count_add(c->ctr, relayed_bytes, n);
+	atomic_store_explicit(&c->moved, atomic_load_explicit(&c->moved, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+/* n bytes of the body source are delivered; who handed them to the kernel has counted them. */
+static inline void xfer_skip_body(struct conn *c, size_t n)
 {
 	struct xfer *x = &c->xfer;
 
-	count_add(c->ctr, bytes, n);
-	x->started = true;
 	x->off += n;
-	x->len -= n;
+	if (x->len != XFER_TO_EOF)
+		x->len -= n;
 	if (x->src == SOURCE_MAPPING)
 		x->mem += n;
+	if (x->src == SOURCE_SOCKET)
+		xfer_relayed(c, n);
 }
+
+/* n bytes of the body source were handed to the kernel, for the only destination. */
+static inline void xfer_advance_body(struct conn *c, size_t n)
+{
+	xfer_count(c, n);
+	xfer_skip_body(c, n);
+}
+
+/* The connection to write to when there is one destination. */
+static inline struct conn *xfer_sink(struct conn *c)
+{
+	return c->xfer.nr_dst ? c->xfer.dst[0].c : c;
+}
+
+static inline bool xfer_dst_lives(const struct xfer_dst *d)
+{
+	return d->c && !d->err;
+}
+
+/* Destination i is to be passed over; err is -errno. */
+static inline void xfer_fail_dst(struct xfer *x, unsigned i, int err)
+{
+	x->dst[i].err = err;
+	x->dst_failed = true;
+}
+
+/* Destinations that live; 1 for a transfer to its own socket. */
+static inline unsigned xfer_live(const struct xfer *x)
+{
+	unsigned nr = !x->nr_dst;
+
+	for (unsigned i = 0; i < x->nr_dst; i++)
+		nr += xfer_dst_lives(&x->dst[i]);
+	return nr;
+}
+
+/* Before the first move of a socket source: the bytes already received are its first ones. */
+static inline void xfer_take_unfed(struct conn *c)
+{
+	struct xfer *x = &c->xfer;
+	size_t n = c->unfed_len < x->len ? c->unfed_len : (size_t)x->len;
+
+	if (x->src != SOURCE_SOCKET || !n)
+		return;
+	x->iov[x->iov_nr++] = (struct iovec){.iov_base = c->unfed + c->unfed_off, .iov_len = n};
+	c->unfed_off += (uint32_t)n;
+	c->unfed_len -= (uint32_t)n;
+	if (x->len != XFER_TO_EOF)
+		x->len -= n;
+	xfer_relayed(c, n);
+}
+
+/* Frees the unfed bytes' memory when all of them were fed, and no transfer has borrowed them. */
+void conn_trim_unfed(struct conn *c);
+
+/* Adds bytes behind the unfed ones. 0 or -ENOMEM. */
+int conn_keep_unfed(struct conn *c, const char *buf, size_t len);
 
 /* True when memory pieces are left to be sent. */
 static inline bool xfer_has_iov(const struct xfer *x)
@@ -409,20 +573,18 @@ static inline size_t xfer_iov_bytes(const struct xfer *x)
 
 /*
  * Readiness: epoll, edge-triggered, each socket registered once. conn_bytes must be
- * DRIVE_EPOLL_BYTES plus the mover's; the mover's area is drive_epoll_mover(c).
+ * DRIVE_EPOLL_BYTES plus the mover's.
  */
 #define DRIVE_EPOLL_BYTES 64
 int drive_epoll_init(struct worker *w);
 int drive_epoll_run(struct worker *w);
 void drive_epoll_exit(struct worker *w);
 
-static inline void *drive_epoll_mover(const struct conn *c)
-{
-	return (char *)c->priv + DRIVE_EPOLL_BYTES;
-}
-
-/* Blocking: a thread per connection, one mutex per worker around the skeleton, never around I/O. */
-#define DRIVE_BLOCKING_BYTES 448
+/*
+ * Blocking: a thread per connection, one mutex per worker around the skeleton, never around I/O.
+ * conn_bytes must be DRIVE_BLOCKING_BYTES plus the mover's.
+ */
+#define DRIVE_BLOCKING_BYTES 512
 int drive_blocking_init(struct worker *w);
 int drive_blocking_run(struct worker *w);
 void drive_blocking_exit(struct worker *w);
@@ -430,8 +592,24 @@ void drive_blocking_exit(struct worker *w);
 /* Movers that more than one engine uses. */
 extern const struct mover move_copy;
 
-/* For movers: sends the memory pieces, flags as for sendmsg(2). MOVED_ALL, WANT_DST or -errno. */
+/*
+ * For movers: sends the memory pieces to every living destination, flags as for sendmsg(2).
+ * MOVED_ALL, MOVED_WANT_DST, MOVED_TURN (interrupted) or -errno.
+ */
 int send_iov(struct conn *c, int flags);
+
+/*
+ * For movers of sockets: one round, len bytes of buf to every living destination. MOVED_ALL when
+ * each has all of it (`at` is 0 again), MOVED_WANT_DST, MOVED_TURN, or -EPIPE when none lives. The
+ * same buf and len must come again until MOVED_ALL. Does not advance the transfer.
+ */
+int send_round(struct conn *c, const char *buf, size_t len, int flags);
+
+/* For drivers, when a socket source has ended: shuts writing down if the transfer asks for it. */
+void xfer_shut_dsts(struct conn *c);
+
+/* For drivers: a socket for STEP_CONNECT with the common options set, or -errno. */
+int outgoing_socket(struct conn *c, int flags);
 
 /* For movers of mappings: 0 while the file still holds the bytes up to off, else -EPIPE. */
 int mapping_intact(struct conn *c, uint64_t end_off);

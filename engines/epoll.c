@@ -1,11 +1,32 @@
 // SPDX-License-Identifier: MIT
 /*
  * Engine epoll: readiness by edge-triggered epoll(7), bytes by pread(2) and sendmsg(2), or one
- * send(2) from a preformatted buffer with cache=memory. Linux 2.6.
+ * send(2) from a preformatted buffer with cache=memory. Sockets to sockets by recv(2) and send(2).
+ * Linux 2.6.
  */
 #include "copy.h"
 
-static const struct opt_def options[] = {COMMON_OPTIONS, COPY_OPTIONS, {0}};
+enum {
+	OPT_POLICY = COPT_COPY_NR
+};
+
+static const struct opt_def options[] = {COMMON_OPTIONS, COPY_OPTIONS, POLICY_OPTIONS, {0}};
+
+static int epoll_move(struct conn *c)
+{
+	struct copy_conn *cc = c->mover;
+
+	if (c->xfer.src == SOURCE_SOCKET && policy_buffers(c, OPT_POLICY))
+		return queue_move(c, &cc->queue, QUEUE_CHUNKS, QUEUE_CHUNK_BYTES);
+	return move_copy.move(c);
+}
+
+static void epoll_exit(struct conn *c)
+{
+	move_copy.exit(c);
+}
+
+static const struct mover mover = {.move = epoll_move, .exit = epoll_exit};
 
 const struct engine engine_epoll = {
 	.name = "epoll",
@@ -13,10 +34,10 @@ const struct engine engine_epoll = {
 	.since = "2.6",
 	.driver = "epoll",
 	.api = ENGINE_API,
-	.sources = SOURCE_MEMORY | SOURCE_FILE,
-	.conn_bytes = DRIVE_EPOLL_BYTES,
+	.sources = SOURCE_MEMORY | SOURCE_FILE | SOURCE_SOCKET | SOURCE_FANOUT,
+	.conn_bytes = DRIVE_EPOLL_BYTES + sizeof(struct copy_conn),
 	.options = options,
-	.mover = &move_copy,
+	.mover = &mover,
 	.bodies = copy_bodies,
 	.worker_init = drive_epoll_init,
 	.worker_run = drive_epoll_run,

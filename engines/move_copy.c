@@ -3,7 +3,8 @@
  * Mover: copy. A file body is read into a buffer with pread(2) and sent from there, its head in the
  * same sendmsg(2); memory bodies are sent as they are. Two copies a byte: page cache to buffer,
  * buffer to socket. What the socket refuses is read again later, so that a waiting connection
- * holds no buffer.
+ * holds no buffer. From socket to socket it goes through a queue of one chunk (queue.c), which is
+ * kept while a destination refuses part of it, because the source cannot be read again.
  */
 #include "copy.h"
 
@@ -73,9 +74,12 @@ static int copy_file(struct conn *c, char *buf, size_t size)
 static int copy_move(struct conn *c)
 {
 	size_t size = (size_t)c->w->opt[COPT_COPY_BUFFER];
+	struct copy_conn *cc = c->mover;
 	char *buf;
 	int res;
 
+	if (c->xfer.src == SOURCE_SOCKET)
+		return queue_move(c, &cc->queue, 1, size);
 	if (c->xfer.src != SOURCE_FILE)
 		return send_iov(c, 0);
 	/* From the heap, not per connection: an idle connection keeps nothing. */
@@ -87,7 +91,14 @@ static int copy_move(struct conn *c)
 	return res;
 }
 
-const struct mover move_copy = {.move = copy_move};
+static void copy_exit(struct conn *c)
+{
+	struct copy_conn *cc = c->mover;
+
+	queue_drop(&cc->queue);
+}
+
+const struct mover move_copy = {.move = copy_move, .exit = copy_exit};
 
 void copy_bodies(const int64_t *opt, struct body_policy *policy)
 {

@@ -145,7 +145,7 @@ static int splice_body(struct conn *c, struct splice_conn *s)
 
 static int splice_move(struct conn *c)
 {
-	struct splice_conn *s = drive_epoll_mover(c);
+	struct splice_conn *s = c->mover;
 	int res = send_iov(c, c->xfer.len ? MSG_MORE : 0);
 
 	if (res || !c->xfer.len)
@@ -160,7 +160,7 @@ static int splice_move(struct conn *c)
 
 static void splice_exit(struct conn *c)
 {
-	pipe_return(c, drive_epoll_mover(c));
+	pipe_return(c, c->mover);
 }
 
 static int splice_worker_init(struct worker *w)

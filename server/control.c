@@ -42,7 +42,7 @@ static char *counters_document(const struct server *srv)
 	cJSON_AddNumberToObject(doc, "pid", getpid());
 	cJSON_AddStringToObject(doc, "engine", srv->cfg.engine->name);
 	cJSON_AddItemToObject(doc, "options", engine_options_json(srv->cfg.engine, srv->cfg.opt));
-	cJSON_AddStringToObject(doc, "role", srv->cfg.role);
+	cJSON_AddStringToObject(doc, "role", srv->cfg.role->name);
 	cJSON_AddNumberToObject(doc, "merge", srv->cfg.merge);
 	cJSON_AddNumberToObject(doc, "uptime_ns", (double)(clock_now_ns() - srv->start_ns));
 	cJSON_AddBoolToObject(doc, "draining", atomic_load(&srv->workers[0]->w.draining));
@@ -99,10 +99,12 @@ static bool reply_http(int fd, const struct server *srv)
 static bool answer(int fd, const struct server *srv, const char *line)
 {
 	static const char unknown[] =
-		"{\"error\":\"unknown command: use counters or prometheus\"}\n";
+		"{\"error\":\"unknown command: use counters, status or prometheus\"}\n";
 
 	if (!strcmp(line, "counters"))
 		return reply(fd, counters_document(srv), "\n");
+	if (!strcmp(line, "status"))
+		return reply(fd, progress_json(srv), "\n");
 	if (!strcmp(line, "prometheus"))
 		return reply(fd, counters_prometheus(srv), "");
 	if (!strncmp(line, "GET /metrics ", 13))

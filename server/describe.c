@@ -14,10 +14,9 @@ static cJSON *sources_json(unsigned sources)
 		unsigned bit;
 		const char *name;
 	} names[] = {
-		{SOURCE_CONSTANT, "constant"},
-		{SOURCE_MEMORY, "memory"},
-		{SOURCE_MAPPING, "mapping"},
-		{SOURCE_FILE, "file"},
+		{SOURCE_CONSTANT, "constant"}, {SOURCE_MEMORY, "memory"},
+		{SOURCE_MAPPING, "mapping"},   {SOURCE_FILE, "file"},
+		{SOURCE_SOCKET, "socket"},     {SOURCE_FANOUT, "fanout"},
 	};
 	cJSON *list = cJSON_CreateArray();
 
@@ -56,7 +55,7 @@ static cJSON *option_json(const struct opt_def *def)
 
 static cJSON *engine_json(const struct engine *engine)
 {
-	cJSON *obj = cJSON_CreateObject(), *options, *roles;
+	cJSON *obj = cJSON_CreateObject(), *options, *list;
 	char reason[REASON_MAX] = "";
 	bool usable = !engine->probe || !engine->probe(NULL, reason);
 
@@ -65,8 +64,10 @@ static cJSON *engine_json(const struct engine *engine)
 	cJSON_AddStringToObject(obj, "driver", engine->driver);
 	cJSON_AddStringToObject(obj, "since", engine->since);
 	cJSON_AddItemToObject(obj, "sources", sources_json(engine->sources));
-	roles = cJSON_AddArrayToObject(obj, "roles");
-	cJSON_AddItemToArray(roles, cJSON_CreateString("file"));
+	list = cJSON_AddArrayToObject(obj, "roles");
+	for (int i = 0; roles[i]; i++)
+		if (role_fits(roles[i], engine))
+			cJSON_AddItemToArray(list, cJSON_CreateString(roles[i]->name));
 	cJSON_AddBoolToObject(obj, "usable", usable);
 	if (usable)
 		cJSON_AddNullToObject(obj, "reason");
@@ -96,7 +97,7 @@ static cJSON *skeleton_options(void)
 
 int describe(void)
 {
-	cJSON *doc = cJSON_CreateObject(), *list, *roles;
+	cJSON *doc = cJSON_CreateObject(), *list;
 	struct utsname uts;
 	char *text;
 
@@ -110,8 +111,9 @@ int describe(void)
 	cJSON_AddStringToObject(doc, "build_type", BUILD_TYPE);
 	cJSON_AddStringToObject(doc, "sanitizers", BUILD_SANITIZERS);
 	cJSON_AddStringToObject(doc, "kernel", uts.release);
-	roles = cJSON_AddArrayToObject(doc, "roles");
-	cJSON_AddItemToArray(roles, cJSON_CreateString("file"));
+	list = cJSON_AddArrayToObject(doc, "roles");
+	for (int i = 0; roles[i]; i++)
+		cJSON_AddItemToArray(list, cJSON_CreateString(roles[i]->name));
 	cJSON_AddItemToObject(doc, "skeleton_options", skeleton_options());
 	list = cJSON_AddArrayToObject(doc, "engines");
 	for (unsigned i = 0; i < nr_engines; i++)

@@ -23,6 +23,11 @@ enum http_field {
 	FIELD_IF_UNMODIFIED_SINCE,
 	FIELD_EXPECT,
 	FIELD_TRANSFER_ENCODING,
+	FIELD_CONTENT_TYPE,
+	FIELD_CONTENT_DISPOSITION,
+	FIELD_CONTENT_RANGE,
+	FIELD_SERVICE_WORKER,
+	FIELD_X_PIPING,
 	FIELD_NR,
 	FIELD_OTHER = FIELD_NR,
 };
@@ -32,10 +37,14 @@ struct span {
 	uint16_t off, len;
 };
 
+#define HTTP_PIPING_MAX 8 /* X-Piping fields that are kept; beyond: 431 */
+
 struct http_request {
 	const char *head; /* base of the spans; valid while the request is answered */
 	struct span url;
 	struct span field[FIELD_NR];
+	struct span piping[HTTP_PIPING_MAX];
+	uint8_t nr_piping;
 	uint32_t seen;	/* bit per http_field */
 	uint8_t method; /* llhttp_method_t */
 	uint8_t major, minor;
@@ -60,7 +69,11 @@ struct http_parser {
 	uint8_t field; /* enum http_field whose value is being parsed */
 	bool head_done;
 	bool done;
-	bool begun; /* a byte of a request was seen */
+	bool begun;	/* a byte of a request was seen */
+	bool uploads;	/* PUT and POST are ready at the end of their head; see http_body() */
+	bool streaming; /* such a request is under way */
+	bool chunked;	/* its body is */
+	uint64_t left;	/* bytes of its body that lie ahead without framing */
 	const char *base;
 };
 
@@ -69,7 +82,7 @@ enum http_result {
 	REQ_READY
 };
 
-void http_init(struct http_parser *p);
+void http_init(struct http_parser *p, bool uploads);
 void http_free(struct http_parser *p);
 
 /*
@@ -77,6 +90,32 @@ void http_free(struct http_parser *p);
  * its error is set) until http_next(). REQ_MORE: everything was used, the request is not complete.
  */
 enum http_result http_parse(struct http_parser *p, const char *buf, size_t len, size_t *used);
+
+/* What comes next in a streaming body. */
+enum http_body {
+	BODY_MORE, /* framing that is not complete yet: everything was used */
+	BODY_DATA, /* p->left bytes of data, to be taken by http_body_took() */
+	BODY_END,
+	BODY_BAD, /* malformed framing */
+};
+
+/*
+ * The body of a streaming request, after its head. Uses framing only; *used says how far. Data is
+ * for others to take: from buf, or from the wire without this parser seeing it.
+ */
+enum http_body http_body(struct http_parser *p, const char *buf, size_t len, size_t *used);
+
+/* n bytes of data, at most p->left, were taken. */
+void http_body_took(struct http_parser *p, uint64_t n);
+
+/* Content-Length of a streaming request whose head was just parsed; UINT64_MAX: chunked. */
+static inline uint64_t http_body_length(const struct http_parser *p)
+{
+	return p->chunked ? UINT64_MAX : p->left;
+}
+
+/* Frees the memory of the head: nothing of p->req may be used any more. */
+void http_head_over(struct http_parser *p);
 
 /* Makes ready for the next request. */
 void http_next(struct http_parser *p);

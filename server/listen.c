@@ -11,11 +11,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int resolve(const char *hostport, struct addrinfo **out)
+static int resolve(const char *hostport, int flags, struct addrinfo **out)
 {
 	struct addrinfo hints = {.ai_family = AF_UNSPEC,
 				 .ai_socktype = SOCK_STREAM,
-				 .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+				 .ai_flags = flags | AI_NUMERICSERV};
 	char host[256];
 	const char *colon = strrchr(hostport, ':');
 	size_t len = colon ? (size_t)(colon - hostport) : 0;
@@ -31,6 +31,11 @@ static int resolve(const char *hostport, struct addrinfo **out)
 	return getaddrinfo(len ? host : NULL, colon + 1, &hints, out) ? -EADDRNOTAVAIL : 0;
 }
 
+int upstream_resolve(const char *hostport, struct addrinfo **out)
+{
+	return resolve(hostport, 0, out);
+}
+
 /*
  * Options that accepted sockets inherit from their listener (sk_clone_lock, net/core/sock.c): set
  * here once instead of with a system call a connection.
@@ -43,6 +48,10 @@ static int set_options(int fd, const struct server_config *cfg)
 	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) ||
 	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &nodelay, sizeof(nodelay)))
 		return -errno;
+	/* A party may wait for hours: its host's end is noticed all the same (tcp_keepalive_time).
+	 */
+	if (cfg->role->relays && setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one)))
+		return -errno;
 	if (sndbuf && setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof(sndbuf)))
 		return -errno;
 	return 0;
@@ -52,7 +61,7 @@ static int set_options(int fd, const struct server_config *cfg)
 static int open_bound(const char *hostport, const struct server_config *cfg)
 {
 	struct addrinfo *ai = NULL;
-	int fd, one = 1, res = resolve(hostport, &ai);
+	int fd, one = 1, res = resolve(hostport, AI_PASSIVE, &ai);
 
 	if (res)
 		return res;

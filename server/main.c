@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <malloc.h>
+#include <netdb.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -38,6 +39,7 @@ void complain(const char *fmt, ...)
 enum {
 	KEY_ROLE = 256,
 	KEY_ROOT,
+	KEY_UPSTREAM,
 	KEY_LISTEN,
 	KEY_WORKERS,
 	KEY_CPUS,
@@ -49,6 +51,7 @@ enum {
 	KEY_SEND_TIMEOUT,
 	KEY_LINGER_TIMEOUT,
 	KEY_DRAIN_TIMEOUT,
+	KEY_WAIT_TIMEOUT,
 	KEY_CACHE_FILES,
 	KEY_CACHE_VALID,
 	KEY_DESCRIBE,
@@ -56,8 +59,9 @@ enum {
 
 static const struct argp_option argp_options[] = {
 	{"engine", 'e', "NAME[,OPTION=VALUE...]", 0, "I/O technique; --describe lists them", 0},
-	{"role", KEY_ROLE, "ROLE", 0, "what the server does: file", 0},
-	{"root", KEY_ROOT, "DIR", 0, "directory whose files are served", 0},
+	{"role", KEY_ROLE, "ROLE", 0, "what the server does: file, forward", 0},
+	{"root", KEY_ROOT, "DIR", 0, "file: directory whose files are served", 0},
+	{"upstream", KEY_UPSTREAM, "HOST:PORT", 0, "forward: where connections go on to", 0},
 	{"listen", KEY_LISTEN, "HOST:PORT", 0, "where to accept; port 0 picks one", 0},
 	{"workers", KEY_WORKERS, "N", 0, "threads, one per CPU (default: one per core)", 0},
 	{"cpus", KEY_CPUS, "LIST", 0, "CPUs the workers run on, as 0,2-3", 0},
@@ -70,6 +74,8 @@ static const struct argp_option argp_options[] = {
 	{"linger-timeout", KEY_LINGER_TIMEOUT, "MS", 0, "for the peer to close (5000)", 0},
 	{"drain-timeout", KEY_DRAIN_TIMEOUT, "MS", 0,
 	 "for responses in flight after SIGTERM (10000)", 0},
+	{"wait-timeout", KEY_WAIT_TIMEOUT, "MS", 0,
+	 "relay: for a partner to come; 0 waits for ever (0)", 0},
 	{"cache-files", KEY_CACHE_FILES, "N", 0, "open files kept by each worker (512)", 0},
 	{"cache-valid", KEY_CACHE_VALID, "MS", 0, "until a kept file is looked at again (1000)", 0},
 	{"describe", KEY_DESCRIBE, NULL, 0, "print engines, options and probe results as JSON", 0},
@@ -105,12 +111,23 @@ static error_t parse_timeout(int key, char *arg, struct argp_state *state)
 	case KEY_DRAIN_TIMEOUT:
 		cfg->drain_timeout_ms = number(state, "drain-timeout", arg, 0, INT_MAX);
 		return 0;
+	case KEY_WAIT_TIMEOUT:
+		cfg->wait_timeout_ms = number(state, "wait-timeout", arg, 0, INT_MAX);
+		return 0;
 	case KEY_CACHE_VALID:
 		cfg->cache_valid_ms = number(state, "cache-valid", arg, 0, INT_MAX);
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
+}
+
+static const struct role *find_role(const char *name)
+{
+	for (int i = 0; roles[i]; i++)
+		if (!strcmp(roles[i]->name, name))
+			return roles[i];
+	return NULL;
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -123,7 +140,14 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 			exit(EXIT_USAGE);
 		return 0;
 	case KEY_ROLE:
-		cfg->role = arg;
+		cfg->role = find_role(arg);
+		if (!cfg->role)
+			argp_error(state,
+				   "--role: '%s' is not allowed; allowed: file, forward",
+				   arg);
+		return 0;
+	case KEY_UPSTREAM:
+		cfg->upstream = arg;
 		return 0;
 	case KEY_ROOT:
 		cfg->root = arg;
@@ -159,7 +183,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 static const struct argp argp = {
 	.options = argp_options,
 	.parser = parse_option,
-	.doc = "File server with interchangeable I/O engines.\vExit status: 0 after a drain "
+	.doc = "File server and relay with interchangeable I/O engines.\vExit status: 0 after a "
+	       "drain "
 	       "(SIGTERM, SIGINT), 1 failure, 2 usage, 3 the engine is unsupported here.",
 };
 
@@ -167,16 +192,14 @@ static const struct argp argp = {
 static void check_config(const struct server_config *cfg)
 {
 	const char *missing = !cfg->engine   ? "--engine NAME (--describe lists them)"
-			      : !cfg->role   ? "--role ROLE (file)"
+			      : !cfg->role   ? "--role ROLE (file, forward)"
 			      : !cfg->listen ? "--listen HOST:PORT"
 					     : NULL;
 
-	if (!missing && strcmp(cfg->role, "file")) {
-		complain("--role: '%s' is not allowed; allowed: file", cfg->role);
-		exit(EXIT_USAGE);
-	}
-	if (!missing && !cfg->root)
+	if (!missing && cfg->role == &role_file && !cfg->root)
 		missing = "--root DIR";
+	if (!missing && cfg->role == &role_forward && !cfg->upstream)
+		missing = "--upstream HOST:PORT";
 	if (missing) {
 		complain("%s is missing; see --help", missing);
 		exit(EXIT_USAGE);
@@ -191,6 +214,12 @@ static void check_engine(const struct server_config *cfg)
 		complain("engine %s was written for contract %d, this is %d", cfg->engine->name,
 			 cfg->engine->api, ENGINE_API);
 		exit(EXIT_FAILURE);
+	}
+	if (!role_fits(cfg->role, cfg->engine)) {
+		fprintf(stderr, "unsupported: engine %s cannot move what role %s needs (%s)\n",
+			cfg->engine->name, cfg->role->name,
+			cfg->role->relays ? "one socket's bytes to others" : "files or memory");
+		exit(EXIT_UNSUPPORTED);
 	}
 	if (cfg->engine->probe && cfg->engine->probe(cfg->opt, reason)) {
 		fprintf(stderr, "unsupported: %s\n", reason);
@@ -281,12 +310,22 @@ static int create_workers(struct server *srv)
 
 static int server_start(struct server *srv)
 {
+	int res = 0;
+
 	srv->start_ns = clock_now_ns();
-	srv->root_fd = open(srv->cfg.root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (srv->root_fd < 0) {
-		complain("--root %s: %s", srv->cfg.root, strerror(errno));
-		return -errno;
+	srv->root_fd = -1;
+	if (srv->cfg.role == &role_file) {
+		srv->root_fd = open(srv->cfg.root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		res = srv->root_fd < 0 ? -errno : 0;
+		if (res)
+			complain("--root %s: %s", srv->cfg.root, strerror(-res));
+	} else if (srv->cfg.role == &role_forward) {
+		res = upstream_resolve(srv->cfg.upstream, &srv->upstream);
+		if (res)
+			complain("--upstream %s: %s", srv->cfg.upstream, strerror(-res));
 	}
+	if (res)
+		return res;
 	return check_port_free(&srv->cfg) || create_workers(srv) || open_listeners(srv) ? -EINVAL
 											: 0;
 }
@@ -363,7 +402,9 @@ int main(int argc, char **argv)
 	argp_parse(&argp, argc, argv, 0, NULL, &srv.cfg);
 	check_config(&srv.cfg);
 	check_engine(&srv.cfg);
-	signal(SIGPIPE, SIG_IGN); /* sendfile and splice have no MSG_NOSIGNAL */
+	if (srv.cfg.role->relays)
+		srv.cfg.merge = 1; /* each request may take its connection over */
+	signal(SIGPIPE, SIG_IGN);  /* sendfile and splice have no MSG_NOSIGNAL */
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
@@ -375,5 +416,7 @@ int main(int argc, char **argv)
 		if (srv.workers[i])
 			worker_destroy(srv.workers[i]);
 	free(srv.workers);
+	if (srv.upstream)
+		freeaddrinfo(srv.upstream);
 	return res;
 }

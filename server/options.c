@@ -126,7 +126,8 @@ int engine_spec_parse(struct server_config *cfg, char *spec)
 		if (set_option(cfg, item))
 			return -EINVAL;
 	memset(&cfg->bodies, 0, sizeof(cfg->bodies));
-	cfg->engine->bodies(cfg->opt, &cfg->bodies);
+	if (cfg->engine->bodies)
+		cfg->engine->bodies(cfg->opt, &cfg->bodies);
 	return 0;
 }
 
@@ -145,4 +146,13 @@ cJSON *engine_options_json(const struct engine *engine, const int64_t *opt)
 			cJSON_AddNumberToObject(obj, def->name, (double)opt[i]);
 	}
 	return obj;
+}
+
+const struct role *const roles[] = {&role_file, &role_forward, NULL};
+
+bool role_fits(const struct role *role, const struct engine *engine)
+{
+	unsigned has = engine->sources & role->needs;
+
+	return role->any_source ? has != 0 : has == role->needs;
 }

@@ -233,7 +233,7 @@ static void answer_path(struct sconn *sc, const struct http_request *req, const 
 		respond_error(sc, req, status, NULL);
 }
 
-void role_file_answer(struct sconn *sc, const struct http_request *req)
+static void answer(struct sconn *sc, const struct http_request *req)
 {
 	struct span expect = req->field[FIELD_EXPECT];
 	const char *path;
@@ -254,3 +254,24 @@ void role_file_answer(struct sconn *sc, const struct http_request *req)
 	else
 		respond_error(sc, req, 400, NULL);
 }
+
+static int init(struct sworker *sw)
+{
+	sw->files = file_cache_create(sw->srv, &sw->w);
+	return sw->files ? 0 : -ENOMEM;
+}
+
+static void fini(struct sworker *sw)
+{
+	if (sw->files)
+		file_cache_destroy(sw->files);
+}
+
+const struct role role_file = {
+	.name = "file",
+	.needs = SOURCE_CONSTANT | SOURCE_MEMORY | SOURCE_MAPPING | SOURCE_FILE,
+	.any_source = true,
+	.worker_init = init,
+	.worker_exit = fini,
+	.answer = answer,
+};

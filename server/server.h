@@ -9,6 +9,7 @@
 #include "../engines/engine.h"
 #include "http.h"
 
+#include <ck_stack.h>
 #include <pthread.h>
 #include <semaphore.h>
 
@@ -16,14 +17,50 @@
 #define SERVER_VERSION "0.1.0"
 
 struct file_cache;
+struct sconn;
+struct sworker;
+
+/*
+ * What the server does with bytes. `needs` are the enum source bits an engine must move, all of
+ * them, or one of them if any_source. An HTTP role answers parsed requests; it may take a
+ * connection over (sc->owned), and then decides each of its steps: the calls below are engine.h's,
+ * for owned connections. All but `name`, `needs` and answer (HTTP) or opened may be NULL where not
+ * called.
+ */
+struct role {
+	const char *name;
+	unsigned needs;
+	bool any_source;
+	bool relays; /* sockets become sources: see struct worker */
+	bool bodies; /* uploads are answered at the end of their head; the role takes the body */
+	int (*worker_init)(struct sworker *sw); /* 0 or -errno */
+	void (*worker_exit)(struct sworker *sw);
+	void (*tick)(struct sworker *sw);
+	void (*answer)(struct sconn *sc, const struct http_request *req);
+	void (*opened)(struct sconn *sc); /* accepted; for roles that are not HTTP */
+	size_t (*feed)(struct sconn *sc, const char *buf, size_t len);
+	void (*done)(struct sconn *sc, int res);
+	void (*attached)(struct sconn *sc);
+	void (*hup)(struct sconn *sc, enum hangup how);
+	void (*closing)(struct sconn *sc);
+	void (*expired)(struct sconn *sc);
+	void (*drain)(struct sconn *sc);
+};
+
+extern const struct role role_file, role_forward;
+extern const struct role *const roles[]; /* ends with NULL */
+
+/* Whether the engine can move what the role needs. */
+bool role_fits(const struct role *role, const struct engine *engine);
 
 /* The command line, parsed and checked. */
 struct server_config {
 	const struct engine *engine;
 	int64_t opt[ENGINE_OPTS_MAX];
 	struct body_policy bodies;
-	const char *role;
+	const struct role *role;
 	const char *root;
+	const char *upstream;
 	const char *listen;
 	const char *control;
 	const char *cpus;
@@ -35,6 +72,7 @@ struct server_config {
 	int send_timeout_ms;
 	int linger_timeout_ms;
 	int drain_timeout_ms;
+	int wait_timeout_ms; /* of relay parties for their partner; 0: none */
 	int cache_files;
 	int cache_valid_ms;
 };
@@ -46,6 +84,10 @@ struct server {
 	struct sworker **workers;
 	uint64_t start_ns;
 	sem_t initialised; /* posted by each worker once its result of starting is known */
+	struct addrinfo *upstream;
+	/* Both for the end of draining: nobody may leave while a connection may come to him. */
+	_Atomic int nr_draining; /* workers that hand over no more connections */
+	_Atomic int nr_moving;	 /* connections between the decision to MOVE and their arrival */
 };
 
 /* Where a connection stands, for its deadline. */
@@ -53,7 +95,10 @@ enum phase {
 	PHASE_IDLE,
 	PHASE_REQUEST,
 	PHASE_SEND,
-	PHASE_LINGER
+	PHASE_LINGER,
+	PHASE_CONNECT, /* to the upstream */
+	PHASE_WAIT,    /* for a partner */
+	PHASE_RELAY,   /* joined to others: idle peers are their own business */
 };
 
 /* Memory for heads made for one response; returned to the worker when the transfer ends. */
@@ -76,7 +121,26 @@ struct sconn {
 	uint8_t nr_responses;
 	uint8_t nr_leases;
 	bool close_after;
+	bool owned;  /* the role decides its steps */
+	void *party; /* the role's, while owned */
+	ck_stack_entry_t mail;
 	struct lease *leases[MERGE_MAX];
+};
+
+/*
+ * One transfer as an observer sees it, in the list of its worker. Changed and read under the
+ * worker's progress_lock; `source` has the bytes, atomically. total UINT64_MAX: not known.
+ */
+struct progress {
+	struct progress *prev, *next;
+	const char *name; /* NULL: it is called after the address of `client` */
+	const struct conn *client;
+	const struct conn *source; /* NULL: no sender yet */
+	uint64_t total;
+	uint64_t created_ns, started_ns; /* started 0: waits */
+	uint64_t rate_bytes_per_s;	 /* over the last second or so */
+	uint64_t seen_bytes, seen_ns;
+	uint16_t receivers, receivers_here;
 };
 
 #define DATE_BYTES 29 /* an IMF-fixdate, RFC 9110 5.6.7 */
@@ -93,6 +157,12 @@ struct sworker {
 	uint64_t next_sweep_ns;
 	uint64_t sweep_every_ns;
 	uint64_t drain_until_ns; /* 0: not draining */
+	ck_stack_t mailbox;	 /* connections from other workers */
+	bool drain_seen;
+	void *role;		       /* the role's own */
+	pthread_mutex_t progress_lock; /* for who watches; never held while bytes move */
+	struct progress progress;      /* list head */
+	uint64_t next_rates_ns;
 	int64_t date_s;
 	uint32_t date_gen; /* changes when `date` does */
 	char date[DATE_BYTES + 1];
@@ -125,9 +195,32 @@ struct arena *arena_get(struct sworker *sw);
 int listen_open(const char *hostport, int backlog, const struct server_config *cfg);
 int listen_probe(const char *hostport); /* as listen_open, refused where another server listens */
 int listen_name(int fd, char *buf, size_t size);
+/* The address to forward to; freed by freeaddrinfo(). 0 or -errno. */
+struct addrinfo;
+int upstream_resolve(const char *hostport, struct addrinfo **out);
 
-/* role_file.c: answers the parsed request of sc by appending to its transfer. */
-void role_file_answer(struct sconn *sc, const struct http_request *req);
+/* conn.c, for roles: how an owned connection goes on. */
+void conn_end(struct sconn *sc, enum close_how how); /* sets the step */
+void conn_post(struct sconn *sc);	  /* the step was changed from outside: tell the engine */
+struct sconn *conn_new(struct worker *w); /* an outgoing one, fd -1; NULL: out of memory */
+void conn_release(struct sconn *sc, bool keep); /* no longer owned: next request, or close */
+/* Asks for a MOVE to worker `to`. False when this worker is draining: nobody moves any more. */
+bool conn_move(struct sconn *sc, int to);
+
+/* progress.c */
+void progress_init(struct sworker *sw);
+void progress_add(struct sworker *sw, struct progress *p);
+void progress_remove(struct sworker *sw, struct progress *p);
+void progress_rates(struct sworker *sw, uint64_t now_ns); /* from the worker's tick */
+char *progress_json(const struct server *srv); /* malloc'd; any thread. NULL: out of memory */
+static inline void progress_lock(struct sworker *sw)
+{
+	pthread_mutex_lock(&sw->progress_lock);
+}
+static inline void progress_unlock(struct sworker *sw)
+{
+	pthread_mutex_unlock(&sw->progress_lock);
+}
 
 /* control.c: a thread that serves the control socket. 0 or -errno. */
 int control_start(struct server *srv, const char *path);

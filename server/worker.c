@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 /* Workers: one thread, one core, one listener, memory of its own node; deadlines and draining. */
-#include "file_cache.h"
 #include "response.h"
 
 #include <numa.h>
@@ -58,24 +57,6 @@ static bool add_slab(struct sworker *sw)
 	return true;
 }
 
-struct sconn *worker_conn_get(struct sworker *sw)
-{
-	struct sconn *sc;
-
-	if (!sw->free_conns && !add_slab(sw))
-		return NULL;
-	sc = sw->free_conns;
-	sw->free_conns = sc->next;
-	memset(sc, 0, conn_stride(sw));
-	sc->c.priv = sc + 1;
-	sc->prev = &sw->conns;
-	sc->next = sw->conns.next;
-	sc->next->prev = sc;
-	sw->conns.next = sc;
-	sw->nr_conns++;
-	return sc;
-}
-
 static void unpend(struct sworker *sw, struct sconn *sc)
 {
 	struct sconn **at = &sw->pending;
@@ -89,15 +70,44 @@ static void unpend(struct sworker *sw, struct sconn *sc)
 		sw->pending_tail = at;
 }
 
-void worker_conn_put(struct sworker *sw, struct sconn *sc)
+static void enlist(struct sworker *sw, struct sconn *sc)
+{
+	sc->prev = &sw->conns;
+	sc->next = sw->conns.next;
+	sc->next->prev = sc;
+	sw->conns.next = sc;
+	sw->nr_conns++;
+}
+
+static void delist(struct sworker *sw, struct sconn *sc)
 {
 	if (sc->c.pending)
 		unpend(sw, sc);
+	sc->c.pending = false;
 	sc->prev->next = sc->next;
 	sc->next->prev = sc->prev;
+	sw->nr_conns--;
+}
+
+struct sconn *worker_conn_get(struct sworker *sw)
+{
+	struct sconn *sc;
+
+	if (!sw->free_conns && !add_slab(sw))
+		return NULL;
+	sc = sw->free_conns;
+	sw->free_conns = sc->next;
+	memset(sc, 0, conn_stride(sw));
+	sc->c.priv = sc + 1;
+	enlist(sw, sc);
+	return sc;
+}
+
+void worker_conn_put(struct sworker *sw, struct sconn *sc)
+{
+	delist(sw, sc);
 	sc->next = sw->free_conns;
 	sw->free_conns = sc;
-	sw->nr_conns--;
 }
 
 struct arena *arena_get(struct sworker *sw)
@@ -132,9 +142,15 @@ static void refresh_date(struct sworker *sw)
 static uint64_t limit_ns(const struct server_config *cfg, const struct sconn *sc)
 {
 	switch (sc->phase) {
+	case PHASE_WAIT:
+		return cfg->wait_timeout_ms ? (uint64_t)cfg->wait_timeout_ms * 1000000u
+					    : UINT64_MAX;
+	case PHASE_RELAY:
+		return UINT64_MAX;
 	case PHASE_IDLE:
 		return (uint64_t)cfg->idle_timeout_ms * 1000000u;
 	case PHASE_REQUEST:
+	case PHASE_CONNECT:
 		return (uint64_t)cfg->header_timeout_ms * 1000000u;
 	case PHASE_SEND:
 		return (uint64_t)cfg->send_timeout_ms * 1000000u;
@@ -159,12 +175,20 @@ static void sweep(struct sworker *sw, uint64_t now_ns)
 
 static void drain_conns(struct sworker *sw, bool now)
 {
-	for (struct sconn *sc = sw->conns.next; sc != &sw->conns; sc = sc->next)
+	struct sconn *next;
+
+	for (struct sconn *sc = sw->conns.next; sc != &sw->conns; sc = next) {
+		next = sc->next;
 		conn_drain(sc, now);
+	}
 }
 
 static void drain_tick(struct sworker *sw, uint64_t now_ns)
 {
+	if (!sw->drain_seen) {
+		sw->drain_seen = true; /* conn_move() says no from here on */
+		atomic_fetch_add(&sw->srv->nr_draining, 1);
+	}
 	if (!sw->drain_until_ns) {
 		sw->drain_until_ns = now_ns + (uint64_t)sw->srv->cfg.drain_timeout_ms * 1000000u;
 		drain_conns(sw, false);
@@ -175,12 +199,60 @@ static void drain_tick(struct sworker *sw, uint64_t now_ns)
 	}
 }
 
+/* ---------------------------------------------------------------- hand-over */
+
+void worker_post(struct conn *c)
+{
+	struct sconn *sc = sconn_of(c);
+	struct sworker *from = sworker_of(c->w), *to = from->srv->workers[c->move_to];
+
+	delist(from, sc);
+	count_add(from->w.ctr, connections, -1);
+	count_one(from->w.ctr, moves);
+	memset(c->priv, 0, from->w.engine->conn_bytes);
+	c->mover = NULL;
+	c->w = &to->w;
+	c->ctr = to->w.ctr;
+	c->step = STEP_ATTACH;
+	ck_stack_push_mpmc(&to->mailbox, &sc->mail);
+	eventfd_write(to->w.wake_fd, 1);
+}
+
+CK_STACK_CONTAINER(struct sconn, mail, sconn_of_mail)
+
+/* In the order in which they were posted; the stack has them in reverse. */
+static void open_mail(struct sworker *sw)
+{
+	ck_stack_entry_t *entry = ck_stack_batch_pop_mpmc(&sw->mailbox), *in_order = NULL, *next;
+
+	for (; entry; entry = next) {
+		next = CK_STACK_NEXT(entry);
+		entry->next = in_order;
+		in_order = entry;
+	}
+	for (; in_order; in_order = next) {
+		struct sconn *sc = sconn_of_mail(in_order);
+
+		next = in_order->next;
+		enlist(sw, sc);
+		count_one(sw->w.ctr, connections);
+		conn_post(sc);
+		atomic_fetch_sub(&sw->srv->nr_moving, 1);
+	}
+}
+
+/* ---------------------------------------------------------------- ticking */
+
 void worker_tick(struct worker *w, uint64_t now_ns)
 {
 	struct sworker *sw = sworker_of(w);
 
 	atomic_store_explicit(&w->now_ns, now_ns, memory_order_relaxed);
 	refresh_date(sw);
+	if (!CK_STACK_ISEMPTY(&sw->mailbox))
+		open_mail(sw);
+	if (w->relays)
+		progress_rates(sw, now_ns);
 	if (now_ns >= sw->next_sweep_ns) {
 		sw->next_sweep_ns = now_ns + sw->sweep_every_ns;
 		sweep(sw, now_ns);
@@ -195,6 +267,8 @@ uint64_t worker_wait_ns(const struct worker *w)
 	uint64_t now = atomic_load_explicit(&w->now_ns, memory_order_relaxed);
 	uint64_t until = sw->next_sweep_ns;
 
+	if (sw->drain_until_ns && !sw->nr_conns)
+		return 1000000; /* for the other workers to be done as well */
 	if (sw->drain_until_ns && sw->drain_until_ns < until)
 		until = sw->drain_until_ns;
 	if (until <= now)
@@ -220,7 +294,9 @@ bool worker_finished(const struct worker *w)
 {
 	const struct sworker *sw = sworker_of(w);
 
-	return sw->drain_until_ns && !sw->nr_conns;
+	return sw->drain_until_ns && !sw->nr_conns &&
+	       atomic_load(&sw->srv->nr_draining) == sw->srv->nr_workers &&
+	       !atomic_load(&sw->srv->nr_moving);
 }
 
 void worker_drain(struct sworker *sw)
@@ -262,12 +338,14 @@ static void *worker_main(void *arg)
 {
 	struct sworker *sw = arg;
 	const struct engine *engine = sw->w.engine;
+	const struct role *role = sw->srv->cfg.role;
 	int res;
 
 	pin(sw);
 	worker_tick(&sw->w, clock_now_ns());
-	sw->files = file_cache_create(sw->srv, &sw->w);
-	res = sw->files ? engine->worker_init(&sw->w) : -ENOMEM;
+	res = role->worker_init ? role->worker_init(sw) : 0;
+	if (!res)
+		res = engine->worker_init(&sw->w);
 	if (res)
 		complain("worker %d: engine %s cannot start: %s", sw->w.index, engine->name,
 			 strerror(-res));
@@ -276,8 +354,8 @@ static void *worker_main(void *arg)
 	if (!res)
 		res = run_engine(sw);
 	engine->worker_exit(&sw->w);
-	if (sw->files)
-		file_cache_destroy(sw->files);
+	if (role->worker_exit)
+		role->worker_exit(sw);
 	sw->result = res;
 	return NULL;
 }
@@ -293,6 +371,8 @@ static uint64_t sweep_period_ns(const struct server_config *cfg)
 		ms = cfg->send_timeout_ms;
 	if (cfg->linger_timeout_ms < ms)
 		ms = cfg->linger_timeout_ms;
+	if (cfg->wait_timeout_ms && cfg->wait_timeout_ms < ms)
+		ms = cfg->wait_timeout_ms;
 	return (uint64_t)(ms > 20 ? ms : 20) * 500000u;
 }
 
@@ -326,6 +406,9 @@ struct sworker *worker_create(struct server *srv, int index, int cpu, int node)
 	sw->conns.prev = sw->conns.next = &sw->conns;
 	sw->pending_tail = &sw->pending;
 	sw->sweep_every_ns = sweep_period_ns(&srv->cfg);
+	sw->w.relays = srv->cfg.role->relays;
+	ck_stack_init(&sw->mailbox);
+	progress_init(sw);
 	if (sw->w.wake_fd < 0 || !sw->w.ctr) {
 		worker_destroy(sw);
 		return NULL;

@@ -58,6 +58,7 @@ static struct bench *bench_new(struct body_policy policy, int merge)
 	put(b, "b", "beta-beta");
 	b->srv.cfg = (struct server_config){
 		.engine = &fake,
+		.role = &role_file,
 		.bodies = policy,
 		.merge = merge,
 		.header_timeout_ms = 10000,
@@ -68,6 +69,7 @@ static struct bench *bench_new(struct body_policy policy, int merge)
 		.cache_files = 2,
 		.cache_valid_ms = 1000,
 	};
+	b->srv.nr_workers = 1;
 	b->srv.root_fd = open(b->root, O_PATH | O_DIRECTORY);
 	b->now_ns = 100 * SECOND;
 	b->sw = worker_create(&b->srv, 0, -1, -1);

@@ -41,7 +41,7 @@ static int status_of(const char *text, size_t len, size_t piece, bool *keep_aliv
 	size_t at = 0, used;
 	int status = -1;
 
-	http_init(&p);
+	http_init(&p, false);
 	while (status < 0 && at < len) {
 		size_t n = len - at < piece ? len - at : piece;
 
@@ -61,7 +61,7 @@ static void whole(void **state)
 	struct http_parser p;
 	size_t used;
 
-	http_init(&p);
+	http_init(&p, false);
 	assert_int_equal(http_parse(&p, plain, sizeof(plain) - 1, &used), REQ_READY);
 	assert_int_equal(used, sizeof(plain) - 1);
 	assert_plain(&p.req);
@@ -75,7 +75,7 @@ static void split_at_every_byte(void **state)
 		struct http_parser p;
 		size_t used;
 
-		http_init(&p);
+		http_init(&p, false);
 		assert_int_equal(http_parse(&p, plain, cut, &used), REQ_MORE);
 		assert_int_equal(used, cut);
 		assert_int_equal(http_parse(&p, plain + cut, sizeof(plain) - 1 - cut, &used),
@@ -107,7 +107,7 @@ static void input_at_the_end_of_memory(void **state)
 		size_t used;
 
 		memcpy(map + page - n, plain, n);
-		http_init(&p);
+		http_init(&p, false);
 		assert_int_equal(http_parse(&p, map + page - n, n, &used),
 				 n == len ? REQ_READY : REQ_MORE);
 		http_next(&p);
@@ -123,7 +123,7 @@ static void pipelined(void **state)
 	size_t used, used2;
 
 	snprintf(two, sizeof(two), "%s%s", plain, plain);
-	http_init(&p);
+	http_init(&p, false);
 	assert_int_equal(http_parse(&p, two, strlen(two), &used), REQ_READY);
 	assert_int_equal(used, sizeof(plain) - 1);
 	http_next(&p);
