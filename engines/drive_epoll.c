@@ -158,7 +158,7 @@ static void finish(struct conn *c)
 
 	if (e->finished || e->queued)
 		return;
-	if (c->w->engine->mover->exit)
+	if (c->mover && c->w->engine->mover->exit)
 		c->w->engine->mover->exit(c);
 	if (c->fd >= 0) {
 		close(c->fd);
@@ -221,7 +221,7 @@ static void do_close(struct conn *c)
 		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &rst, sizeof(rst));
 	else if (c->close_how == CLOSE_LINGER && !linger_over(c))
 		return;
-	else if (mover->held && mover->held(c))
+	else if (c->mover && mover->held && mover->held(c))
 		return; /* closing now would lose the notifications; the skeleton bounds the wait */
 	finish(c);
 }

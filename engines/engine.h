@@ -205,7 +205,10 @@ enum step {
 	STEP_PARK,  /* read nothing; conn_hup() when the peer hangs up. Others may write to it */
 	STEP_CLOSE, /* end the connection as close_how says; honoured in the middle of anything */
 	STEP_MOVE,  /* quiesce, forget all state, worker_post(); touch the connection no more */
-	/* Only of connections that worker_next() brings and the engine has no state of yet: */
+	/*
+	 * Only of connections that worker_next() brings and the engine has no state of yet. Such a
+	 * one may come with STEP_CLOSE instead; its fd may be -1.
+	 */
 	STEP_ATTACH,  /* set up state for fd, which came from another worker; conn_attached() */
 	STEP_CONNECT, /* fd is -1: make a socket, connect it to addr, conn_done() */
 };

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
 /*
- * Engine splice: file to pipe to socket by splice(2): references to page-cache pages travel through
- * a pipe, nothing is copied to user space. Readiness by epoll. Linux 2.6.17.
+ * Engine splice: references to pages travel through a pipe by splice(2), from a file or a socket to
+ * a socket; nothing is copied to user space. Several destinations get the same pages by tee(2).
+ * Readiness by epoll. Linux 2.6.17; from sockets 2.6.25.
  *
- * Pipes are kernel memory and descriptors, so a connection borrows one only while it sends; an
- * empty pipe goes back to the worker's pool.
+ * A pipe is drained before it is filled again: with bytes in it, EAGAIN from a splice into it would
+ * not say which side blocks.
  *
- * SPLICE_F_MORE only while more of the file follows: a MORE on the last piece is held back by TCP
- * for the 200 ms of its timer.
+ * SPLICE_F_MORE only while more of a file follows: a MORE on the last piece is held back by TCP for
+ * the 200 ms of its timer, and what follows from a socket is not at hand.
  */
-#include "engine.h"
+#include "pipes.h"
+#include "queue.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -17,10 +19,8 @@
 #include <unistd.h>
 
 enum {
-	OPT_PIPE = COPT_NR
-};
-enum {
-	POOL_MAX = 256
+	OPT_PIPE = COPT_NR,
+	OPT_POLICY
 };
 
 static const struct opt_def options[] = {COMMON_OPTIONS,
@@ -30,65 +30,45 @@ static const struct opt_def options[] = {COMMON_OPTIONS,
 					  .min = 4096,
 					  .max = 1 << 20,
 					  .help = "bytes a pipe holds (F_SETPIPE_SZ; fcntl(2))"},
+					 POLICY_OPTIONS,
 					 {0}};
 
-struct pipe_pair {
-	int rd, wr;
+/* Pipes of a transfer to several destinations: one each, but for the last that lives. */
+struct tees {
+	uint16_t nr;
+	uint16_t last;		 /* takes the round from the source's pipe itself */
+	uint32_t round;		 /* bytes of the round, 0 between rounds */
+	struct pipe_pair pipe[]; /* by destination; rd 0: none */
 };
-
-/* The worker's empty pipes. One worker, one thread: the pool hangs on the thread. */
-struct pipe_pool {
-	int nr;
-	struct pipe_pair free[POOL_MAX];
-};
-static _Thread_local struct pipe_pool *pool;
 
 struct splice_conn {
 	struct pipe_pair pipe;
 	bool have;	/* a pipe is borrowed */
-	size_t in_pipe; /* bytes of the file in it, not yet in the socket */
+	size_t in_pipe; /* bytes in it, not yet in the (last) socket */
+	struct tees *tees;
+	struct queue queue; /* of policies that buffer */
 };
 
-static void pipe_close(struct conn *c, struct pipe_pair *p)
+static int borrow(struct conn *c, struct splice_conn *s)
 {
-	close(p->rd);
-	close(p->wr);
-	count_add(c->ctr, sys_close, 2);
+	int res = s->have ? 0 : pipe_take(c, &s->pipe, (uint32_t)c->w->opt[OPT_PIPE]);
+
+	s->have = !res;
+	return res;
 }
 
-static int pipe_borrow(struct conn *c, struct splice_conn *s)
+static void give_back(struct conn *c, struct splice_conn *s)
 {
-	int fds[2];
-
-	if (pool->nr) {
-		s->pipe = pool->free[--pool->nr];
-		s->have = true;
-		return 0;
-	}
-	if (pipe2(fds, O_NONBLOCK | O_CLOEXEC))
-		return -errno;
-	/* Refused beyond pipe-user-pages-soft; the default size then serves as well. */
-	fcntl(fds[1], F_SETPIPE_SZ, (int)c->w->opt[OPT_PIPE]);
-	count_add(c->ctr, sys_other, 2);
-	s->pipe = (struct pipe_pair){.rd = fds[0], .wr = fds[1]};
-	s->have = true;
-	return 0;
-}
-
-static void pipe_return(struct conn *c, struct splice_conn *s)
-{
-	if (!s->have)
-		return;
-	if (s->in_pipe || pool->nr == POOL_MAX)
-		pipe_close(c, &s->pipe);
-	else
-		pool->free[pool->nr++] = s->pipe;
+	if (s->have)
+		pipe_give(c, &s->pipe, !s->in_pipe);
 	s->have = false;
 	s->in_pipe = 0;
 }
 
+/* ---------------------------------------------------------------- file to socket */
+
 /* File to pipe. 0, or -errno; -EPIPE when the file became shorter. */
-static int fill_pipe(struct conn *c, struct splice_conn *s)
+static int fill_from_file(struct conn *c, struct splice_conn *s)
 {
 	struct xfer *x = &c->xfer;
 	off_t off = (off_t)x->off;
@@ -101,14 +81,15 @@ static int fill_pipe(struct conn *c, struct splice_conn *s)
 	return 0;
 }
 
-/* Pipe to socket. enum moved, or -errno. */
+/* Pipe to the only destination. enum moved, or -errno. */
 static int drain_pipe(struct conn *c, struct splice_conn *s)
 {
 	struct xfer *x = &c->xfer;
+	bool file = x->src == SOURCE_FILE;
 
 	while (s->in_pipe) {
-		unsigned flags = x->len > s->in_pipe ? SPLICE_F_MORE : 0;
-		ssize_t n = splice(s->pipe.rd, NULL, c->fd, NULL, s->in_pipe, flags);
+		unsigned flags = file && x->len > s->in_pipe ? SPLICE_F_MORE : 0;
+		ssize_t n = splice(s->pipe.rd, NULL, xfer_sink(c)->fd, NULL, s->in_pipe, flags);
 
 		count_one(c->ctr, sys_splice);
 		if (n < 0) {
@@ -123,7 +104,7 @@ static int drain_pipe(struct conn *c, struct splice_conn *s)
 	return MOVED_ALL;
 }
 
-static int splice_body(struct conn *c, struct splice_conn *s)
+static int file_body(struct conn *c, struct splice_conn *s)
 {
 	struct xfer *x = &c->xfer;
 	size_t moved = 0;
@@ -131,7 +112,7 @@ static int splice_body(struct conn *c, struct splice_conn *s)
 
 	while (x->len) {
 		if (!s->in_pipe)
-			res = fill_pipe(c, s);
+			res = fill_from_file(c, s);
 		moved += s->in_pipe;
 		if (!res)
 			res = drain_pipe(c, s);
@@ -143,47 +124,247 @@ static int splice_body(struct conn *c, struct splice_conn *s)
 	return MOVED_ALL;
 }
 
+/* ---------------------------------------------------------------- socket to socket */
+
+/* What comes of the source when the pipe is empty. */
+enum filled {
+	FILLED,
+	FILLED_EOF,
+	FILLED_DRY
+};
+
+/* Socket to pipe: enum filled, or -errno. */
+static int fill_from_socket(struct conn *c, struct splice_conn *s)
+{
+	struct xfer *x = &c->xfer;
+	size_t want = x->len < TURN_BYTES ? (size_t)x->len : TURN_BYTES;
+	ssize_t n = splice(c->fd, NULL, s->pipe.wr, NULL, want, SPLICE_F_NONBLOCK);
+
+	count_one(c->ctr, sys_splice);
+	if (n < 0) {
+		count_add(c->ctr, eagain, errno == EAGAIN);
+		return errno == EAGAIN ? FILLED_DRY : -errno;
+	}
+	if (!n)
+		return x->len == XFER_TO_EOF ? FILLED_EOF : -EPIPE;
+	s->in_pipe = (size_t)n;
+	return FILLED;
+}
+
+static int socket_body(struct conn *c, struct splice_conn *s)
+{
+	struct xfer *x = &c->xfer;
+	size_t moved = 0;
+	int res;
+
+	while (x->len) {
+		res = s->in_pipe ? FILLED : fill_from_socket(c, s);
+		if (res == FILLED_DRY)
+			return MOVED_WANT_SRC;
+		if (res)
+			return res < 0 ? res : MOVED_ALL;
+		moved += s->in_pipe;
+		res = drain_pipe(c, s);
+		if (res == MOVED_WANT_DST)
+			return res;
+		if (res) { /* the destination is gone */
+			xfer_fail_dst(x, 0, res);
+			return -EPIPE;
+		}
+		if (moved >= TURN_BYTES && x->len)
+			return MOVED_TURN;
+	}
+	return MOVED_ALL;
+}
+
+/* ---------------------------------------------------------------- socket to several sockets */
+
+static int tees_make(struct conn *c, struct splice_conn *s)
+{
+	if (s->tees)
+		return 0;
+	s->tees = calloc(1, sizeof(*s->tees) + c->xfer.nr_dst * sizeof(struct pipe_pair));
+	if (!s->tees)
+		return -ENOMEM;
+	s->tees->nr = c->xfer.nr_dst;
+	return 0;
+}
+
+static void tee_give(struct conn *c, struct splice_conn *s, unsigned i, bool empty)
+{
+	struct pipe_pair *p = &s->tees->pipe[i];
+
+	if (p->rd)
+		pipe_give(c, p, empty);
+	p->rd = 0;
+}
+
+/* The same pages into the pipe of destination i. Pipes are equal and empty, so all of it fits. */
+static int tee_to(struct conn *c, struct splice_conn *s, unsigned i)
+{
+	struct pipe_pair *p = &s->tees->pipe[i];
+	int res = p->rd ? 0 : pipe_take(c, p, (uint32_t)c->w->opt[OPT_PIPE]);
+	ssize_t n;
+
+	if (res)
+		return res;
+	n = tee(s->pipe.rd, p->wr, s->in_pipe, SPLICE_F_NONBLOCK);
+	count_one(c->ctr, sys_tee);
+	if (n < 0)
+		return -errno;
+	return (size_t)n == s->in_pipe ? 0 : -EIO;
+}
+
+/* Begins a round with what is in the source's pipe. 0 or -errno. */
+static int tee_round(struct conn *c, struct splice_conn *s)
+{
+	struct xfer *x = &c->xfer;
+	int res = 0;
+
+	for (unsigned i = 0; i < x->nr_dst; i++)
+		if (xfer_dst_lives(&x->dst[i]))
+			s->tees->last = (uint16_t)i;
+	for (unsigned i = 0; !res && i < s->tees->last; i++)
+		if (xfer_dst_lives(&x->dst[i]))
+			res = tee_to(c, s, i);
+	s->tees->round = (uint32_t)s->in_pipe;
+	return res;
+}
+
+/* Destination i takes what its pipe has. MOVED_ALL, MOVED_WANT_DST. */
+static int round_to(struct conn *c, struct splice_conn *s, unsigned i)
+{
+	struct xfer_dst *d = &c->xfer.dst[i];
+	int from = i == s->tees->last ? s->pipe.rd : s->tees->pipe[i].rd;
+	ssize_t n;
+
+	while (d->at < s->tees->round) {
+		n = splice(from, NULL, d->c->fd, NULL, s->tees->round - d->at, SPLICE_F_NONBLOCK);
+		count_one(c->ctr, sys_splice);
+		if (n < 0 && errno == EAGAIN) {
+			count_one(c->ctr, eagain);
+			return MOVED_WANT_DST;
+		}
+		if (n < 0) {
+			xfer_fail_dst(&c->xfer, i, -errno);
+			return MOVED_ALL;
+		}
+		d->at += (uint32_t)n;
+		xfer_count(c, (size_t)n);
+		xfer_touch(c);
+	}
+	return MOVED_ALL;
+}
+
+/* Every pipe is empty again: those of the dead, with the round's rest in them, are closed. */
+static int end_round(struct conn *c, struct splice_conn *s)
+{
+	struct xfer *x = &c->xfer;
+
+	for (unsigned i = 0; i < x->nr_dst; i++) {
+		if (!xfer_dst_lives(&x->dst[i]))
+			tee_give(c, s, i, false);
+		x->dst[i].at = 0;
+	}
+	if (xfer_dst_lives(&x->dst[s->tees->last]))
+		s->in_pipe = 0;
+	else
+		give_back(c, s); /* the last one died with its rest in the source's pipe */
+	xfer_skip_body(c, s->tees->round);
+	s->tees->round = 0;
+	return borrow(c, s);
+}
+
+static int deliver_round(struct conn *c, struct splice_conn *s)
+{
+	struct xfer *x = &c->xfer;
+	int res = MOVED_ALL;
+
+	for (unsigned i = 0; i < x->nr_dst; i++)
+		if (xfer_dst_lives(&x->dst[i]) && round_to(c, s, i) != MOVED_ALL)
+			res = MOVED_WANT_DST;
+	if (!xfer_live(x))
+		return -EPIPE;
+	return res == MOVED_ALL ? end_round(c, s) : res;
+}
+
+static int fan_out(struct conn *c, struct splice_conn *s)
+{
+	struct xfer *x = &c->xfer;
+	size_t moved = 0;
+	int res = tees_make(c, s);
+
+	while (!res && x->len) {
+		if (!s->tees->round) {
+			res = fill_from_socket(c, s);
+			if (res == FILLED_DRY)
+				return MOVED_WANT_SRC;
+			if (res)
+				return res < 0 ? res : MOVED_ALL;
+			res = tee_round(c, s);
+			moved += s->in_pipe;
+		}
+		if (!res)
+			res = deliver_round(c, s);
+		if (!res && moved >= TURN_BYTES && x->len)
+			return MOVED_TURN;
+	}
+	return res;
+}
+
+/* ---------------------------------------------------------------- the mover */
+
+static void drop_tees(struct conn *c, struct splice_conn *s)
+{
+	for (unsigned i = 0; s->tees && i < s->tees->nr; i++)
+		tee_give(c, s, i, !s->tees->round);
+	free(s->tees);
+	s->tees = NULL;
+}
+
+static int move_body(struct conn *c, struct splice_conn *s)
+{
+	int res = borrow(c, s);
+
+	if (res)
+		return res;
+	if (c->xfer.src == SOURCE_FILE)
+		return file_body(c, s);
+	return c->xfer.nr_dst == 1 ? socket_body(c, s) : fan_out(c, s);
+}
+
 static int splice_move(struct conn *c)
 {
 	struct splice_conn *s = c->mover;
-	int res = send_iov(c, c->xfer.len ? MSG_MORE : 0);
+	bool file = c->xfer.src == SOURCE_FILE;
+	int res;
 
-	if (res || !c->xfer.len)
-		return res;
-	res = s->have ? 0 : pipe_borrow(c, s);
-	if (!res)
-		res = splice_body(c, s);
-	if (res <= 0)
-		pipe_return(c, s);
+	if (c->xfer.src == SOURCE_SOCKET && policy_buffers(c, OPT_POLICY))
+		return queue_move(c, &s->queue, QUEUE_CHUNKS, QUEUE_CHUNK_BYTES);
+	res = send_iov(c, file && c->xfer.len ? MSG_MORE : 0);
+	if (!res && !xfer_live(&c->xfer))
+		res = -EPIPE;
+	if (!res && c->xfer.len)
+		res = move_body(c, s);
+	if (res <= 0 || res == MOVED_WANT_SRC) { /* who waits for his source holds no pipe */
+		drop_tees(c, s);
+		give_back(c, s);
+	}
 	return res;
 }
 
 static void splice_exit(struct conn *c)
 {
-	pipe_return(c, c->mover);
-}
+	struct splice_conn *s = c->mover;
 
-static int splice_worker_init(struct worker *w)
-{
-	pool = calloc(1, sizeof(*pool));
-	return pool ? 0 : -ENOMEM;
-}
-
-static void splice_worker_exit(struct worker *w)
-{
-	while (pool && pool->nr) {
-		struct pipe_pair *p = &pool->free[--pool->nr];
-
-		close(p->rd);
-		close(p->wr);
-	}
-	free(pool);
-	pool = NULL;
+	give_back(c, s);
+	drop_tees(c, s);
+	queue_drop(&s->queue);
 }
 
 static const struct mover move_splice = {
-	.worker_init = splice_worker_init,
-	.worker_exit = splice_worker_exit,
+	.worker_init = pipes_init,
+	.worker_exit = pipes_exit,
 	.exit = splice_exit,
 	.move = splice_move,
 };
@@ -199,7 +380,7 @@ const struct engine engine_splice = {
 	.since = "2.6.17",
 	.driver = "epoll",
 	.api = ENGINE_API,
-	.sources = SOURCE_FILE,
+	.sources = SOURCE_FILE | SOURCE_SOCKET | SOURCE_FANOUT,
 	.conn_bytes = DRIVE_EPOLL_BYTES + sizeof(struct splice_conn),
 	.options = options,
 	.mover = &move_splice,

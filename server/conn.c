@@ -322,8 +322,10 @@ void conn_expire(struct sconn *sc)
 
 void conn_drain(struct sconn *sc, bool now)
 {
-	if (now)
+	if (now && sc->c.step != STEP_CLOSE)
 		conn_end(sc, CLOSE_ABORT);
+	else if (now)
+		sc->c.close_how = CLOSE_ABORT;
 	else if (sc->phase == PHASE_WAIT)
 		role_of(sc)->drain(sc);
 	else if (sc->phase == PHASE_IDLE)

@@ -59,7 +59,7 @@ enum {
 
 static const struct argp_option argp_options[] = {
 	{"engine", 'e', "NAME[,OPTION=VALUE...]", 0, "I/O technique; --describe lists them", 0},
-	{"role", KEY_ROLE, "ROLE", 0, "what the server does: file, forward", 0},
+	{"role", KEY_ROLE, "ROLE", 0, "what the server does: file, relay, forward", 0},
 	{"root", KEY_ROOT, "DIR", 0, "file: directory whose files are served", 0},
 	{"upstream", KEY_UPSTREAM, "HOST:PORT", 0, "forward: where connections go on to", 0},
 	{"listen", KEY_LISTEN, "HOST:PORT", 0, "where to accept; port 0 picks one", 0},
@@ -143,7 +143,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		cfg->role = find_role(arg);
 		if (!cfg->role)
 			argp_error(state,
-				   "--role: '%s' is not allowed; allowed: file, forward",
+				   "--role: '%s' is not allowed; allowed: file, relay, forward",
 				   arg);
 		return 0;
 	case KEY_UPSTREAM:
@@ -192,7 +192,7 @@ static const struct argp argp = {
 static void check_config(const struct server_config *cfg)
 {
 	const char *missing = !cfg->engine   ? "--engine NAME (--describe lists them)"
-			      : !cfg->role   ? "--role ROLE (file, forward)"
+			      : !cfg->role   ? "--role ROLE (file, relay, forward)"
 			      : !cfg->listen ? "--listen HOST:PORT"
 					     : NULL;
 

@@ -148,7 +148,7 @@ cJSON *engine_options_json(const struct engine *engine, const int64_t *opt)
 	return obj;
 }
 
-const struct role *const roles[] = {&role_file, &role_forward, NULL};
+const struct role *const roles[] = {&role_file, &role_relay, &role_forward, NULL};
 
 bool role_fits(const struct role *role, const struct engine *engine)
 {

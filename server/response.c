@@ -79,9 +79,16 @@ bool respond_head(struct sconn *sc, const struct http_request *req, int status, 
 
 void respond_error(struct sconn *sc, const struct http_request *req, int status, const char *extra)
 {
+	respond_text(sc, req, status, extra, NULL);
+}
+
+void respond_text(struct sconn *sc, const struct http_request *req, int status, const char *extra,
+		  const char *words)
+{
 	bool head_only = req && req->method == HTTP_HEAD;
-	char fields[HEAD_BYTES / 2 + 64], text[TEXT_BYTES];
-	int len = snprintf(text, sizeof(text), "%d %s\n", status, http_reason(status));
+	char fields[HEAD_BYTES / 2 + 64], text[TEXT_MAX + 8];
+	int len = snprintf(text, sizeof(text), "%d %.*s\n", status, TEXT_MAX,
+			   words && *words ? words : http_reason(status));
 	char *body = head_only ? NULL : respond_scratch(sc, (size_t)len);
 
 	snprintf(fields, sizeof(fields),

@@ -20,6 +20,11 @@ bool response_fits(const struct sconn *sc);
  */
 void respond_error(struct sconn *sc, const struct http_request *req, int status, const char *extra);
 
+/* The same with words of its own, at most TEXT_MAX of them in bytes; NULL or "": the status's. */
+#define TEXT_MAX 120
+void respond_text(struct sconn *sc, const struct http_request *req, int status, const char *extra,
+		  const char *words);
+
 /*
  * Appends a head made from status, entity fields (each line with its CRLF; may be empty) and the
  * fields every response has. Returns false when out of memory; the transfer then ends the

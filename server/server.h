@@ -47,7 +47,7 @@ struct role {
 	void (*drain)(struct sconn *sc);
 };
 
-extern const struct role role_file, role_forward;
+extern const struct role role_file, role_relay, role_forward;
 extern const struct role *const roles[]; /* ends with NULL */
 
 /* Whether the engine can move what the role needs. */
