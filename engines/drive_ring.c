@@ -9,6 +9,7 @@
  */
 #include "ring.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -20,15 +21,22 @@ enum {
 };
 #define ACCEPT_PAUSE_NS 100000000ull
 
-/* Low bits of user_data beside the connection's address, which is a multiple of 64. */
+/*
+ * user_data: the connection's address, a multiple of 64 below 2^47 (user addresses go beyond only
+ * where a mapping asks for it: Documentation/arch/x86/x86_64/5level-paging.rst); the operation in
+ * its low bits; the index of a destination plus one in its high bits.
+ */
 enum {
 	OP_RECV = RING_OPS,
 	OP_CANCEL,
 	OP_ACCEPT,
 	OP_WAKE,
-	OP_MASK = 7
+	OP_POLL,
+	OP_CONNECT,
+	OP_MASK = 63,
+	DST_SHIFT = 48,
 };
-_Static_assert(OP_WAKE <= OP_MASK, "operations no longer fit beside an address");
+_Static_assert(OP_CONNECT <= OP_MASK, "operations no longer fit beside an address");
 
 struct ur_worker {
 	struct ring ring;
@@ -43,10 +51,18 @@ struct ur_conn {
 	struct conn *next_starved;
 	uint16_t first, last; /* received buffers, in order; NONE when there is none */
 	uint16_t nr_held;
-	uint16_t in_flight; /* operations without their last completion */
-	bool receiving;	    /* the multishot receive is armed */
-	bool moving;	    /* the mover has operations in flight */
-	bool cancelling;
+	uint16_t in_flight;  /* operations without their last completion, on or for this one */
+	uint16_t nr_written; /* of those, operations of its writer on this socket */
+	bool receiving;	     /* a receive is armed */
+	bool moving;	     /* the mover has operations in flight */
+	bool begun;	     /* the transfer has had its first start() */
+	bool polling;	     /* for a hang-up */
+	bool connecting;
+	bool hup, gone;	 /* the peer closed its side; both sides, or it was reset */
+	uint8_t told;	 /* conn_hup() was called: bit per enum hangup */
+	bool cancelling; /* the multishot receive is being ended */
+	bool cancelled;	 /* everything in flight was asked to end */
+	bool stopping;	 /* a transfer without destinations was cancelled */
 	bool starving;
 	bool eof;
 	bool lingering;
@@ -70,6 +86,7 @@ static struct io_uring_sqe *conn_sqe(struct conn *c)
 	struct ur_conn *u = c->priv;
 
 	u->in_flight++;
+	u->cancelled = false; /* by what came before */
 	return ring_sqe(&ur_of(c->w)->ring);
 }
 
@@ -93,28 +110,51 @@ static void arm_wake(struct worker *w)
 	tag(sqe, NULL, OP_WAKE);
 }
 
+/* One receive at a time where sockets are sources: none may be armed while a transfer reads. */
 static void arm_recv(struct conn *c)
 {
 	struct ur_conn *u = c->priv;
 	struct io_uring_sqe *sqe = conn_sqe(c);
 
 	io_uring_prep_recv(sqe, c->fd, NULL, 0, 0);
-	sqe->ioprio |= IORING_RECV_MULTISHOT;
+	if (!c->w->relays)
+		sqe->ioprio |= IORING_RECV_MULTISHOT;
 	sqe->flags |= IOSQE_BUFFER_SELECT;
 	sqe->buf_group = RING_BGID;
 	tag(sqe, c, OP_RECV);
 	u->receiving = true;
 }
 
-/* Asynchronous: more buffers may arrive until the receive's last completion does. */
-static void cancel(struct conn *c, uint64_t user_data, unsigned flags)
+static struct io_uring_sqe *cancel_sqe(struct conn *c)
 {
-	struct io_uring_sqe *sqe = conn_sqe(c);
+	struct ur_conn *u = c->priv;
 
-	io_uring_prep_cancel64(sqe, user_data, (int)flags);
-	if (flags & IORING_ASYNC_CANCEL_FD)
-		sqe->fd = c->fd;
+	u->in_flight++;
+	return ring_sqe(&ur_of(c->w)->ring);
+}
+
+/* Asynchronous: more buffers may arrive until the receive's last completion does. */
+static void cancel_recv(struct conn *c)
+{
+	struct io_uring_sqe *sqe = cancel_sqe(c);
+
+	io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)c | OP_RECV, 0);
 	tag(sqe, c, OP_CANCEL);
+}
+
+/* Every operation on fd, on behalf of c. */
+static void cancel_fd(struct conn *c, int fd)
+{
+	struct io_uring_sqe *sqe = cancel_sqe(c);
+
+	io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_ALL);
+	sqe->fd = fd;
+	tag(sqe, c, OP_CANCEL);
+}
+
+void ring_stop_source(struct conn *c)
+{
+	cancel_fd(c, c->fd);
 }
 
 static void hold(struct conn *c, unsigned bid, uint32_t len)
@@ -198,9 +238,16 @@ static void on_recv(struct conn *c, const struct io_uring_cqe *cqe)
 		u->eof = true;
 	if (u->nr_held > HELD_MAX && u->receiving && !u->cancelling) {
 		u->cancelling = true;
-		cancel(c, (uint64_t)(uintptr_t)c | OP_RECV, 0);
+		cancel_recv(c);
 	}
 	advance(c);
+}
+
+static void give_up(struct conn *c)
+{
+	count_one(c->ctr, aborts);
+	c->step = STEP_CLOSE;
+	c->close_how = CLOSE_ABORT;
 }
 
 /* STEP_RECV. True when the step may have changed. */
@@ -211,11 +258,23 @@ static bool do_recv(struct conn *c)
 	struct ring_held *h;
 	size_t used;
 
+	if (c->unfed_len) {
+		used = conn_feed(c, c->unfed + c->unfed_off, c->unfed_len);
+		c->unfed_off += (uint32_t)used;
+		c->unfed_len -= (uint32_t)used;
+		return true;
+	}
+	conn_trim_unfed(c);
 	if (u->nr_held) {
 		h = &r->held[u->first];
 		used = h->len ? conn_feed(c, ring_buffer(r, u->first) + h->off, h->len) : 0;
 		h->off += (uint32_t)used;
 		h->len -= (uint32_t)used;
+		if (h->len && c->w->relays) { /* the ring's buffers are not for those who wait */
+			if (conn_keep_unfed(c, ring_buffer(r, u->first) + h->off, h->len))
+				give_up(c);
+			h->len = 0;
+		}
 		if (!h->len)
 			drop_first(c);
 		return true;
@@ -241,40 +300,190 @@ void ring_move_tag(struct conn *c, struct io_uring_sqe *sqe, unsigned op)
 	tag(sqe, c, op);
 }
 
+struct io_uring_sqe *ring_dst_sqe(struct conn *c, uint16_t dst)
+{
+	struct ur_conn *to = c->xfer.dst[dst].c->priv;
+
+	to->in_flight++;
+	to->nr_written++;
+	to->cancelled = false;
+	return conn_sqe(c);
+}
+
+void ring_dst_tag(struct conn *c, struct io_uring_sqe *sqe, unsigned op, uint16_t dst)
+{
+	io_uring_sqe_set_data64(sqe,
+				(uint64_t)(uintptr_t)c | op | (uint64_t)(dst + 1) << DST_SHIFT);
+}
+
+static void end_transfer(struct conn *c, int res)
+{
+	struct ur_conn *u = c->priv;
+	const struct ring_mover *mover = ur_of(c->w)->mover;
+
+	u->begun = u->stopping = false;
+	if (mover->release)
+		mover->release(c);
+	if (!res)
+		xfer_shut_dsts(c);
+	conn_done(c, res);
+}
+
+/* A transfer in flight is looked at from outside: without destinations it has nobody to move for.
+ */
+static void stop_if_alone(struct conn *c)
+{
+	struct ur_conn *u = c->priv;
+
+	if (u->stopping || !c->xfer.nr_dst || xfer_live(&c->xfer))
+		return;
+	u->stopping = true;
+	ring_stop_source(c);
+}
+
 /* STEP_XFER. True when the transfer ended. */
 static bool do_move(struct conn *c)
 {
 	struct ur_conn *u = c->priv;
 	int res;
 
-	if (u->moving)
+	if (u->moving) {
+		stop_if_alone(c);
 		return false;
-	u->moving = true;
+	}
+	if (!u->begun)
+		xfer_take_unfed(c);
+	u->moving = u->begun = true;
 	res = ur_of(c->w)->mover->start(c);
 	if (!res)
 		return false;
 	u->moving = false;
-	if (ur_of(c->w)->mover->release)
-		ur_of(c->w)->mover->release(c);
-	conn_done(c, res);
+	end_transfer(c, res);
 	return true;
 }
 
-static void on_move(struct conn *c, unsigned op, int res)
+/* The destination's share of an operation is over. */
+static void settle_dst(struct conn *dst)
+{
+	struct ur_conn *to = dst->priv;
+
+	to->in_flight--;
+	to->nr_written--;
+}
+
+static void on_move(struct conn *c, unsigned op, uint16_t index, int res)
 {
 	struct ur_conn *u = c->priv;
 	const struct ring_mover *mover = ur_of(c->w)->mover;
+	struct conn *dst = index == RING_OWN ? NULL : c->xfer.dst[index].c;
 
 	u->in_flight--;
-	res = mover->completed(c, op, res);
-	if (res == RING_PENDING)
-		return;
-	u->moving = false;
-	if (mover->release && (res <= 0 || c->step != STEP_XFER))
-		mover->release(c);
-	if (res <= 0 && c->step == STEP_XFER)
+	if (dst)
+		settle_dst(dst);
+	res = mover->completed(c, op, index, res);
+	if (res != RING_PENDING) {
+		u->moving = false;
+		if (res <= 0 && c->step == STEP_XFER)
+			end_transfer(c, res);
+		else if (c->step != STEP_XFER && mover->release)
+			mover->release(c);
+	}
+	if (dst && dst->step == STEP_CLOSE)
+		advance(dst);
+	if (res != RING_PENDING || c->step == STEP_CLOSE)
+		advance(c);
+}
+
+/* ---------------------------------------------------------------- parking, coming, leaving */
+
+/*
+ * Multishot, because it is edge-triggered (Linux 5.13): a poll of its own for POLLHUP would end at
+ * once after the peer's FIN, POLLRDHUP being always among what io_uring polls for (IO_POLL_UNMASK,
+ * io_uring/poll.c).
+ */
+static void arm_poll(struct conn *c)
+{
+	struct ur_conn *u = c->priv;
+	struct io_uring_sqe *sqe = conn_sqe(c);
+
+	io_uring_prep_poll_multishot(sqe, c->fd, POLLRDHUP);
+	tag(sqe, c, OP_POLL);
+	u->polling = true;
+}
+
+/* STEP_PARK. True when a hang-up was reported. */
+static bool do_park(struct conn *c)
+{
+	struct ur_conn *u = c->priv;
+	enum hangup how = u->gone ? HUP_DEAD : HUP_READ;
+
+	if (u->hup && !(u->told & (1u << how))) {
+		u->told |= (uint8_t)(1u << how);
+		conn_hup(c, how);
+		return true;
+	}
+	if (!u->polling && !u->gone)
+		arm_poll(c);
+	return false;
+}
+
+static void on_poll(struct conn *c, const struct io_uring_cqe *cqe)
+{
+	struct ur_conn *u = c->priv;
+
+	if (!(cqe->flags & IORING_CQE_F_MORE)) {
+		u->in_flight--;
+		u->polling = false;
+	}
+	if (cqe->res > 0) {
+		u->hup = true;
+		u->gone |= (cqe->res & (POLLHUP | POLLERR)) != 0;
+	}
+	advance(c);
+}
+
+/* STEP_CONNECT. True when there is nothing to wait for. */
+static bool do_connect(struct conn *c)
+{
+	struct ur_conn *u = c->priv;
+	struct io_uring_sqe *sqe;
+
+	if (u->connecting)
+		return false;
+	c->fd = outgoing_socket(c, 0);
+	if (c->fd < 0) {
+		conn_done(c, c->fd);
+		return true;
+	}
+	u->connecting = true;
+	sqe = conn_sqe(c);
+	io_uring_prep_connect(sqe, c->fd, c->addr, c->addr_len);
+	tag(sqe, c, OP_CONNECT);
+	count_one(c->ctr, sys_connect);
+	return false;
+}
+
+static void on_connect(struct conn *c, int res)
+{
+	struct ur_conn *u = c->priv;
+
+	u->in_flight--;
+	if (c->step == STEP_CONNECT)
 		conn_done(c, res);
 	advance(c);
+}
+
+/* STEP_MOVE: another thread's ring may have the connection when this one's is through with it. */
+static void do_leave(struct conn *c)
+{
+	struct ur_conn *u = c->priv;
+
+	if (!u->in_flight) {
+		worker_post(c);
+	} else if (!u->cancelled) {
+		u->cancelled = true;
+		cancel_fd(c, c->fd);
+	}
 }
 
 /* ---------------------------------------------------------------- closing */
@@ -286,8 +495,10 @@ static void finish(struct conn *c)
 	unstarve(c);
 	while (u->nr_held)
 		drop_first(c);
-	close(c->fd);
-	count_one(c->ctr, sys_close);
+	if (c->fd >= 0) {
+		close(c->fd);
+		count_one(c->ctr, sys_close);
+	}
 	conn_free(c);
 }
 
@@ -309,24 +520,37 @@ static bool lingering(struct conn *c)
 	return !u->eof;
 }
 
+/* What keeps the connection: operations on its socket, and those of its transfer on others'. */
+static void cancel_all(struct conn *c)
+{
+	struct ur_conn *u = c->priv;
+
+	if (u->cancelled)
+		return;
+	u->cancelled = true;
+	cancel_fd(c, c->fd);
+	/* Who is closed in the middle of a transfer takes its destinations along. */
+	for (unsigned i = 0; u->moving && i < c->xfer.nr_dst; i++)
+		if (c->xfer.dst[i].c)
+			cancel_fd(c, c->xfer.dst[i].c->fd);
+}
+
 /* Every operation must have completed before the connection's memory may go. */
 static void do_close(struct conn *c)
 {
 	struct linger rst = {.l_onoff = 1, .l_linger = 0};
 	struct ur_conn *u = c->priv;
 
-	if (!u->moving && !c->closing)
+	if (!u->moving && !u->nr_written && !c->closing)
 		conn_closing(c);
-	if (c->close_how == CLOSE_LINGER && lingering(c))
+	if (c->closing && c->close_how == CLOSE_LINGER && lingering(c))
 		return;
-	if (c->close_how == CLOSE_ABORT)
+	if (c->close_how == CLOSE_ABORT && c->fd >= 0)
 		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &rst, sizeof(rst));
-	if (!u->in_flight) {
+	if (!u->in_flight)
 		finish(c);
-	} else if (!u->cancelling) {
-		u->cancelling = true;
-		cancel(c, 0, IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_ALL);
-	}
+	else
+		cancel_all(c);
 }
 
 /* ---------------------------------------------------------------- loop */
@@ -344,6 +568,20 @@ static void advance(struct conn *c)
 		case STEP_XFER:
 			more = do_move(c);
 			break;
+		case STEP_PARK:
+			more = do_park(c);
+			break;
+		case STEP_ATTACH:
+			c->mover = (char *)c->priv + RING_CONN_BYTES;
+			conn_attached(c);
+			break;
+		case STEP_CONNECT:
+			c->mover = (char *)c->priv + RING_CONN_BYTES;
+			more = do_connect(c);
+			break;
+		case STEP_MOVE:
+			do_leave(c);
+			return;
 		default:
 			do_close(c);
 			return;
@@ -367,8 +605,8 @@ static void on_accept(struct worker *w, const struct io_uring_cqe *cqe)
 		close(cqe->res);
 		return;
 	}
-	((struct ur_conn *)c->priv)->first = NONE;
-	arm_recv(c);
+	c->mover = (char *)c->priv + RING_CONN_BYTES;
+	advance(c);
 }
 
 static void on_cancel(struct conn *c)
@@ -376,17 +614,16 @@ static void on_cancel(struct conn *c)
 	struct ur_conn *u = c->priv;
 
 	u->in_flight--;
-	if (c->step == STEP_CLOSE) {
-		if (!u->in_flight)
-			u->cancelling = false;
+	if (c->step == STEP_CLOSE || c->step == STEP_MOVE)
 		advance(c);
-	}
 }
 
 static void on_cqe(struct worker *w, const struct io_uring_cqe *cqe)
 {
 	uint64_t data = io_uring_cqe_get_data64(cqe);
-	struct conn *c = (struct conn *)(uintptr_t)(data & ~(uint64_t)OP_MASK);
+	uint64_t address = data & (((uint64_t)1 << DST_SHIFT) - 1) & ~(uint64_t)OP_MASK;
+	struct conn *c = (struct conn *)(uintptr_t)address;
+	uint16_t dst = (uint16_t)((data >> DST_SHIFT) - 1); /* 0 becomes RING_OWN */
 
 	switch (data & OP_MASK) {
 	case OP_RECV:
@@ -402,8 +639,14 @@ static void on_cqe(struct worker *w, const struct io_uring_cqe *cqe)
 	case OP_WAKE:
 		arm_wake(w);
 		break;
+	case OP_POLL:
+		on_poll(c, cqe);
+		break;
+	case OP_CONNECT:
+		on_connect(c, cqe->res);
+		break;
 	default:
-		on_move(c, data & OP_MASK, cqe->res);
+		on_move(c, data & OP_MASK, dst, cqe->res);
 	}
 }
 
@@ -450,6 +693,8 @@ int drive_ring_init(struct worker *w, const struct ring_mover *mover)
 	w->priv = ur;
 	ur->mover = mover;
 	res = ring_init(&ur->ring, w->ctr);
+	if (!res && mover->worker_init)
+		res = mover->worker_init(w);
 	if (res)
 		return res;
 	arm_wake(w);
@@ -488,6 +733,8 @@ void drive_ring_exit(struct worker *w)
 
 	if (!ur)
 		return;
+	if (ur->mover->worker_exit)
+		ur->mover->worker_exit(w);
 	ring_exit(&ur->ring);
 	free(ur);
 	w->priv = NULL;

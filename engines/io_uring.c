@@ -2,7 +2,8 @@
 /*
  * Engine io_uring: completion (drive_ring.c), one send a response. Files are read into a buffer by
  * the ring, the send linked behind the read; with cache=memory small ones are sent from a
- * preformatted buffer. Linux 6.1.
+ * preformatted buffer. From socket to sockets a receive into one buffer is in flight while the
+ * other buffer is being sent. Linux 6.1.
  */
 #include "copy.h"
 #include "ring.h"
@@ -13,10 +14,24 @@
 
 enum {
 	OP_SEND,
-	OP_READ
+	OP_READ,
+	OP_RECV_PART,
+	OP_SEND_PART,
+	OP_SEND_IOV
+};
+
+/* A transfer from a socket. Buffers are on the heap, and only while it runs. */
+struct ur_relay {
+	char *in, *out;	     /* being received into, or received; being sent */
+	size_t got, sending; /* bytes of in, and of out */
+	uint16_t nr_sends;   /* in flight */
+	bool receiving;
+	bool eof;
+	int error;
 };
 
 struct ur_move {
+	struct ur_relay relay;
 	char *buf;   /* of the file part in flight */
 	size_t part; /* bytes of it */
 	int error;   /* of a read that its linked send has not followed yet */
@@ -71,15 +86,197 @@ static int send_file(struct conn *c, struct ur_move *m)
 	return 0;
 }
 
+/* ---------------------------------------------------------------- socket to sockets */
+
+static void receive_part(struct conn *c, struct ur_relay *r)
+{
+	struct xfer *x = &c->xfer;
+	size_t size = (size_t)c->w->opt[COPT_COPY_BUFFER];
+	uint64_t left = x->len == XFER_TO_EOF ? size : x->len - r->sending - r->got;
+	struct io_uring_sqe *sqe;
+
+	if (r->receiving || r->got || r->eof || r->error || !left || c->step != STEP_XFER)
+		return;
+	if (!r->in)
+		r->in = malloc(size);
+	if (!r->in) {
+		r->error = -ENOMEM;
+		return;
+	}
+	sqe = ring_move_sqe(c);
+	io_uring_prep_recv(sqe, c->fd, r->in, left < size ? (size_t)left : size, 0);
+	ring_move_tag(c, sqe, OP_RECV_PART);
+	r->receiving = true;
+}
+
+static void send_part_to(struct conn *c, struct ur_relay *r, uint16_t i)
+{
+	struct xfer_dst *d = &c->xfer.dst[i];
+	struct io_uring_sqe *sqe = ring_dst_sqe(c, i);
+
+	io_uring_prep_send(sqe, d->c->fd, r->out + d->at, r->sending - d->at,
+			   MSG_NOSIGNAL | MSG_WAITALL);
+	ring_dst_tag(c, sqe, OP_SEND_PART, i);
+	r->nr_sends++;
+}
+
+/* The received buffer goes out, the other one becomes free to receive into. */
+static void send_part(struct conn *c, struct ur_relay *r)
+{
+	char *free_one = r->out;
+
+	if (r->nr_sends || r->sending || !r->got || r->error || c->step != STEP_XFER)
+		return;
+	r->out = r->in;
+	r->in = free_one;
+	r->sending = r->got;
+	r->got = 0;
+	for (uint16_t i = 0; i < c->xfer.nr_dst; i++)
+		if (xfer_dst_lives(&c->xfer.dst[i]))
+			send_part_to(c, r, i);
+	if (!r->nr_sends)
+		r->error = -EPIPE;
+}
+
+/* Keeps both directions busy. What completed() and start() return. */
+static int pump(struct conn *c, struct ur_relay *r)
+{
+	send_part(c, r);
+	receive_part(c, r);
+	if (r->receiving || r->nr_sends) {
+		if (r->error && r->receiving)
+			ring_stop_source(c);
+		return RING_PENDING;
+	}
+	if (r->error)
+		return r->error;
+	return c->step == STEP_XFER ? 0 : -ECANCELED;
+}
+
+static int part_received(struct conn *c, struct ur_relay *r, int res)
+{
+	r->receiving = false;
+	if (res > 0)
+		r->got = (size_t)res;
+	else if (res == 0 && c->xfer.len == XFER_TO_EOF)
+		r->eof = true;
+	else if (!r->error)
+		r->error = res ? res : -EPIPE;
+	return pump(c, r);
+}
+
+/* What one send of a round means for its destination. False to send the rest of it. */
+static bool dst_served(struct conn *c, uint16_t i, int res, size_t total)
+{
+	struct xfer_dst *d = &c->xfer.dst[i];
+
+	if (res < 0) {
+		xfer_fail_dst(&c->xfer, i, res);
+		return true;
+	}
+	xfer_touch(c);
+	xfer_count(c, (size_t)res);
+	d->at += (uint32_t)res;
+	count_add(c->ctr, short_moves, d->at < total);
+	return d->at == total || c->step != STEP_XFER;
+}
+
+/* Every destination has its share, or is gone. */
+static int end_round(struct conn *c)
+{
+	struct xfer *x = &c->xfer;
+
+	if (x->dst_failed)
+		conn_drop_dsts(c);
+	for (unsigned i = 0; i < x->nr_dst; i++)
+		x->dst[i].at = 0;
+	return xfer_live(x) ? 0 : -EPIPE;
+}
+
+static int part_sent(struct conn *c, struct ur_relay *r, uint16_t i, int res)
+{
+	r->nr_sends--;
+	if (!dst_served(c, i, res, r->sending))
+		send_part_to(c, r, i);
+	if (r->nr_sends)
+		return RING_PENDING;
+	if (c->step == STEP_XFER) {
+		int dead = end_round(c);
+
+		r->error = r->error ? r->error : dead;
+		xfer_skip_body(c, r->sending);
+		r->sending = 0;
+	}
+	return pump(c, r);
+}
+
+static void send_iov_to(struct conn *c, struct ur_move *m, uint16_t i)
+{
+	struct io_uring_sqe *sqe = ring_dst_sqe(c, i);
+
+	io_uring_prep_sendmsg(sqe, c->xfer.dst[i].c->fd, &m->msg, MSG_NOSIGNAL | MSG_WAITALL);
+	ring_dst_tag(c, sqe, OP_SEND_IOV, i);
+	m->relay.nr_sends++;
+}
+
+/* The memory pieces to every destination. MSG_WAITALL leaves nothing but errors short. */
+static int send_iov_to_all(struct conn *c, struct ur_move *m)
+{
+	struct xfer *x = &c->xfer;
+
+	m->msg = (struct msghdr){.msg_iov = x->iov + x->iov_at,
+				 .msg_iovlen = (size_t)(x->iov_nr - x->iov_at)};
+	for (uint16_t i = 0; i < x->nr_dst; i++)
+		if (xfer_dst_lives(&x->dst[i]))
+			send_iov_to(c, m, i);
+	return m->relay.nr_sends ? 0 : -EPIPE;
+}
+
+static int iov_sent(struct conn *c, struct ur_move *m, uint16_t i, int res)
+{
+	struct xfer *x = &c->xfer;
+	size_t total = xfer_iov_bytes(x);
+	int dead;
+
+	m->relay.nr_sends--;
+	if (!dst_served(c, i, res, total))
+		xfer_fail_dst(x, i, -EPIPE);
+	if (m->relay.nr_sends)
+		return RING_PENDING;
+	if (c->step != STEP_XFER)
+		return -ECANCELED;
+	dead = end_round(c);
+	if (dead)
+		return dead;
+	xfer_skip_iov(x, total);
+	return x->len ? RING_PART : 0;
+}
+
+static int start_relay(struct conn *c, struct ur_move *m)
+{
+	int res;
+
+	if (!xfer_live(&c->xfer))
+		return -EPIPE;
+	if (xfer_has_iov(&c->xfer))
+		return send_iov_to_all(c, m);
+	res = pump(c, &m->relay);
+	return res == RING_PENDING ? 0 : res;
+}
+
 static int start(struct conn *c)
 {
-	struct ur_move *m = ring_mover_priv(c);
+	struct ur_move *m = c->mover;
 
+	if (c->xfer.nr_dst)
+		return start_relay(c, m);
 	if (c->xfer.src == SOURCE_FILE && c->xfer.len)
 		return send_file(c, m);
 	send_memory(c, m);
 	return 0;
 }
+
+/* ---------------------------------------------------------------- completions */
 
 static int read_completed(struct ur_move *m, int res)
 {
@@ -108,19 +305,33 @@ static int send_completed(struct conn *c, struct ur_move *m, int res)
 	return RING_PART;
 }
 
-static int completed(struct conn *c, unsigned op, int res)
+static int completed(struct conn *c, unsigned op, uint16_t dst, int res)
 {
-	struct ur_move *m = ring_mover_priv(c);
+	struct ur_move *m = c->mover;
 
-	return op == OP_READ ? read_completed(m, res) : send_completed(c, m, res);
+	switch (op) {
+	case OP_READ:
+		return read_completed(m, res);
+	case OP_SEND:
+		return send_completed(c, m, res);
+	case OP_RECV_PART:
+		return part_received(c, &m->relay, res);
+	case OP_SEND_PART:
+		return part_sent(c, &m->relay, dst, res);
+	default:
+		return iov_sent(c, m, dst, res);
+	}
 }
 
 static void release(struct conn *c)
 {
-	struct ur_move *m = ring_mover_priv(c);
+	struct ur_move *m = c->mover;
 
 	free(m->buf);
 	m->buf = NULL;
+	free(m->relay.in);
+	free(m->relay.out);
+	memset(&m->relay, 0, sizeof(m->relay));
 }
 
 static const struct ring_mover move_ring = {
@@ -141,7 +352,7 @@ const struct engine engine_io_uring = {
 	.since = "6.1",
 	.driver = "completion",
 	.api = ENGINE_API,
-	.sources = SOURCE_MEMORY | SOURCE_FILE,
+	.sources = SOURCE_MEMORY | SOURCE_FILE | SOURCE_SOCKET | SOURCE_FANOUT,
 	.conn_bytes = RING_CONN_BYTES + sizeof(struct ur_move),
 	.options = options,
 	.probe = ring_probe,

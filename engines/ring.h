@@ -63,18 +63,26 @@ enum ring_moved {
 };
 
 /* Operations a mover may tell apart: 0 to RING_OPS - 1. */
-#define RING_OPS 4
+#define RING_OPS 8
+
+/* For completed(): the operation was on the connection's own socket, or on none. */
+#define RING_OWN UINT16_MAX
 
 /*
  * How the bytes of one transfer move over a ring. start() prepares the operations of the next part
- * of c->xfer: 0, or -errno with none prepared. completed() gets the result of each of them; once it
- * has returned anything but RING_PENDING, none may be in flight. The transfer may have been given
- * up meanwhile (c->step is no longer STEP_XFER); its memory is valid until then all the same.
- * release() drops what the parts held, after the last part or instead of the next; may be NULL.
+ * of c->xfer: 0, or -errno with none prepared. completed() gets the result of each of them, with
+ * the index of its destination or RING_OWN; once it has returned anything but RING_PENDING, none
+ * may be in flight. The transfer may have been given up meanwhile (c->step is no longer STEP_XFER):
+ * then nothing new may be prepared; its memory is valid until the end all the same. When no
+ * destination lives, or the connection is to be closed, the driver cancels what is in flight on the
+ * sockets concerned. release() drops what the parts held, after the last part or instead of the
+ * next; may be NULL.
  */
 struct ring_mover {
+	int (*worker_init)(struct worker *w);
+	void (*worker_exit)(struct worker *w);
 	int (*start)(struct conn *c);
-	int (*completed)(struct conn *c, unsigned op, int res);
+	int (*completed)(struct conn *c, unsigned op, uint16_t dst, int res);
 	void (*release)(struct conn *c);
 };
 
@@ -82,13 +90,15 @@ struct ring_mover {
 struct io_uring_sqe *ring_move_sqe(struct conn *c);
 void ring_move_tag(struct conn *c, struct io_uring_sqe *sqe, unsigned op);
 
-/* conn_bytes of an engine must be RING_CONN_BYTES plus its own, which are at ring_mover_priv(c). */
-#define RING_CONN_BYTES 32
+/* The same for an operation on destination `dst`, which cannot be freed before its completion. */
+struct io_uring_sqe *ring_dst_sqe(struct conn *c, uint16_t dst);
+void ring_dst_tag(struct conn *c, struct io_uring_sqe *sqe, unsigned op, uint16_t dst);
 
-static inline void *ring_mover_priv(const struct conn *c)
-{
-	return (char *)c->priv + RING_CONN_BYTES;
-}
+/* Ends what is in flight on the connection's own socket; the completions come all the same. */
+void ring_stop_source(struct conn *c);
+
+/* conn_bytes of an engine must be RING_CONN_BYTES plus its own, which are at c->mover. */
+#define RING_CONN_BYTES 40
 
 int drive_ring_init(struct worker *w, const struct ring_mover *mover);
 int drive_ring_run(struct worker *w);

@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Engine io_uring_splice: socket to pipe and pipe to socket by splices over a ring (drive_ring.c),
+ * both in flight at once while the pipe has room; several destinations by tee. Linux 6.1 (splice
+ * itself 5.7, tee 5.8).
+ *
+ * IORING_OP_SPLICE never runs in line: it is always punted to a thread of io-wq (io_splice_prep
+ * sets REQ_F_FORCE_ASYNC, io_uring/splice.c), and there it may block, because the sockets of a ring
+ * are blocking ones. So each splice is linked behind a poll of its socket, which is done in line
+ * when the socket is ready, and else waits without a thread.
+ */
+#include "pipes.h"
+#include "ring.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+enum {
+	OPT_PIPE = COPT_NR
+};
+
+enum {
+	OP_IN,	     /* socket to pipe */
+	OP_OUT,	     /* pipe to socket */
+	OP_POLL_IN,  /* before IN */
+	OP_POLL_OUT, /* before OUT */
+	OP_TEE,
+	OP_IOV,
+};
+
+static const struct opt_def options[] = {COMMON_OPTIONS,
+					 {.name = "pipe",
+					  .type = OPT_SIZE,
+					  .def = 128 << 10,
+					  .min = 4096,
+					  .max = 1 << 20,
+					  .help = "bytes a pipe holds (F_SETPIPE_SZ; fcntl(2))"},
+					 {0}};
+
+/* The pipe of one destination among several; the last one that lives reads the source's pipe. */
+struct branch {
+	struct pipe_pair pipe;
+	bool have;
+};
+
+struct ring_splice {
+	struct pipe_pair pipe;
+	bool have;
+	bool in_busy, eof;
+	bool maybe_full; /* a splice into the pipe had EAGAIN with bytes in it */
+	uint16_t nr_out; /* destinations with operations in flight */
+	uint16_t nr_tees;
+	uint16_t last; /* of a round */
+	uint32_t in_pipe;
+	uint32_t round; /* of a fan-out: bytes that every destination gets; 0 between rounds */
+	uint16_t nr_branches;
+	int error;
+	struct branch *branch;
+	struct msghdr msg;
+};
+
+static bool fans_out(const struct conn *c)
+{
+	return c->xfer.nr_dst > 1;
+}
+
+/* ---------------------------------------------------------------- source to pipe */
+
+static void splice_in(struct conn *c, struct ring_splice *s)
+{
+	uint64_t left = c->xfer.len == XFER_TO_EOF ? TURN_BYTES : c->xfer.len - s->in_pipe;
+	struct io_uring_sqe *sqe;
+
+	if (s->in_busy || s->eof || s->error || s->maybe_full || !left || c->step != STEP_XFER)
+		return;
+	if (s->in_pipe >= s->pipe.bytes || (fans_out(c) && s->in_pipe))
+		return;
+	sqe = ring_move_sqe(c);
+	io_uring_prep_poll_add(sqe, c->fd, POLLIN | POLLRDHUP);
+	sqe->flags |= IOSQE_IO_LINK;
+	ring_move_tag(c, sqe, OP_POLL_IN);
+	sqe = ring_move_sqe(c);
+	io_uring_prep_splice(sqe, c->fd, -1, s->pipe.wr, -1,
+			     left < TURN_BYTES ? (unsigned)left : TURN_BYTES, SPLICE_F_NONBLOCK);
+	ring_move_tag(c, sqe, OP_IN);
+	s->in_busy = true;
+}
+
+static void came_in(struct conn *c, struct ring_splice *s, int res)
+{
+	s->in_busy = false;
+	if (res > 0) {
+		s->in_pipe += (uint32_t)res;
+	} else if (res == -EAGAIN) {
+		/* With bytes in the pipe it may be the pipe that was full: let it run empty. */
+		count_one(c->ctr, eagain);
+		s->maybe_full = s->in_pipe;
+	} else if (res == 0 && c->xfer.len == XFER_TO_EOF) {
+		s->eof = true;
+	} else if (!s->error) {
+		s->error = res ? res : -EPIPE;
+	}
+}
+
+/* ---------------------------------------------------------------- pipe to destination */
+
+static void splice_out(struct conn *c, struct ring_splice *s, uint16_t i, int from, uint32_t len)
+{
+	struct io_uring_sqe *sqe = ring_dst_sqe(c, i);
+
+	io_uring_prep_poll_add(sqe, c->xfer.dst[i].c->fd, POLLOUT);
+	sqe->flags |= IOSQE_IO_LINK;
+	ring_dst_tag(c, sqe, OP_POLL_OUT, i);
+	sqe = ring_dst_sqe(c, i);
+	io_uring_prep_splice(sqe, from, -1, c->xfer.dst[i].c->fd, -1, len, 0);
+	ring_dst_tag(c, sqe, OP_OUT, i);
+	s->nr_out++;
+}
+
+static void one_out(struct conn *c, struct ring_splice *s)
+{
+	if (s->nr_out || !s->in_pipe || s->error || c->step != STEP_XFER)
+		return;
+	if (xfer_dst_lives(&c->xfer.dst[0]))
+		splice_out(c, s, 0, s->pipe.rd, s->in_pipe);
+	else
+		s->error = -EPIPE;
+}
+
+static void one_went_out(struct conn *c, struct ring_splice *s, int res)
+{
+	s->nr_out--;
+	if (res == -EAGAIN) {
+		count_one(c->ctr, eagain);
+	} else if (res <= 0) {
+		xfer_fail_dst(&c->xfer, 0, res ? res : -EPIPE);
+		conn_drop_dsts(c);
+		s->error = -EPIPE;
+	} else {
+		count_add(c->ctr, short_moves, (uint32_t)res < s->in_pipe);
+		s->in_pipe -= (uint32_t)res;
+		xfer_touch(c);
+		if (c->step == STEP_XFER)
+			xfer_advance_body(c, (size_t)res);
+	}
+	if (!s->in_pipe)
+		s->maybe_full = false;
+}
+
+/* ---------------------------------------------------------------- fan-out */
+
+static int pipe_of(const struct ring_splice *s, uint16_t i)
+{
+	return i == s->last ? s->pipe.rd : s->branch[i].pipe.rd;
+}
+
+static void give_branch(struct conn *c, struct branch *b, bool empty)
+{
+	if (b->have)
+		pipe_give(c, &b->pipe, empty);
+	b->have = false;
+}
+
+/* The round's pages into the pipe of destination i. */
+static void tee_to(struct conn *c, struct ring_splice *s, uint16_t i)
+{
+	struct branch *b = &s->branch[i];
+	int res = b->have ? 0 : pipe_take(c, &b->pipe, (uint32_t)c->w->opt[OPT_PIPE]);
+	struct io_uring_sqe *sqe;
+
+	if (res) {
+		s->error = res;
+		return;
+	}
+	b->have = true;
+	sqe = ring_move_sqe(c);
+	io_uring_prep_tee(sqe, s->pipe.rd, b->pipe.wr, s->round, SPLICE_F_NONBLOCK);
+	ring_move_tag(c, sqe, OP_TEE);
+	count_one(c->ctr, sys_tee);
+	s->nr_tees++;
+}
+
+static void all_out(struct conn *c, struct ring_splice *s)
+{
+	for (uint16_t i = 0; i < c->xfer.nr_dst; i++)
+		if (xfer_dst_lives(&c->xfer.dst[i]) && c->xfer.dst[i].at < s->round)
+			splice_out(c, s, i, pipe_of(s, i), s->round - c->xfer.dst[i].at);
+}
+
+static void begin_round(struct conn *c, struct ring_splice *s)
+{
+	struct xfer *x = &c->xfer;
+
+	if (s->round || !s->in_pipe || s->in_busy || s->error || c->step != STEP_XFER)
+		return;
+	if (!xfer_live(x)) {
+		s->error = -EPIPE;
+		return;
+	}
+	s->round = s->in_pipe;
+	for (uint16_t i = 0; i < x->nr_dst; i++)
+		if (xfer_dst_lives(&x->dst[i]))
+			s->last = i;
+	for (uint16_t i = 0; i < s->last && !s->error; i++)
+		if (xfer_dst_lives(&x->dst[i]))
+			tee_to(c, s, i);
+	if (!s->nr_tees && !s->error)
+		all_out(c, s);
+}
+
+/* Equal, empty pipes: all of the round fits, or something is wrong. */
+static void teed(struct conn *c, struct ring_splice *s, int res)
+{
+	s->nr_tees--;
+	if (res != (int)s->round && !s->error)
+		s->error = res < 0 ? res : -EIO;
+	if (!s->nr_tees && !s->error && c->step == STEP_XFER)
+		all_out(c, s);
+}
+
+/* Pipes of the dead have a rest in them and go. */
+static void end_round(struct conn *c, struct ring_splice *s)
+{
+	struct xfer *x = &c->xfer;
+
+	if (x->dst_failed)
+		conn_drop_dsts(c);
+	for (uint16_t i = 0; i < x->nr_dst; i++) {
+		if (i != s->last && !xfer_dst_lives(&x->dst[i]))
+			give_branch(c, &s->branch[i], false);
+		x->dst[i].at = 0;
+	}
+	if (!xfer_dst_lives(&x->dst[s->last])) {
+		pipe_give(c, &s->pipe, false);
+		s->have = !pipe_take(c, &s->pipe, (uint32_t)c->w->opt[OPT_PIPE]);
+		s->error = s->have ? s->error : -EMFILE;
+	}
+	xfer_skip_body(c, s->round);
+	s->in_pipe = s->round = 0;
+	if (!xfer_live(x))
+		s->error = -EPIPE;
+}
+
+static void went_out(struct conn *c, struct ring_splice *s, uint16_t i, int res)
+{
+	struct xfer_dst *d = &c->xfer.dst[i];
+
+	s->nr_out--;
+	if (res <= 0 && res != -EAGAIN) {
+		xfer_fail_dst(&c->xfer, i, res ? res : -EPIPE);
+	} else if (res > 0) {
+		d->at += (uint32_t)res;
+		xfer_count(c, (size_t)res);
+		xfer_touch(c);
+	}
+	if (c->step != STEP_XFER)
+		return;
+	if (xfer_dst_lives(d) && d->at < s->round)
+		splice_out(c, s, i, pipe_of(s, i), s->round - d->at);
+	else if (!s->nr_out)
+		end_round(c, s);
+}
+
+/* ---------------------------------------------------------------- the mover */
+
+/* Keeps both sides busy. What completed() returns. */
+static int pump(struct conn *c, struct ring_splice *s)
+{
+	if (fans_out(c))
+		begin_round(c, s);
+	else
+		one_out(c, s);
+	splice_in(c, s);
+	if (s->in_busy || s->nr_out || s->nr_tees) {
+		if (s->error && s->in_busy)
+			ring_stop_source(c);
+		return RING_PENDING;
+	}
+	if (s->error)
+		return s->error;
+	if (c->step != STEP_XFER)
+		return -ECANCELED;
+	return 0;
+}
+
+static int send_iov_to_all(struct conn *c, struct ring_splice *s)
+{
+	struct xfer *x = &c->xfer;
+	struct io_uring_sqe *sqe;
+
+	s->msg = (struct msghdr){.msg_iov = x->iov + x->iov_at,
+				 .msg_iovlen = (size_t)(x->iov_nr - x->iov_at)};
+	for (uint16_t i = 0; i < x->nr_dst; i++) {
+		if (!xfer_dst_lives(&x->dst[i]))
+			continue;
+		sqe = ring_dst_sqe(c, i);
+		io_uring_prep_sendmsg(sqe, x->dst[i].c->fd, &s->msg, MSG_NOSIGNAL | MSG_WAITALL);
+		ring_dst_tag(c, sqe, OP_IOV, i);
+		s->nr_out++;
+	}
+	return s->nr_out ? 0 : -EPIPE;
+}
+
+static int iov_sent(struct conn *c, struct ring_splice *s, uint16_t i, int res)
+{
+	struct xfer *x = &c->xfer;
+	size_t total = xfer_iov_bytes(x);
+
+	s->nr_out--;
+	if (res < 0 || (size_t)res < total)
+		xfer_fail_dst(x, i, res < 0 ? res : -EPIPE);
+	else
+		xfer_count(c, (size_t)res);
+	if (s->nr_out)
+		return RING_PENDING;
+	if (c->step != STEP_XFER)
+		return -ECANCELED;
+	if (x->dst_failed)
+		conn_drop_dsts(c);
+	if (!xfer_live(x))
+		return -EPIPE;
+	xfer_skip_iov(x, total);
+	return x->len ? RING_PART : 0;
+}
+
+/* Memory to the connection's own socket: what the sender of a relay is told. */
+static void send_own(struct conn *c, struct ring_splice *s)
+{
+	struct xfer *x = &c->xfer;
+	struct io_uring_sqe *sqe = ring_move_sqe(c);
+
+	s->msg = (struct msghdr){.msg_iov = x->iov + x->iov_at,
+				 .msg_iovlen = (size_t)(x->iov_nr - x->iov_at)};
+	io_uring_prep_sendmsg(sqe, c->fd, &s->msg, MSG_NOSIGNAL | MSG_WAITALL);
+	ring_move_tag(c, sqe, OP_IOV);
+}
+
+static int own_sent(struct conn *c, int res)
+{
+	if (res < 0)
+		return res;
+	xfer_touch(c);
+	xfer_advance_iov(c, (size_t)res);
+	return xfer_has_iov(&c->xfer) ? RING_PART : 0;
+}
+
+static int make_pipes(struct conn *c, struct ring_splice *s)
+{
+	int res = s->have ? 0 : pipe_take(c, &s->pipe, (uint32_t)c->w->opt[OPT_PIPE]);
+
+	if (res)
+		return res;
+	s->have = true;
+	if (!fans_out(c) || s->branch)
+		return 0;
+	s->branch = calloc(c->xfer.nr_dst, sizeof(*s->branch));
+	s->nr_branches = c->xfer.nr_dst;
+	return s->branch ? 0 : -ENOMEM;
+}
+
+static int start(struct conn *c)
+{
+	struct ring_splice *s = c->mover;
+	int res;
+
+	if (!c->xfer.nr_dst) {
+		send_own(c, s);
+		return 0;
+	}
+	if (!xfer_live(&c->xfer))
+		return -EPIPE;
+	if (xfer_has_iov(&c->xfer))
+		return send_iov_to_all(c, s);
+	res = make_pipes(c, s);
+	if (res)
+		return res;
+	res = pump(c, s);
+	return res == RING_PENDING ? 0 : res;
+}
+
+static int completed(struct conn *c, unsigned op, uint16_t dst, int res)
+{
+	struct ring_splice *s = c->mover;
+
+	switch (op) {
+	case OP_POLL_IN: /* a poll that failed has cancelled what was linked behind it */
+	case OP_POLL_OUT:
+		return RING_PENDING;
+	case OP_IOV:
+		return dst == RING_OWN ? own_sent(c, res) : iov_sent(c, s, dst, res);
+	case OP_IN:
+		count_one(c->ctr, sys_splice);
+		came_in(c, s, res);
+		break;
+	case OP_TEE:
+		teed(c, s, res);
+		break;
+	default:
+		count_one(c->ctr, sys_splice);
+		if (fans_out(c))
+			went_out(c, s, dst, res);
+		else
+			one_went_out(c, s, res);
+	}
+	return pump(c, s);
+}
+
+static void release(struct conn *c)
+{
+	struct ring_splice *s = c->mover;
+
+	for (unsigned i = 0; i < s->nr_branches; i++)
+		give_branch(c, &s->branch[i], !s->round);
+	free(s->branch);
+	if (s->have)
+		pipe_give(c, &s->pipe, !s->in_pipe);
+	*s = (struct ring_splice){0};
+}
+
+static const struct ring_mover move_ring_splice = {
+	.worker_init = pipes_init,
+	.worker_exit = pipes_exit,
+	.start = start,
+	.completed = completed,
+	.release = release,
+};
+
+static int init(struct worker *w)
+{
+	return drive_ring_init(w, &move_ring_splice);
+}
+
+const struct engine engine_io_uring_splice = {
+	.name = "io_uring_splice",
+	.summary =
+		"completion: socket to pipe to socket by linked polls and splices, both in flight",
+	.since = "6.1",
+	.driver = "completion",
+	.api = ENGINE_API,
+	.sources = SOURCE_SOCKET | SOURCE_FANOUT,
+	.conn_bytes = RING_CONN_BYTES + sizeof(struct ring_splice),
+	.options = options,
+	.probe = ring_probe,
+	.worker_init = init,
+	.worker_run = drive_ring_run,
+	.worker_exit = drive_ring_exit,
+};
