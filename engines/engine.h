@@ -587,7 +587,7 @@ void drive_epoll_exit(struct worker *w);
  * Blocking: a thread per connection, one mutex per worker around the skeleton, never around I/O.
  * conn_bytes must be DRIVE_BLOCKING_BYTES plus the mover's.
  */
-#define DRIVE_BLOCKING_BYTES 512
+#define DRIVE_BLOCKING_BYTES 576
 int drive_blocking_init(struct worker *w);
 int drive_blocking_run(struct worker *w);
 void drive_blocking_exit(struct worker *w);

@@ -41,7 +41,7 @@ static int send_both(struct conn *c, char *buf, size_t n)
 	count_one(c->ctr, sys_send);
 	if (sent < 0) {
 		count_add(c->ctr, eagain, errno == EAGAIN);
-		return errno == EAGAIN ? MOVED_WANT_DST : -errno;
+		return errno == EAGAIN ? MOVED_WANT_DST : errno == EINTR ? MOVED_TURN : -errno;
 	}
 	xfer_touch(c);
 	xfer_advance_iov(c, (size_t)sent < head ? (size_t)sent : head);

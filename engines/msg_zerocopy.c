@@ -9,6 +9,9 @@
  * sends are counted by the kernel per socket from 0; one notification covers a range of them, and
  * ranges may come out of order. ENOBUFS means that the notifications outstanding fill optmem: the
  * send waits for one of them instead of copying.
+ *
+ * From socket to sockets: receive into a buffer, zero-copy send of it to each destination, however
+ * small it is; the buffer lives until the last notification, and a transfer has a bounded number.
  */
 #include "engine.h"
 
@@ -19,7 +22,26 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static const struct opt_def options[] = {COMMON_OPTIONS, {0}};
+enum {
+	OPT_BUFFER = COPT_NR,
+	OPT_BUFFERS
+};
+
+static const struct opt_def options[] = {
+	COMMON_OPTIONS,
+	{.name = "buffer",
+	 .type = OPT_SIZE,
+	 .def = 64 << 10,
+	 .min = 4096,
+	 .max = 4 << 20,
+	 .help = "sockets: bytes received at a time"},
+	{.name = "buffers",
+	 .type = OPT_INT,
+	 .def = 32,
+	 .min = 1,
+	 .max = 1024,
+	 .help = "sockets: buffers of a transfer that may wait for their notifications"},
+	{0}};
 
 /* Consecutive sends of one lease. */
 struct zc_range {
@@ -36,9 +58,28 @@ struct zc_conn {
 	uint32_t held; /* sends not yet notified */
 };
 
+/* The buffers of one transfer; outlives it when notifications are still to come. */
+struct zc_pool {
+	unsigned nr; /* buffers that exist */
+	bool over;   /* the transfer is */
+};
+
+struct zc_buffer {
+	struct lease lease;
+	struct zc_pool *pool;
+	size_t len;
+	char data[];
+};
+
+struct zc_mover {
+	struct zc_conn zc;	   /* of this socket as a destination */
+	struct zc_pool *pool;	   /* of this socket as a source */
+	struct zc_buffer *current; /* received, and not yet sent to everybody */
+};
+
 static struct zc_conn *zc_of(const struct conn *c)
 {
-	return c->mover;
+	return &((struct zc_mover *)c->mover)->zc;
 }
 
 static int zc_open(struct conn *c)
@@ -189,10 +230,203 @@ static int zc_body(struct conn *c)
 	return res;
 }
 
+/* ---------------------------------------------------------------- socket to sockets */
+
+static void release_buffer(struct lease *lease)
+{
+	struct zc_buffer *buf = (struct zc_buffer *)lease;
+	struct zc_pool *pool = buf->pool;
+
+	pool->nr--;
+	free(buf);
+	if (pool->over && !pool->nr)
+		free(pool);
+}
+
+static void end_relay(struct zc_mover *m)
+{
+	if (!m->pool)
+		return;
+	m->pool->nr++; /* keeps it here */
+	m->pool->over = true;
+	if (m->current)
+		lease_put(&m->current->lease);
+	m->current = NULL;
+	if (!--m->pool->nr)
+		free(m->pool);
+	m->pool = NULL;
+}
+
+/* Collects what has come for any destination; notifications, or 0. */
+static int reap_dsts(struct conn *c)
+{
+	int sum = 0, res;
+
+	for (unsigned i = 0; i < c->xfer.nr_dst; i++) {
+		if (!xfer_dst_lives(&c->xfer.dst[i]))
+			continue;
+		res = zc_reap(c->xfer.dst[i].c);
+		if (res < 0)
+			xfer_fail_dst(&c->xfer, i, res);
+		else
+			sum += res;
+	}
+	return sum;
+}
+
+static struct zc_buffer *new_buffer(struct conn *c, struct zc_mover *m)
+{
+	struct zc_buffer *buf = malloc(sizeof(*buf) + (size_t)c->w->opt[OPT_BUFFER]);
+
+	if (!buf)
+		return NULL;
+	*buf = (struct zc_buffer){.lease = {.refs = 1, .release = release_buffer}, .pool = m->pool};
+	m->pool->nr++;
+	return buf;
+}
+
+/* What receive_buffer() says beside -errno; MOVED_WANT_SRC and MOVED_WANT_ZC are passed on. */
+enum {
+	RECEIVED = 0,
+	RECEIVED_EOF = 100
+};
+
+static int receive_buffer(struct conn *c, struct zc_mover *m)
+{
+	struct xfer *x = &c->xfer;
+	size_t size = (size_t)c->w->opt[OPT_BUFFER];
+	struct zc_buffer *buf;
+	ssize_t n;
+	int res = RECEIVED;
+
+	if (m->pool->nr >= (unsigned)c->w->opt[OPT_BUFFERS] && !reap_dsts(c))
+		return xfer_live(x) ? MOVED_WANT_ZC : -EPIPE;
+	buf = new_buffer(c, m);
+	if (!buf)
+		return -ENOMEM;
+	n = recv(c->fd, buf->data, x->len < size ? (size_t)x->len : size, 0);
+	count_one(c->ctr, sys_recv);
+	if (n > 0) {
+		buf->len = (size_t)n;
+		m->current = buf;
+		return RECEIVED;
+	}
+	if (n == 0)
+		res = x->len == XFER_TO_EOF ? RECEIVED_EOF : -EPIPE;
+	else if (errno == EAGAIN)
+		res = MOVED_WANT_SRC;
+	else
+		res = -errno;
+	count_add(c->ctr, eagain, res == MOVED_WANT_SRC);
+	lease_put(&buf->lease);
+	return res;
+}
+
+/* The rest of the current buffer to destination i. MOVED_ALL also when it is lost. */
+static int send_zc_to(struct conn *c, struct zc_buffer *buf, unsigned i)
+{
+	struct xfer_dst *d = &c->xfer.dst[i];
+	struct zc_conn *z = zc_of(d->c);
+	ssize_t n;
+	int res = reserve(z);
+
+	if (res) {
+		xfer_fail_dst(&c->xfer, i, res);
+		return MOVED_ALL;
+	}
+	n = send(d->c->fd, buf->data + d->at, buf->len - d->at, MSG_NOSIGNAL | MSG_ZEROCOPY);
+	count_one(c->ctr, sys_send);
+	if (n >= 0) {
+		hold(z, &buf->lease);
+		count_one(c->ctr, zc_sends);
+		d->at += (uint32_t)n;
+		xfer_count(c, (size_t)n);
+		xfer_touch(c);
+		count_add(c->ctr, short_moves, d->at < buf->len);
+		return d->at < buf->len ? MOVED_TURN : MOVED_ALL;
+	}
+	if (errno == EAGAIN) {
+		count_one(c->ctr, eagain);
+		return MOVED_WANT_DST;
+	}
+	if (errno == ENOBUFS && z->held)
+		return zc_reap(d->c) > 0 ? MOVED_TURN : MOVED_WANT_ZC;
+	xfer_fail_dst(&c->xfer, i, -errno);
+	return MOVED_ALL;
+}
+
+static int send_current(struct conn *c, struct zc_mover *m)
+{
+	struct xfer *x = &c->xfer;
+	int res = MOVED_ALL, one;
+
+	for (unsigned i = 0; i < x->nr_dst; i++) {
+		if (!xfer_dst_lives(&x->dst[i]) || x->dst[i].at == m->current->len)
+			continue;
+		do
+			one = send_zc_to(c, m->current, i);
+		while (one == MOVED_TURN);
+		if (one != MOVED_ALL && res != MOVED_WANT_ZC)
+			res = one;
+	}
+	if (!xfer_live(x))
+		return -EPIPE;
+	if (res != MOVED_ALL)
+		return res;
+	for (unsigned i = 0; i < x->nr_dst; i++)
+		x->dst[i].at = 0;
+	xfer_skip_body(c, m->current->len);
+	lease_put(&m->current->lease);
+	m->current = NULL;
+	return MOVED_ALL;
+}
+
+static int relay_body(struct conn *c, struct zc_mover *m)
+{
+	size_t moved = 0;
+	int res;
+
+	if (!m->pool)
+		m->pool = calloc(1, sizeof(*m->pool));
+	if (!m->pool)
+		return -ENOMEM;
+	while (c->xfer.len || m->current) {
+		res = m->current ? RECEIVED : receive_buffer(c, m);
+		if (res)
+			return res == RECEIVED_EOF ? MOVED_ALL : res;
+		moved += m->current->len;
+		res = send_current(c, m);
+		if (res)
+			return res;
+		if (moved >= TURN_BYTES && c->xfer.len)
+			return MOVED_TURN;
+	}
+	return MOVED_ALL;
+}
+
+static int relay_move(struct conn *c)
+{
+	struct zc_mover *m = c->mover;
+	int res = send_iov(c, 0);
+
+	if (!res && !xfer_live(&c->xfer))
+		res = -EPIPE;
+	if (!res && c->xfer.len)
+		res = relay_body(c, m);
+	if (res <= 0)
+		end_relay(m);
+	return res;
+}
+
+/* ---------------------------------------------------------------- the mover */
+
 static int zc_move(struct conn *c)
 {
-	int res = send_iov(c, c->xfer.len ? MSG_MORE : 0);
+	int res;
 
+	if (c->xfer.nr_dst)
+		return relay_move(c);
+	res = send_iov(c, c->xfer.len ? MSG_MORE : 0);
 	return res || !c->xfer.len ? res : zc_body(c);
 }
 
@@ -200,6 +434,7 @@ static void zc_exit(struct conn *c)
 {
 	struct zc_conn *z = zc_of(c);
 
+	end_relay(c->mover);
 	/* After an abort the kernel keeps its own references to the pages it still holds. */
 	for (uint32_t i = 0; i < z->nr; i++)
 		lease_put(z->range[i].lease);
@@ -240,8 +475,8 @@ const struct engine engine_msg_zerocopy = {
 	.since = "4.14",
 	.driver = "epoll",
 	.api = ENGINE_API,
-	.sources = SOURCE_MAPPING,
-	.conn_bytes = DRIVE_EPOLL_BYTES + sizeof(struct zc_conn),
+	.sources = SOURCE_MAPPING | SOURCE_SOCKET | SOURCE_FANOUT,
+	.conn_bytes = DRIVE_EPOLL_BYTES + sizeof(struct zc_mover),
 	.options = options,
 	.mover = &move_zerocopy,
 	.probe = zc_probe,
