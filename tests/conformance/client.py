@@ -151,14 +151,14 @@ class Server:
     """A running iolab-server; stop() checks exit status and that no sanitizer spoke."""
 
     def __init__(
-        self, binary: Path, spec: str, root: Path, *args: str, cpus: str | None = None
+        self, binary: Path, spec: str, root: Path | None, *args: str, role: str = "file"
     ) -> None:
         self.spec = spec
-        self.root = root
         self.dir = tempfile.TemporaryDirectory(prefix="iolab-conf-")
         self.control = str(Path(self.dir.name) / "control")
         self.stderr_path = Path(self.dir.name) / "stderr"
-        self.argv = [str(binary), "--engine", spec, "--role", "file", "--root", str(root)]
+        self.argv = [str(binary), "--engine", spec, "--role", role]
+        self.argv += ["--root", str(root)] if root else []
         self.argv += ["--listen", "127.0.0.1:0", "--control", self.control, *args]
         if not any(arg in ("--cpus", "--workers") for arg in args):
             self.argv += ["--workers", "1"]
@@ -259,9 +259,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(binary: Path, spec: str, root: Path, *args: str) -> Iterator[Server]:
+def running(
+    binary: Path, spec: str, root: Path | None, *args: str, role: str = "file"
+) -> Iterator[Server]:
     """A server for the block, stopped and checked at its end."""
-    server = Server(binary, spec, root, *args)
+    server = Server(binary, spec, root, *args, role=role)
     try:
         yield server
     finally:

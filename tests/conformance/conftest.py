@@ -49,11 +49,13 @@ def values_to_try(option: dict[str, Any]) -> list[str]:
     return [str(smallest)] if str(smallest) != option["default"] else []
 
 
-def specs_of(engine: dict[str, Any]) -> list[str]:
-    """The engine with its defaults, then each option value alone."""
+def specs_of(engine: dict[str, Any], role: str) -> list[str]:
+    """The engine with its defaults, then each option value alone, if it concerns the role."""
     name = engine["name"]
     specs = [name]
     for option in engine["options"]:
+        if role != "file" and option["name"] in FILE_OPTIONS:
+            continue
         specs += [f"{name},{option['name']}={value}" for value in values_to_try(option)]
     return specs
 
@@ -63,17 +65,34 @@ def serves_files(engine: dict[str, Any]) -> bool:
     return "constant" not in engine["sources"]
 
 
+# Levels of parameters: fixture name -> (role, whether each option is tried at another value).
+LEVELS = {
+    "spec": ("file", True),
+    "name": ("file", False),
+    "relay_spec": ("relay", True),
+    "relay_name": ("relay", False),
+    "forward_spec": ("forward", True),
+}
+FILE_OPTIONS = {"cache", "cache_limit"}  # they say how files are read, sockets never meet them
+
+
+def has_role(engine: dict[str, Any], role: str) -> bool:
+    """Whether the engine can do the role, and bytes can be compared in it."""
+    return role in engine["roles"] and (role != "file" or serves_files(engine))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One parameter per engine specification; an unusable engine is skipped with its reason."""
-    level = next((f for f in ("spec", "name") if f in metafunc.fixturenames), None)
+    level = next((f for f in LEVELS if f in metafunc.fixturenames), None)
     if level is None:
         return
+    role, options = LEVELS[level]
     chosen = metafunc.config.getoption("--engine")
     params = []
     for engine in describe(metafunc.config)["engines"]:
-        if not serves_files(engine):
+        if not has_role(engine, role):
             continue
-        specs = specs_of(engine) if level == "spec" else [engine["name"]]
+        specs = specs_of(engine, role) if options else [engine["name"]]
         if chosen:
             specs = [s for s in chosen if s.split(",")[0] == engine["name"]]
         mark = pytest.mark.skipif(not engine["usable"], reason=f"unsupported: {engine['reason']}")
@@ -134,5 +153,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(binary: Path, spec: str, root: Path) -> Iterator[Server]:
     """A server per engine specification, shared by the tests of a module."""
     running = Server(binary, spec, root)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def relay(binary: Path, relay_spec: str) -> Iterator[Server]:
+    """A relay of two workers per engine specification, so that parties have to move."""
+    running = Server(binary, relay_spec, None, "--workers", "2", role="relay")
     yield running
     running.stop()

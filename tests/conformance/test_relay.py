@@ -1,0 +1,477 @@
+"""The relay's transfers: order, bytes, framing, fields, text, fan-out, progress."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+import pytest
+from client import ProtocolError, Sanitizer, Server
+from relay_client import (
+    Party,
+    background,
+    chunk,
+    digest,
+    head,
+    payload,
+    receiver,
+    sender,
+    transfers,
+    until,
+    until_empty,
+    until_waiting,
+    upload,
+    words,
+)
+
+SIZES = [0, 1, 4095, 4096, 4097, 65535, 65536, 65537, (1 << 20) + 7]
+
+
+def one_transfer(server: Server, path: str, data: bytes, chunks: list[int] | None = None) -> Party:
+    """A whole transfer, receiver first; returns the receiver, its body compared."""
+    to = receiver(server, path)
+    frm = sender(server, path, None if chunks else len(data))
+    thread = upload(frm, data, chunks)
+    to.read_fields()
+    assert to.status == 200
+    assert digest(to.read_body()) == digest(data)
+    thread.join()
+    assert words(frm)[-1] == "done"
+    frm.sock.close()
+    return to
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes_with_a_length(relay: Server, size: int) -> None:
+    with one_transfer(relay, f"/len{size}", payload(size)) as to:
+        assert to.field("content-length") == str(size)
+        assert to.field("transfer-encoding") is None
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes_in_chunks(relay: Server, size: int) -> None:
+    source = random.Random(size)
+    chunks = [source.randint(1, max(2, size // 5)) for _ in range(7)]
+    with one_transfer(relay, f"/chunks{size}", payload(size), chunks) as to:
+        assert to.field("transfer-encoding") == "chunked"
+        assert to.field("content-length") is None
+
+
+def test_large(relay: Server, sanitizer: Sanitizer) -> None:
+    size = (4 if sanitizer.active else 20) << 20
+    one_transfer(relay, "/large", payload(size)).sock.close()
+    one_transfer(relay, "/large", payload(size), [100_000, 7, 70_000]).sock.close()
+
+
+def test_sender_first_and_nothing_before(relay: Server) -> None:
+    frm = sender(relay, "/first", 5)
+    frm.send(b"hello")
+    frm.read_fields()
+    assert frm.status == 200
+    assert frm.read_chunk().startswith(b"waiting:")
+    to = receiver(relay, "/first")
+    to.read_fields()
+    assert to.read_body() == b"hello"
+    rest = frm.read_body()
+    assert [line.split(b":")[0] for line in rest.splitlines()] == [b"receiver", b"sending", b"done"]
+
+    to2 = receiver(relay, "/later")
+    until_waiting(relay, "/later")
+    assert to2.quiet(), "a byte before the sender came"
+    frm2 = sender(relay, "/later", 2)
+    frm2.send(b"ok")
+    to2.read_fields()
+    assert to2.read_body() == b"ok"
+    for party in (frm, to, frm2, to2):
+        party.sock.close()
+
+
+def test_body_beside_the_head_and_head_in_pieces(relay: Server) -> None:
+    data = payload(3000)
+    to = receiver(relay, "/beside")
+    frm = Party(relay.address)
+    frm.send(head("POST", "/beside", "1.1", [("Content-Length", "3000")]) + data)
+    to.read_fields()
+    assert to.read_body() == data
+    assert words(frm)[-1] == "done"
+    frm.send(head("PUT", "/pieces", "1.1", [("Content-Length", "2")])[:20])
+    text = head("PUT", "/pieces", "1.1", [("Content-Length", "2")])[20:] + b"ok"
+    for at in range(len(text)):
+        frm.send(text[at : at + 1])
+    to.send(head("GET", "/pieces"))
+    to.read_fields()
+    assert to.read_body() == b"ok"
+    assert words(frm)[-1] == "done"
+    frm.sock.close()
+    to.sock.close()
+
+
+def test_the_path_is_the_key(relay: Server) -> None:
+    to = receiver(relay, "/key?who=me")
+    frm = sender(relay, "/key?other=1&x", 1)
+    frm.send(b"k")
+    to.read_fields()
+    assert to.read_body() == b"k"
+    frm.sock.close()
+    to.sock.close()
+
+
+def test_one_byte_is_delivered_at_once(relay: Server) -> None:
+    for length in (10, None):
+        to = receiver(relay, "/byte")
+        until_waiting(relay, "/byte")
+        frm = sender(relay, "/byte", length)
+        to.read_fields()
+        for i in range(10):
+            byte = bytes([65 + i])
+            frm.send(byte if length else chunk(byte))
+            assert to.read_some(1) == byte
+        if length is None:
+            frm.send(b"0\r\n\r\n")
+            assert to.read_chunk() == b""
+        assert words(frm)[-1] == "done"
+        frm.sock.close()
+        to.sock.close()
+
+
+def test_a_chunk_that_trickles_is_delivered_at_once(relay: Server) -> None:
+    to = receiver(relay, "/trickle")
+    frm = sender(relay, "/trickle", None)
+    frm.send(b"4;ext=1\r\n")
+    for byte in (b"a", b"b", b"c", b"d"):
+        frm.send(byte)
+        if byte == b"a":
+            to.read_fields()
+            assert int(to.read_line(), 16) == 4
+        assert to.read_exactly(1) == byte
+    frm.send(b"\r\n0\r\nTrailer: x\r\n\r\n")
+    to.line_end_due = True
+    assert to.read_body() == b""
+    assert words(frm)[-1] == "done"
+    frm.sock.close()
+    to.sock.close()
+
+
+def test_keep_alive_on_both_sides(relay: Server) -> None:
+    to, frm = Party(relay.address), Party(relay.address)
+    for i in range(60):
+        data = payload(i * 37, i)
+        to.send(head("GET", f"/keep{i % 3}"))
+        if i % 2:
+            frm.send(head("PUT", f"/keep{i % 3}", "1.1", [("Content-Length", str(len(data)))]))
+            frm.send(data)
+        else:
+            frm.send(head("PUT", f"/keep{i % 3}", "1.1", [("Transfer-Encoding", "chunked")]))
+            frm.send((chunk(data) if data else b"") + b"0\r\n\r\n")
+        to.read_fields()
+        assert to.read_body() == data, i
+        assert words(frm)[-1] == "done"
+    frm.sock.close()
+    to.sock.close()
+
+
+def test_pipelined_transfers(relay: Server) -> None:
+    to, frm = Party(relay.address), Party(relay.address)
+    to.send(b"".join(head("GET", f"/pipe{i}") for i in range(5)))
+    for i in range(5):
+        frm.send(head("PUT", f"/pipe{i}", "1.1", [("Content-Length", "3")]) + b"abc")
+    for _ in range(5):
+        to.read_fields()
+        assert to.read_body() == b"abc"
+        assert words(frm)[-1] == "done"
+    frm.sock.close()
+    to.sock.close()
+
+
+def test_http_1_0_receiver(relay: Server) -> None:
+    data = payload(100_000)
+    for length in (len(data), None):
+        to = receiver(relay, "/old", "1.0")
+        frm = sender(relay, "/old", length)
+        thread = upload(frm, data, None if length else [30_000])
+        to.read_fields()
+        assert to.field("transfer-encoding") is None
+        assert (to.field("content-length") == str(length)) == (length is not None)
+        assert digest(to.read_to_end()) == digest(data)
+        thread.join()
+        assert words(frm)[-1] == "done"
+        frm.sock.close()
+
+
+def test_http_1_0_sender(relay: Server) -> None:
+    to = receiver(relay, "/oldsender")
+    frm = sender(relay, "/oldsender", 4, "1.0")
+    frm.send(b"old!")
+    to.read_fields()
+    assert to.read_body() == b"old!"
+    frm.read_fields()
+    assert frm.field("transfer-encoding") is None
+    assert b"\ndone: " in b"\n" + frm.read_to_end()
+    to.sock.close()
+
+
+def test_no_body_is_an_empty_one(relay: Server) -> None:
+    to = receiver(relay, "/nobody")
+    frm = Party(relay.address)
+    frm.send(head("POST", "/nobody"))
+    to.read_fields()
+    assert to.field("content-length") == "0"
+    assert to.read_body() == b""
+    assert words(frm)[-1] == "done"
+
+
+def test_fields_that_reach_the_receiver(relay: Server) -> None:
+    fields = [
+        ("Content-Type", "Text/HTML; charset=utf-8"),
+        ("Content-Disposition", 'attachment; filename="a.b"'),
+        ("X-Piping", "one"),
+        ("X-Other", "stays"),
+        ("X-Piping", "two"),
+    ]
+    to = receiver(relay, "/fields")
+    frm = sender(relay, "/fields", 1, fields=fields)
+    frm.send(b"x")
+    to.read_fields()
+    assert to.field("content-type") == "text/plain; charset=utf-8"
+    assert to.field("content-disposition") == 'attachment; filename="a.b"'
+    assert to.all("x-piping") == ["one", "two"]
+    assert to.field("access-control-expose-headers") == "X-Piping"
+    assert to.field("access-control-allow-origin") == "*"
+    assert to.field("x-robots-tag") == "none"
+    assert to.field("x-other") is None
+    frm.sock.close()
+
+    to.read_body()
+    to.send(head("GET", "/plain"))
+    frm = sender(relay, "/plain", 1, fields=[("Content-Type", "text/htmlx")])
+    frm.send(b"x")
+    to.read_fields()
+    assert to.field("content-type") == "text/htmlx"
+    assert to.field("content-disposition") is None
+    assert to.field("access-control-expose-headers") is None
+    frm.sock.close()
+    to.sock.close()
+
+
+def form(boundary: str, body: bytes, tail: bytes) -> bytes:
+    """A form upload of two parts."""
+    first = 'Content-Disposition: form-data; name="f"; filename="x.html"\r\nContent-Type: text/html'
+    return f"--{boundary}\r\n{first}\r\n\r\n".encode() + body + tail
+
+
+def test_multipart_passes_the_first_part(relay: Server) -> None:
+    body = payload(200_000) + b"\r\n--almost\r\n"
+    whole = form("cut", body, b'\r\n--cut\r\nX: y\r\n\r\nother\r\n--cut--\r\n')
+    for length in (len(whole), None):
+        to = receiver(relay, "/form")
+        frm = sender(
+            relay, "/form", length, fields=[("Content-Type", "multipart/form-data; boundary=cut")]
+        )
+        thread = upload(frm, whole, None if length else [997, 50_000])
+        to.read_fields()
+        assert to.field("content-type") == "text/plain"
+        assert to.field("content-disposition") == 'form-data; name="f"; filename="x.html"'
+        assert digest(to.read_body()) == digest(body)
+        thread.join()
+        assert words(frm)[-1] == "done"
+        frm.sock.close()
+        to.sock.close()
+
+
+def test_a_form_that_breaks_off_shows(relay: Server) -> None:
+    whole = form("cut", payload(5000), b"")
+    to = receiver(relay, "/broken")
+    frm = sender(
+        relay, "/broken", len(whole), fields=[("Content-Type", "multipart/form-data; boundary=cut")]
+    )
+    frm.send(whole)
+    with pytest.raises(ProtocolError):
+        to.read_fields()
+        to.read_body()
+    assert words(frm)[-1] == "failed"
+
+
+def test_continue_is_said_before_the_answer(relay: Server) -> None:
+    frm = sender(relay, "/expect", 2, fields=[("Expect", "100-continue")])
+    assert frm.read_line() == b"HTTP/1.1 100 Continue"
+    assert frm.read_line() == b""
+    frm.send(b"ok")
+    to = receiver(relay, "/expect")
+    to.read_fields()
+    assert to.read_body() == b"ok"
+    assert words(frm) == ["waiting", "receiver", "sending", "done"]
+    frm.sock.close()
+    to.sock.close()
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_fan_out_gives_everybody_the_same(relay: Server, n: int) -> None:
+    data = payload(700_001)
+    for length in (len(data), None):
+        tos = [receiver(relay, f"/fan?n={n}") for _ in range(n)]
+        frm = sender(relay, f"/fan?n={n}", length)
+        thread = upload(frm, data, None if length else [100_000, 3])
+        bodies: list[bytes] = [b""] * n
+
+        def read(i: int, party: Party, into: list[bytes]) -> None:
+            party.read_fields()
+            into[i] = party.read_body()
+
+        readers = [
+            background(lambda i=i, t=t, b=bodies: read(i, t, b))  # type: ignore[misc]
+            for i, t in enumerate(tos)
+        ]
+        for reader in readers:
+            reader.join()
+        thread.join()
+        assert {digest(body) for body in bodies} == {digest(data)}
+        assert words(frm).count("receiver") == n
+        for party in (frm, *tos):
+            party.sock.close()
+
+
+def test_the_slowest_receiver_governs(relay: Server) -> None:
+    """The fast one cannot be ahead by more than what the sockets of the slow one hold."""
+    size = 64 << 20
+    fast, slow = receiver(relay, "/slow?n=2"), receiver(relay, "/slow?n=2", rcvbuf=16384)
+    frm = sender(relay, "/slow?n=2", size)
+    piece = payload(1 << 20)
+    thread = background(lambda: [frm.send(piece) for _ in range(64)] and None)
+    fast.read_fields()
+    slow.read_fields()
+    got = len(fast.buffer)
+    fast.sock.settimeout(1)
+    with pytest.raises(TimeoutError):
+        while got < size:
+            got += len(fast.sock.recv(1 << 20))
+    policy = "policy=buffered" in relay.spec or "policy=hybrid" in relay.spec
+    assert got < (size if not policy else size + 1), got
+    fast.sock.settimeout(20)
+    rest = background(lambda: slow.read_exactly(size) and None)
+    while got < size:
+        data = fast.sock.recv(1 << 20)
+        assert data
+        got += len(data)
+    rest.join()
+    thread.join()
+    assert words(frm)[-1] == "done"
+    for party in (frm, fast, slow):
+        party.sock.close()
+
+
+def test_one_of_three_leaves_half_way(relay: Server) -> None:
+    size = 8 << 20
+    data = payload(size)
+    tos = [receiver(relay, "/three?n=3") for _ in range(3)]
+    frm = sender(relay, "/three?n=3", size)
+    thread = upload(frm, data)
+    for to in tos:
+        to.read_fields()
+        to.read_exactly(1000)
+    tos[1].reset()
+    first = background(lambda: tos[0].read_exactly(size - 1000) and None)
+    assert digest(tos[2].read_exactly(size - 1000)) == digest(data[1000:])
+    first.join()
+    thread.join()
+    frm.read_fields()
+    last = frm.read_body().decode().splitlines()[-1]
+    assert last.startswith("done:")
+    assert "1 of 3" in last
+    for party in (frm, tos[0], tos[2]):
+        party.sock.close()
+
+
+def test_all_of_them_leave_half_way(relay: Server) -> None:
+    tos = [receiver(relay, "/all?n=2") for _ in range(2)]
+    frm = sender(relay, "/all?n=2", 1 << 30)
+    frm.send(payload(100_000))
+    for to in tos:
+        to.read_fields()
+        to.read_exactly(10)
+        to.reset()
+    thread = background(lambda: [frm.send(b"x" * 65536) for _ in range(400)] and None)
+    assert words(frm)[-1] == "failed"
+    thread.join()
+    until_empty(relay)
+
+
+def test_progress_is_seen_half_way(relay: Server) -> None:
+    size = 1 << 20
+    before = relay.total("transfers")
+    to = receiver(relay, "/progress")
+    until_waiting(relay, "/progress")
+    [seen] = transfers(relay)
+    assert (seen["state"], seen["waits_for"], seen["total_bytes"]) == ("waiting", "sender", None)
+    frm = sender(relay, "/progress", size)
+    to.read_fields()
+    moved = 0
+    for part in (1000, 100_000, 400_000):
+        data = payload(part)
+        thread = upload(frm, data)
+        assert to.read_exactly(part) == data
+        thread.join()
+        moved += part
+        until(lambda: transfers(relay)[0]["bytes"] == moved, "bytes in /status")  # noqa: B023
+    [seen] = transfers(relay)
+    assert (seen["state"], seen["waits_for"]) == ("running", None)
+    assert (seen["total_bytes"], seen["receivers"], seen["receivers_here"]) == (size, 1, 1)
+    assert seen["age_ns"] >= seen["running_ns"] > 0
+    assert '"/progress"' in relay.ask("status")
+    frm.send(payload(size - moved))
+    to.read_exactly(size - moved)
+    assert words(frm)[-1] == "done"
+    until_empty(relay)
+    assert relay.total("transfers") == before + 1
+    frm.sock.close()
+    to.sock.close()
+
+
+def test_backpressure_reaches_the_sender(relay: Server) -> None:
+    """Nobody reads: the sender must block, and get on when somebody does."""
+    size = 192 << 20
+    to = receiver(relay, "/press", rcvbuf=16384)
+    frm = sender(relay, "/press", size)
+    to.read_fields()
+    piece, sent = payload(1 << 20), 0
+    frm.sock.settimeout(1)
+    with pytest.raises(TimeoutError):
+        while sent < size:
+            sent += frm.sock.send(piece[sent % len(piece) :])
+    assert sent < 128 << 20  # 64 MiB of a queue at most, and the sockets
+    frm.sock.settimeout(20)
+    total = sent + (1 << 20)
+
+    def rest() -> None:
+        at = sent
+        while at < total:
+            at += frm.sock.send(piece[at % len(piece) :][: total - at])
+
+    thread = background(rest)
+    at = 0
+    while at < total:
+        want = min(1 << 20, total - at)
+        assert to.read_exactly(want) == piece[:want], f"wrong bytes at {at}"
+        at += want
+    thread.join()
+    frm.reset()
+    to.sock.close()
+    until_empty(relay)
+
+
+def test_a_path_is_free_again(relay: Server) -> None:
+    for i in range(30):
+        one_transfer(relay, "/again", payload(100, i)).sock.close()
+    until_empty(relay)
+
+
+def test_urgent_close_of_an_idle_transfer(relay: Server) -> None:
+    """Neither side moves a byte when the other leaves: it must be noticed all the same."""
+    to = receiver(relay, "/idle")
+    frm = sender(relay, "/idle", 100)
+    frm.send(b"x")
+    to.read_fields()
+    to.read_exactly(1)
+    to.sock.shutdown(socket.SHUT_RDWR)
+    to.sock.close()
+    assert words(frm)[-1] == "failed"
+    until_empty(relay)
