@@ -120,7 +120,8 @@ in_tree() {
 	for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY PIP_INDEX_URL; do
 		[[ -z ${!name-} ]] || pass+=("$name=${!name}")
 	done
-	[[ ! -f $tree/etc/host-ca.crt ]] || pass+=(PIP_CERT=/etc/host-ca.crt)
+	[[ ! -f $tree/etc/host-ca.crt ]] ||
+		pass+=({PIP_CERT,NODE_EXTRA_CA_CERTS}"=/etc/host-ca.crt")
 	chroot --userspec="$who" "$tree" /usr/bin/env -i HOME="$(home_of "$who")" USER="$who" CI=true \
 		LANG=C.UTF-8 TERM=dumb PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 		"${pass[@]}" /bin/bash -c "cd /$project && $2" </dev/null
@@ -164,7 +165,10 @@ versions() {
 	in_tree root 'uname -sr; gcc --version | head -n 1; /usr/bin/python3 --version
 		dpkg-query -W -f "\${Package} \${Version}\n" liburing-dev cmake wrk gnuplot-nox clang \
 			2>/dev/null | grep " ."
-		echo "nginx $(cat .cache/nginx/version 2>/dev/null || echo none)"'
+		dpkg-query -W -f "\${Package} \${Version}\n" socat nodejs npm 2>/dev/null | grep " ."
+		for peer in nginx haproxy; do
+			echo "$peer $(cat .cache/$peer/version 2>/dev/null || echo none)"
+		done'
 }
 
 # $1: user, $2: line

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -30,10 +31,29 @@ STUBS = {
     """,
     "apt-get": """
         echo "apt-get $*" >>"$STATE/calls"
-        case " $* " in *" install "*) ;; *) [ ! -e "$STATE/offline" ]; exit ;; esac
+        case " $* " in
+        *" install "*) ;;
+        *" download "*)
+            [ ! -e "$STATE/offline" ] || exit 100
+            shift 2; for name; do touch "${name}_1.0_amd64.deb"; done; exit ;;
+        *) [ ! -e "$STATE/offline" ]; exit ;;
+        esac
         [ ! -e "$STATE/offline" ] || { echo "E: cannot reach the mirror"; exit 100; }
         for word; do case $word in -*|install|DPkg*) ;; *) echo "$word" ;; esac
         done >>"$STATE/installed" """,
+    # Unpacks a program that runs, or the version.
+    "dpkg-deb": """
+        [ "$1" = -x ] || { echo 1.0; exit; }
+        mkdir -p "$3/usr/sbin"
+        for name in nginx haproxy; do
+            printf '#!/bin/sh\n' >"$3/usr/sbin/$name"; chmod +x "$3/usr/sbin/$name"
+        done """,
+    "node": "exit 0",
+    "npm": """
+        echo "npm $*" >>"$STATE/calls"
+        [ ! -e "$STATE/offline" ] || { echo "npm error network"; exit 1; }
+        mkdir -p node_modules/.bin; printf '#!/bin/sh\n' >node_modules/.bin/piping-server
+        chmod +x node_modules/.bin/piping-server """,
     "sudo": """
         echo "sudo $*" >>"$STATE/calls"
         [ ! -e "$STATE/no-sudo" ] || exit 1
@@ -57,6 +77,7 @@ class Tree:
 
     def __init__(self, top: Path) -> None:
         """Everything is installed and set up, but the C programs are not built yet."""
+        self.programs = "/usr/bin:/bin"
         self.path, self.state, self.stubs = top / "tree", top / "state", top / "bin"
         for directory in (self.state, self.stubs, self.path / "harness" / "iolab"):
             directory.mkdir(parents=True)
@@ -69,7 +90,9 @@ class Tree:
         (self.state / "unknown").touch()
         self.install(*(name for names in package_lines() for name in names))
         self._stamp_python()
-        self._stamp_nginx()
+        for name, stamp in self.peer_stamps().items():
+            (self.path / ".cache" / name).mkdir(parents=True)
+            (self.path / ".cache" / name / "stamp").write_text(f"{stamp}\n")
 
     def install(self, *names: str) -> None:
         """Makes dpkg-query list exactly these."""
@@ -96,14 +119,26 @@ class Tree:
             digest = sha256(self.path / "setup" / f"{lock}.txt")
             (self.path / ".venv" / stamp).write_text(f"{version}-{digest}\n")
 
-    def _stamp_nginx(self) -> None:
-        (self.path / ".cache" / "nginx").mkdir(parents=True)
-        stamp = self.path / ".cache" / "nginx" / "stamp"
-        stamp.write_text(f"{sha256(Path('/etc/os-release'))}\n")
+    def peer_stamps(self) -> dict[str, str]:
+        """What set-up leaves beside each peer that is up to date."""
+        release = sha256(Path("/etc/os-release"))
+        locks = b"".join(
+            (self.path / "setup" / "piping-server" / name).read_bytes()
+            for name in ("package-lock.json", "package.json")
+        )
+        return {
+            "nginx": f"nginx libnginx-mod-stream on {release}",
+            "haproxy": f"haproxy on {release}",
+            "piping-server": hashlib.sha256(locks).hexdigest(),
+        }
+
+    def peer_file(self, path: str) -> Path:
+        """A file below .cache."""
+        return self.path / ".cache" / path
 
     def environment(self, **extra: str) -> dict[str, str]:
         """PATH with the stubs first, and nothing of the caller's."""
-        path = f"{self.stubs}:/usr/bin:/bin"
+        path = f"{self.stubs}:{self.programs}"
         return {"PATH": path, "STATE": str(self.state), "TREE": str(self.path), **extra}
 
     def run(self, *words: str, **extra: str) -> subprocess.CompletedProcess[str]:
@@ -132,6 +167,21 @@ def package_lines() -> list[list[str]]:
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path)
+
+
+@pytest.fixture
+def bare(tree: Tree) -> Tree:
+    """A tree on a machine without npm, whatever this one has in /usr/bin."""
+    programs = tree.state / "programs"
+    programs.mkdir()
+    for directory in (Path("/bin"), Path("/usr/bin")):
+        for program in directory.iterdir():
+            if program.name not in ("node", "npm") and not (programs / program.name).exists():
+                (programs / program.name).symlink_to(program)
+    for name in ("node", "npm"):
+        (tree.stubs / name).unlink()
+    tree.programs = str(programs)
+    return tree
 
 
 def test_first_run_builds_and_second_says_nothing(tree: Tree) -> None:
@@ -240,12 +290,62 @@ def test_an_ordinary_user_who_may_not_use_sudo_installs_nothing(tree: Tree) -> N
     assert not [call for call in tree.calls() if call.startswith("apt-get")]
 
 
-def test_nginx_that_cannot_be_fetched_is_left_out(tree: Tree) -> None:
-    (tree.path / ".cache" / "nginx" / "stamp").unlink()
+@pytest.mark.parametrize("peer", ["nginx", "haproxy", "piping-server"])
+def test_a_peer_that_cannot_be_fetched_is_left_out_and_the_old_one_stays(
+    tree: Tree, peer: str
+) -> None:
+    tree.peer_file(f"{peer}/stamp").write_text("of another release\n")
     (tree.state / "offline").touch()
     answer = tree.run("quick")
     assert answer.returncode == 0
-    assert "nginx: left out" in answer.stderr
+    assert f"{peer}: left out" in answer.stderr
+    assert tree.peer_file(f"{peer}/stamp").read_text() == "of another release\n"
+    assert not tree.peer_file(f"{peer}.new").exists()
+
+
+def test_peers_are_unpacked_once_and_never_installed(tree: Tree) -> None:
+    shutil.rmtree(tree.path / ".cache")
+    assert tree.run("setup").returncode == 0
+    for peer, stamp in tree.peer_stamps().items():
+        assert tree.peer_file(f"{peer}/stamp").read_text() == f"{stamp}\n"
+    assert tree.peer_file("haproxy/version").read_text() == "1.0\n"
+    assert os.access(tree.peer_file("nginx/usr/sbin/nginx"), os.X_OK)
+    assert not any(" install " in call for call in tree.calls())
+    nr_calls = len(tree.calls())
+    assert tree.run("setup").stderr == "iolab: set-up is complete\n"
+    assert not [call for call in tree.calls()[nr_calls:] if call.startswith(("apt-get", "npm"))]
+
+
+def test_packages_of_npm_run_no_scripts_and_stay_in_the_tree(tree: Tree) -> None:
+    shutil.rmtree(tree.path / ".cache" / "piping-server")
+    tree.run("setup")
+    (call,) = [call for call in tree.calls() if call.startswith("npm")]
+    assert call.startswith("npm ci --omit=dev --ignore-scripts ")
+    assert f" --cache {tree.path}/.cache/" in call
+    assert sorted(path.name for path in (tree.path / ".cache" / "piping-server").iterdir()) == [
+        "node_modules", "package-lock.json", "package.json", "stamp",
+    ]  # fmt: skip
+
+
+def test_without_npm_its_peer_is_passed_over_in_silence(bare: Tree) -> None:
+    shutil.rmtree(bare.path / ".cache" / "piping-server")
+    answer = bare.run("quick")
+    assert (answer.returncode, "piping-server" in answer.stderr) == (0, False)
+    assert not bare.peer_file("piping-server").exists()
+
+
+def test_node_and_npm_are_installed_only_when_asked_for(bare: Tree) -> None:
+    bare.remove("npm", "nodejs")
+    bare.run("setup", "--test")
+    assert not [call for call in bare.calls() if call.startswith("apt-get")]
+    bare.run("setup", "--peers")
+    assert any(call.endswith("recommends nodejs npm") for call in bare.calls())
+
+
+def test_an_npm_that_is_no_debian_package_is_left_alone(tree: Tree) -> None:
+    tree.remove("npm", "nodejs")
+    tree.run("setup", "--peers")
+    assert not [call for call in tree.calls() if call.startswith("apt-get")]
 
 
 def test_doctor_does_not_build(tree: Tree) -> None:
@@ -272,7 +372,7 @@ def test_a_second_set_up_waits_for_the_first(tree: Tree) -> None:
 
 
 def test_the_package_list_is_well_formed() -> None:
-    groups = {"build", "harness", "run", "nginx", "test", "check"}
+    groups = {"build", "harness", "run", "peers", "npm", "test", "check"}
     text = (ROOT / "setup" / "packages.txt").read_text()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     for line in lines:
@@ -295,3 +395,15 @@ def test_the_development_lock_holds_the_runtime_lock() -> None:
         return set(re.findall(r"^\S+==\S+", (ROOT / "setup" / name).read_text(), re.M))
 
     assert pins("requirements.txt") < pins("requirements-dev.txt")
+
+
+def test_the_lock_of_npm_pins_and_hashes_everything_and_names_no_registry() -> None:
+    directory = ROOT / "setup" / "piping-server"
+    wanted = json.loads((directory / "package.json").read_text())["dependencies"]
+    assert wanted == {"piping-server": "1.12.9"}
+    packages = json.loads((directory / "package-lock.json").read_text())["packages"]
+    assert packages.pop("")["dependencies"] == wanted
+    assert packages["node_modules/piping-server"]["version"] == "1.12.9"
+    for name, package in packages.items():
+        assert package["integrity"].startswith("sha512-"), name
+        assert "resolved" not in package, name
