@@ -2,6 +2,15 @@
 #include "clocks.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define NS_PER_US 1000ull
+
+/* First line of cpu.stat since it exists (Linux 4.15). */
+#define USAGE_USEC "usage_usec "
 
 uint64_t cpu_self_ns(void)
 {
@@ -28,4 +37,39 @@ int cpu_clocks_read(const clockid_t *clocks, size_t nr, uint64_t *sum_ns)
 		*sum_ns += timespec_ns(&ts);
 	}
 	return 0;
+}
+
+static int read_start(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t len;
+	int err;
+
+	if (fd < 0)
+		return -errno;
+	len = read(fd, text, size - 1);
+	err = errno;
+	close(fd);
+	if (len < 0)
+		return -err;
+	text[len] = '\0';
+	return 0;
+}
+
+int cpu_usage_read(const char *path, uint64_t *ns)
+{
+	char text[64];
+	uint64_t unit_ns = 1;
+	char *number = text;
+	char *end;
+	int res = read_start(path, text, sizeof(text));
+
+	if (res < 0)
+		return res;
+	if (strncmp(text, USAGE_USEC, strlen(USAGE_USEC)) == 0) {
+		number += strlen(USAGE_USEC);
+		unit_ns = NS_PER_US;
+	}
+	*ns = strtoull(number, &end, 10) * unit_ns;
+	return end > number && *end == '\n' ? 0 : -EINVAL;
 }

@@ -37,4 +37,10 @@ int cpu_clock_open(pid_t pid, clockid_t *clock);
 /* Sum of `nr` such clocks in ns. Returns 0 or -errno: a process that has ended has no clock. */
 int cpu_clocks_read(const clockid_t *clocks, size_t nr, uint64_t *sum_ns);
 
+/*
+ * CPU time that a control group has used, in ns: for servers whose processes come and go. `path` is
+ * its cpuacct.usage (cgroup v1) or cpu.stat (v2). Returns 0 or -errno; -EINVAL: neither of them.
+ */
+int cpu_usage_read(const char *path, uint64_t *ns);
+
 #endif

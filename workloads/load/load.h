@@ -40,7 +40,8 @@ struct load_config {
 	int rcvbuf_bytes;    /* SO_RCVBUF; 0 leaves it to the kernel's tuning */
 	const clockid_t *cpu_clocks; /* of the server's processes: cpu_clock_open() */
 	size_t nr_cpu_clocks;
-	FILE *log; /* the first errors of each slice in words; NULL for silence */
+	const char *cpu_usage; /* file of the server's control group: cpu_usage_read(); or NULL */
+	FILE *log;	       /* the first errors of each slice in words; NULL for silence */
 };
 
 /* What a slice measured. Times in ns; start_ns is CLOCK_MONOTONIC. */
@@ -52,7 +53,7 @@ struct slice_result {
 	uint64_t idle_ns;    /* time inside epoll_wait(2) in the window, its own cost included */
 	uint64_t client_ns;  /* CPU time of this process in the window */
 	uint64_t server_ns;  /* CPU time of the server's processes in the window */
-	bool have_server_ns; /* false without clocks, or when a process ended */
+	bool have_server_ns; /* false without clocks and usage, or when a process ended */
 	struct counters window;
 	struct counters total; /* errors count wherever in the slice they happened */
 	struct hist latency;   /* of responses completed in the window */

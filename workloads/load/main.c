@@ -78,6 +78,18 @@ static int open_clocks(const struct options *o, clockid_t *clocks)
 	return 0;
 }
 
+static int check_usage(const struct options *o)
+{
+	uint64_t ns;
+	int res = o->cpu_usage ? cpu_usage_read(o->cpu_usage, &ns) : 0;
+
+	if (res == 0)
+		return 0;
+	complain("--cpu-usage %s: %s", o->cpu_usage,
+		 res == -EINVAL ? "neither a cpuacct.usage nor a cpu.stat" : strerror(-res));
+	return EXIT_USAGE;
+}
+
 static int read_wants(const struct options *o, struct verify_want *wants)
 {
 	for (uint32_t i = 0; i < o->nr_verify; i++) {
@@ -151,6 +163,8 @@ static int prepare(const struct options *o, clockid_t *clocks, struct verify_wan
 	if (!status)
 		status = open_clocks(o, clocks);
 	if (!status)
+		status = check_usage(o);
+	if (!status)
 		status = read_wants(o, wants);
 	return status ? status : raise_fd_limit(o->connections);
 }
@@ -176,6 +190,7 @@ int main(int argc, char **argv)
 		.rcvbuf_bytes = o.rcvbuf_bytes,
 		.cpu_clocks = clocks,
 		.nr_cpu_clocks = o.nr_pids,
+		.cpu_usage = o.cpu_usage,
 		.log = stderr,
 	};
 	int status = clocks && wants ? prepare(&o, clocks, wants) : EXIT_FAILURE;

@@ -30,6 +30,7 @@ enum key {
 	KEY_CPU,
 	KEY_TIMEOUT,
 	KEY_CPU_CLOCK,
+	KEY_CPU_USAGE,
 	KEY_SEED,
 	KEY_VERIFY,
 	KEY_RCVBUF,
@@ -49,6 +50,8 @@ static const struct argp_option option_table[] = {
 	 2},
 	{"cpu", KEY_CPU, "N", 0, "Run on this CPU", 3},
 	{"cpu-clock", KEY_CPU_CLOCK, "PID[,PID...]", 0, "Processes whose CPU time to report", 3},
+	{"cpu-usage", KEY_CPU_USAGE, "FILE", 0,
+	 "Control group whose CPU time to report: its cpuacct.usage or cpu.stat", 3},
 	{"seed", KEY_SEED, "N", 0, "Seed of the order of several paths (default 1)", 3},
 	{"rcvbuf", KEY_RCVBUF, "BYTES", 0, "SO_RCVBUF (default: the kernel's tuning)", 3},
 	{"verify", KEY_VERIFY, "FILE", 0,
@@ -178,6 +181,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		break;
 	case KEY_CPU_CLOCK:
 		parse_pids(state, o, arg);
+		break;
+	case KEY_CPU_USAGE:
+		o->cpu_usage = arg;
 		break;
 	case KEY_SEED:
 		o->seed = parse_number(state, "seed", arg, 0, UINT64_MAX);

@@ -19,6 +19,7 @@ struct options {
 	uint32_t nr_verify;
 	pid_t *pids; /* whose CPU clocks to read */
 	uint32_t nr_pids;
+	const char *cpu_usage; /* file of a control group, or NULL */
 	uint32_t connections;
 	uint32_t pipeline;
 	uint64_t duration_ns;

@@ -341,6 +341,26 @@ static void test_ended_process_has_no_cpu_time(void **state)
 	rig_stop(&r);
 }
 
+static void test_usage_of_a_group_is_added(void **state)
+{
+	char path[] = "/tmp/iolab-usage-XXXXXX";
+	int fd = mkstemp(path);
+	struct rig r;
+
+	assert_return_code(fd, errno);
+	assert_int_equal(write(fd, "5\n", 2), 2);
+	rig_start(&r, serve_edge_sizes, 1, 1);
+	r.cfg.cpu_usage = path;
+	rig_slice(&r, 5);
+	assert_true(r.res.have_server_ns);
+	assert_int_equal(r.res.server_ns, 0);
+	assert_int_equal(unlink(path), 0);
+	rig_slice(&r, 5);
+	assert_false(r.res.have_server_ns);
+	close(fd);
+	rig_stop(&r);
+}
+
 static void test_connections_outlive_slices(void **state)
 {
 	struct rig r;
@@ -548,6 +568,7 @@ int main(void)
 		cmocka_unit_test(test_several_paths),
 		cmocka_unit_test(test_window_is_part_of_total),
 		cmocka_unit_test(test_ended_process_has_no_cpu_time),
+		cmocka_unit_test(test_usage_of_a_group_is_added),
 		cmocka_unit_test(test_connections_outlive_slices),
 		cmocka_unit_test(test_idle_close_is_no_error),
 		cmocka_unit_test(test_close_together_with_the_response),
