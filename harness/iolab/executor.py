@@ -95,10 +95,12 @@ class Executor(Protocol):
         cpus: Sequence[int] | None = None,
         stop_signal: int = signal.SIGTERM,
         death_signal: int = signal.SIGKILL,
+        mute: bool = False,
     ) -> Process:
         """Starts a child that stays. `death_signal` is what it gets when the harness dies.
 
-        A child with children of its own needs one that makes it end them (SIGTERM).
+        A child with children of its own needs one that makes it end them (SIGTERM). `mute` discards
+        its stdout: nobody reads it, and a full pipe would stop the child.
         """
 
     def close(self) -> None:
@@ -163,12 +165,14 @@ class HostExecutor:
         cpus: Sequence[int] | None = None,
         stop_signal: int = signal.SIGTERM,
         death_signal: int = signal.SIGKILL,
+        mute: bool = False,
     ) -> Process:
         """See Executor."""
         err = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         prepare = _prepare(death_signal, cpus)
         try:
-            process = _popen(argv, subprocess.PIPE, subprocess.PIPE, err, cwd, None, prepare)
+            out = subprocess.DEVNULL if mute else subprocess.PIPE
+            process = _popen(argv, subprocess.PIPE, out, err, cwd, None, prepare)
         except BaseException:
             err.close()
             raise
@@ -288,7 +292,8 @@ class _Child:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        if self._process.stdout is not None and self._err is not None:
+        # Who has a pipe to stdin was started to stay, and its file for stderr is ours.
+        if self._process.stdin is not None and self._err is not None:
             self._err.close()
 
     def _ended(self) -> bool:

@@ -103,6 +103,7 @@ class FakeExecutor:
         cpus: Sequence[int] | None = None,
         stop_signal: int = signal.SIGTERM,
         death_signal: int = signal.SIGKILL,
+        mute: bool = False,
     ) -> Process:
         """See Executor."""
         if self._start is None:

@@ -89,7 +89,7 @@ class Lab:
             self.executor,
             self.house.need(self.house.load_binary),
             self.testbed,
-            Target(server.host, server.port, server.cpu_pids),
+            Target(server.host, server.port, server.cpu_pids, server.cpu_usage),
             workload,
             self.split.client,
             seed,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from iolab import store
-from iolab.cpuclock import processes_cpu_ns
+from iolab.cpuclock import processes_cpu_ns, usage_ns
 from iolab.executor import ProcessError
 from iolab.lab import Lab
 from iolab.load.iolab_load import Target
@@ -70,9 +70,9 @@ def check_with_wrk(
 
 def _one(lab: Lab, cell: Cell, server: RunningServer) -> dict[str, Any]:
     """One wrk run as a record: its document, or why there is none."""
-    target = Target(server.host, server.port, server.cpu_pids)
+    target = Target(server.host, server.port, server.cpu_pids, server.cpu_usage)
     started_unix_ns, started_ns = time.time_ns(), time.monotonic_ns()
-    cpu_before = processes_cpu_ns(server.cpu_pids)
+    cpu_before = _cpu_ns(target)
     status, reason, document = Status.OK, None, None
     try:
         document = run_wrk(
@@ -83,7 +83,7 @@ def _one(lab: Lab, cell: Cell, server: RunningServer) -> dict[str, Any]:
     except ProcessError as error:
         status, reason = Status.FAILED, str(error)
     wall_ns = time.monotonic_ns() - started_ns
-    cpu_after = processes_cpu_ns(server.cpu_pids)
+    cpu_after = _cpu_ns(target)
     known = cpu_before is not None and cpu_after is not None
     return {
         "schema_version": SCHEMA_VERSION,
@@ -98,6 +98,13 @@ def _one(lab: Lab, cell: Cell, server: RunningServer) -> dict[str, Any]:
         "requests_per_s": rate(document, cell.workload.size_bytes) if document else None,
         "wrk": document,
     }
+
+
+def _cpu_ns(target: Target) -> int | None:
+    """CPU time of the server, None when it cannot be known."""
+    if target.cpu_usage:
+        return usage_ns(target.cpu_usage)
+    return processes_cpu_ns(target.cpu_pids) if target.cpu_pids else None
 
 
 def _errors(document: Mapping[str, Any]) -> str | None:

@@ -93,4 +93,6 @@ def test_unknown_matrices_are_answered_with_the_known_ones(
     assert run_main(monkeypatch, "engines", "--json") == 0
     listing = json.loads(capsys.readouterr().out)
     assert listing["engines"][0]["name"] == "epoll"
-    assert [peer["name"] for peer in listing["peers"]] == ["nginx"]
+    roles = {peer["name"]: peer["roles"] for peer in listing["peers"]}
+    assert roles["nginx"] == ["file"]
+    assert roles["piping-server"] == ["relay"]

@@ -32,6 +32,7 @@ def _peers(lab: Lab) -> list[dict[str, object]]:
         {
             "name": name,
             "summary": lab.peers[name].summary,
+            "roles": list(lab.peers[name].roles),
             "usable": reason is None,
             "reason": reason,
         }

@@ -29,13 +29,14 @@ class Answer:
 @click.argument("specs", metavar="[SERVER]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(specs: tuple[str, ...], as_json: bool) -> None:
-    """Check servers byte for byte against their files (default: all engines and peers).
+    """Check servers byte for byte against their files (default: all that serve files).
 
     SERVER is `engine:NAME[,option=value...]` or `peer:NAME`; NAME may be `*`.
     """
     with open_lab() as lab:
         lab.prepare_files(())
-        chosen = specs or ("engine:*", *(f"peer:{name}" for name in lab.peers))
+        peers = (f"peer:{name}" for name, peer in lab.peers.items() if "file" in peer.roles)
+        chosen = specs or ("engine:*", *peers)
         servers = [one for spec in chosen for one in parse_server(spec, lab.offer)]
         answers = [check(lab, server) for server in dict.fromkeys(servers)]
     if as_json:
@@ -51,6 +52,8 @@ def check(lab: Lab, server: Server) -> Answer:
         return Answer(server.label, "unsupported", server.unsupported)
     engine = lab.describe.engine(server.name) if server.kind == "engine" else None
     if engine is not None and not engine.serves_files:
+        return Answer(server.label, "skipped", "serves no files: there is nothing to compare with")
+    if server.kind == "peer" and "file" not in lab.peers[server.name].roles:
         return Answer(server.label, "skipped", "serves no files: there is nothing to compare with")
     try:
         running = lab.start_server(server, "file")

@@ -19,11 +19,15 @@ _REQUEST_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True)
 class Target:
-    """What a session drives: the server's address and the processes whose CPU time is its own."""
+    """What a session drives: the server's address, and where its CPU time stands.
+
+    `cpu_pids` and `cpu_usage` are as of RunningServer.
+    """
 
     host: str
     port: int
     cpu_pids: tuple[int, ...]
+    cpu_usage: Path | None = None
 
 
 class IolabLoad:
@@ -89,6 +93,8 @@ def arguments(
         argv += ["--cpu", str(cpu)]
     if target.cpu_pids:
         argv += ["--cpu-clock", _list(target.cpu_pids)]
+    if target.cpu_usage:
+        argv += ["--cpu-usage", str(target.cpu_usage)]
     return argv
 
 

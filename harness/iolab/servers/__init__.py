@@ -11,12 +11,16 @@ from iolab.testbed import Testbed
 
 @dataclass(frozen=True)
 class Place:
-    """Where a server is to stand: served root, scratch directory, CPUs, testbed."""
+    """Where a server is to stand: served root, scratch directory, CPUs, testbed.
+
+    `upstream` is where role forward connects to; None in the other roles.
+    """
 
     root: Path
     scratch: Path
     cpus: tuple[int, ...]
     testbed: Testbed
+    upstream: tuple[str, int] | None = None
 
 
 class RunningServer(Protocol):
@@ -32,7 +36,14 @@ class RunningServer(Protocol):
 
     @property
     def cpu_pids(self) -> tuple[int, ...]:
-        """Processes whose CPU time is the server's."""
+        """Processes whose CPU time is the server's; empty when it cannot be told by process."""
+
+    @property
+    def cpu_usage(self) -> Path | None:
+        """A file with the server's CPU time, for those with processes that come and go.
+
+        Read by `cpuclock.usage_ns`. None beside `cpu_pids`; None without them: not known here.
+        """
 
     def counters(self) -> dict[str, Any] | None:
         """Total counters since its start, None when this server has none."""

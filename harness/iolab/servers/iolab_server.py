@@ -96,6 +96,11 @@ class IolabServer:
         """See RunningServer: all threads are in one process."""
         return (self._process.pid,)
 
+    @property
+    def cpu_usage(self) -> Path | None:
+        """See RunningServer."""
+        return None
+
     def counters(self) -> dict[str, Any] | None:
         """See RunningServer."""
         total = self._control.ask("counters").get("total")

@@ -4,8 +4,9 @@ A peer file gives the candidates for its binary, command line, configuration fil
 templates) and which of its processes do the work. The harness runs it in a scratch prefix of its
 own; a system-wide installation or its service is never touched.
 
-Templates and arguments may use: binary, prefix, root, host, port, workers, cpus (list of int),
-cpu_mask (binary digits), is_root, user, group.
+Templates and arguments may use: binary, house (the project's root), prefix, root, host, port,
+workers, cpus (list of int), cpu_mask (binary digits), is_root, user, group; in role forward also
+upstream_host and upstream_port.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import grp
 import http.client
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -26,10 +28,13 @@ from typing import Annotated, Any, Literal
 import jinja2
 from pydantic import Field
 
+from iolab.cgroup import CpuGroup, join_cpu_group
 from iolab.errors import InputError
 from iolab.executor import Executor, Process, ProcessError
 from iolab.servers import Place
 from iolab.toml import Section, read_toml
+
+Role = Literal["file", "relay", "forward"]
 
 
 class FileTable(Section):
@@ -40,8 +45,13 @@ class FileTable(Section):
 
 
 class ReadyTable(Section):
-    """`[ready]`: the peer accepts once GET `path` is answered, within `timeout_s` seconds."""
+    """`[ready]`: how to see that the peer accepts, within `timeout_s` seconds.
 
+    `http`: GET `path` is answered, with any status. `tcp`: a connection is accepted; for those that
+    hand it on to an upstream, which need not be there yet.
+    """
+
+    kind: Literal["http", "tcp"] = "http"
     path: str = "/"
     timeout_s: Annotated[float, Field(gt=0)] = 10.0
 
@@ -50,8 +60,11 @@ class PeerFile(Section):
     """A whole peer file.
 
     `binaries` are tried in order: a path (relative ones from the project's root) or a bare name,
-    looked up in PATH. `cpu_processes` says whose CPU time is the server's: the process that was
-    started, its children (a master that only supervises), or both.
+    looked up in PATH. `needs` are further files and programs, named likewise; all must be there.
+    `cpu_processes` says whose CPU time is the server's: the process that was started (`self`), its
+    children (a master that only supervises), both (`all`), or everything it ever forks (`tree`: a
+    process a connection). The clocks of processes count no child that comes later, so a `tree` is
+    accounted by a control group; where none can be made, its CPU time is missing.
     """
 
     schema_version: Literal[1]
@@ -59,10 +72,12 @@ class PeerFile(Section):
     summary: str
     binaries: Annotated[tuple[str, ...], Field(min_length=1)]
     remedy: str
+    roles: Annotated[tuple[Role, ...], Field(min_length=1)]
+    needs: tuple[str, ...] = ()
     argv: Annotated[tuple[str, ...], Field(min_length=1)]
     version_argv: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
-    cpu_processes: Literal["self", "children", "all"] = "self"
+    cpu_processes: Literal["self", "children", "all", "tree"] = "self"
     stop_signal: Literal["TERM", "QUIT", "INT"] = "TERM"
     ready: ReadyTable = ReadyTable()
     file: tuple[FileTable, ...] = ()
@@ -70,19 +85,31 @@ class PeerFile(Section):
     def find_binary(self, house_root: Path) -> Path | None:
         """The first candidate that can be executed, None when there is none."""
         for candidate in self.binaries:
-            if "/" not in candidate:
-                found = shutil.which(candidate)
-                if found:
-                    return Path(found)
-            elif os.access(house_root / candidate, os.X_OK):
-                return house_root / candidate
+            found = _find(candidate, house_root, os.X_OK)
+            if found:
+                return found
         return None
+
+    def lacks(self, house_root: Path) -> str | None:
+        """What is missing for it to run here, None when nothing is."""
+        if self.find_binary(house_root) is None:
+            return f"no binary found ({', '.join(self.binaries)})"
+        missing = [need for need in self.needs if _find(need, house_root, os.R_OK) is None]
+        return f"it needs {', '.join(missing)}, not found" if missing else None
+
+
+def _find(name: str, house_root: Path, access: int) -> Path | None:
+    """A path from the project's root, or a bare name in PATH; None when it is not there."""
+    if "/" in name:
+        return house_root / name if os.access(house_root / name, access) else None
+    found = shutil.which(name)
+    return Path(found) if found else None
 
 
 def load_peers(directory: Path) -> dict[str, PeerFile]:
     """All peer files of `directory` by name; InputError when one is wrong."""
     peers: dict[str, PeerFile] = {}
-    for path in sorted(directory.glob("*.toml")):
+    for path in sorted(directory.glob("*.toml"), key=lambda path: path.stem):
         peer = read_toml(path, PeerFile)
         if peer.name != path.stem:
             raise InputError(f"{path}: name: {peer.name!r} must be the file's name, {path.stem!r}")
@@ -92,24 +119,23 @@ def load_peers(directory: Path) -> dict[str, PeerFile]:
 
 def offer_peers(peers: Mapping[str, PeerFile], house_root: Path) -> dict[str, str | None]:
     """For each peer None, or the reason it cannot run here."""
+    missing = {name: peer.lacks(house_root) for name, peer in peers.items()}
     return {
-        name: None
-        if peer.find_binary(house_root)
-        else f"no binary found ({', '.join(peer.binaries)}); {peer.remedy}"
-        for name, peer in peers.items()
+        name: None if lack is None else f"{lack}; {peers[name].remedy}"
+        for name, lack in missing.items()
     }
 
 
 def peer_version(executor: Executor, peer: PeerFile, house_root: Path) -> str | None:
-    """The first line the peer prints about its version, None when it does not say."""
+    """The line with a version that the peer prints about itself, None when it does not say."""
     binary = peer.find_binary(house_root)
     if binary is None or not peer.version_argv:
         return None
     argv = [render(part, {"binary": str(binary)}) for part in peer.version_argv]
     with contextlib.suppress(ProcessError):
         done = executor.run(argv, timeout_s=10)
-        lines = (done.stdout + done.stderr).strip().splitlines()
-        return lines[0] if lines else None
+        lines = (done.stdout + done.stderr).splitlines()
+        return next((line.strip() for line in lines if re.search(r"\d\.\d", line)), None)
     return None
 
 
@@ -128,13 +154,25 @@ class PeerServer:
     """A running peer; implements RunningServer. It has no counters that we could read."""
 
     def __init__(
-        self, process: Process, host: str, port: int, cpu_pids: tuple[int, ...], log: Path
+        self,
+        process: Process,
+        host: str,
+        port: int,
+        cpu_pids: tuple[int, ...],
+        group: CpuGroup | None,
+        log: Path,
     ) -> None:
         self._process = process
+        self._group = group
         self._log = log
         self.host = host
         self.port = port
         self.cpu_pids = cpu_pids
+
+    @property
+    def cpu_usage(self) -> Path | None:
+        """See RunningServer."""
+        return self._group.usage if self._group else None
 
     @classmethod
     def start(
@@ -144,14 +182,15 @@ class PeerServer:
 
         ProcessError with its last words when it does not.
         """
+        lack = peer.lacks(house_root)
         binary = peer.find_binary(house_root)
-        if binary is None:
-            raise ProcessError(f"{peer.name}: no binary found", peer.remedy)
+        if lack is not None or binary is None:
+            raise ProcessError(f"{peer.name}: {lack}", peer.remedy)
         prefix = place.scratch / peer.name
         for directory in ("", *peer.directories):
             (prefix / directory).mkdir(parents=True, exist_ok=True)
         host, port = place.testbed.server_host, _free_port(place.testbed.server_host)
-        variables = _variables(binary, prefix, host, port, place)
+        variables = _variables(binary, house_root, prefix, (host, port), place)
         for file in peer.file:
             (prefix / file.path).write_text(render(file.template, variables), encoding="utf-8")
         process = executor.start(
@@ -159,14 +198,19 @@ class PeerServer:
             cpus=place.cpus,
             stop_signal=getattr(signal, f"SIG{peer.stop_signal}"),
             death_signal=signal.SIGTERM,
+            mute=True,
         )
+        # Before the first connection, and so before the first child.
+        group = join_cpu_group(process.pid) if peer.cpu_processes == "tree" else None
         log = prefix / "error.log"
         try:
-            _await_answer(process, host, port, peer.ready)
+            _await_ready(process, host, port, peer.ready)
+            return cls(process, host, port, _cpu_pids(peer, process.pid), group, log)
         except ProcessError as error:
             process.stop()
+            if group:
+                group.remove()
             raise ProcessError(f"{peer.name}: {error.message}{_tail(log)}") from error
-        return cls(process, host, port, _cpu_pids(peer, process.pid), log)
 
     def counters(self) -> dict[str, Any] | None:
         """See RunningServer."""
@@ -181,12 +225,22 @@ class PeerServer:
     def stop(self) -> None:
         """See RunningServer."""
         self._process.stop()
+        if self._group:
+            self._group.remove()
 
 
-def _variables(binary: Path, prefix: Path, host: str, port: int, place: Place) -> dict[str, Any]:
+def _variables(
+    binary: Path, house_root: Path, prefix: Path, address: tuple[str, int], place: Place
+) -> dict[str, Any]:
     user = pwd.getpwuid(os.geteuid()).pw_name
+    host, port = address
+    upstream = {}
+    if place.upstream:
+        upstream = {"upstream_host": place.upstream[0], "upstream_port": place.upstream[1]}
     return {
+        **upstream,
         "binary": str(binary),
+        "house": str(house_root),
         "prefix": str(prefix),
         "root": str(place.root),
         "host": host,
@@ -207,27 +261,38 @@ def _free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _await_answer(process: Process, host: str, port: int, ready: ReadyTable) -> None:
-    """Asks until there is an HTTP answer of any status."""
+def _await_ready(process: Process, host: str, port: int, ready: ReadyTable) -> None:
+    """Tries until the peer is ready in the way its file says."""
     deadline = time.monotonic() + ready.timeout_s
     last: Exception | None = None
     while time.monotonic() < deadline:
         if not process.alive():
             raise ProcessError(f"ended at start; its last words: {process.last_words()}")
-        connection = http.client.HTTPConnection(host, port, timeout=1)
         try:
-            connection.request("GET", ready.path, headers={"Connection": "close"})
-            connection.getresponse().read()
+            if ready.kind == "tcp":
+                socket.create_connection((host, port), timeout=1).close()
+            else:
+                _ask(host, port, ready.path)
             return
         except (OSError, http.client.HTTPException) as error:
             last = error
-        finally:
-            connection.close()
         time.sleep(0.05)
     raise ProcessError(f"no answer on {host}:{port} within {ready.timeout_s:g} s ({last})")
 
 
+def _ask(host: str, port: int, path: str) -> None:
+    """GET `path`; returns when there is an answer of any status, raises when there is none."""
+    connection = http.client.HTTPConnection(host, port, timeout=1)
+    try:
+        connection.request("GET", path, headers={"Connection": "close"})
+        connection.getresponse().read()
+    finally:
+        connection.close()
+
+
 def _cpu_pids(peer: PeerFile, pid: int) -> tuple[int, ...]:
+    if peer.cpu_processes == "tree":
+        return ()
     if peer.cpu_processes == "self":
         return (pid,)
     children = child_pids(pid)

@@ -8,7 +8,7 @@ import pytest
 
 from iolab.executor import Completed, ProcessError
 from iolab.fake_executor import FakeExecutor, FakeProcess
-from iolab.load.iolab_load import IolabLoad, Target
+from iolab.load.iolab_load import IolabLoad, Target, arguments
 from iolab.load.wrk import run_wrk
 from iolab.model import Workload
 from iolab.testbed.loopback import Loopback
@@ -49,6 +49,13 @@ def test_a_session_connects_once_and_runs_slices() -> None:
         "--slices",
     ):
         assert words in text
+
+
+def test_a_group_stands_in_for_processes() -> None:
+    target = Target("127.0.0.1", 99, (), Path("/g/cpu.stat"))
+    words = arguments(Path("iolab-load"), target, WORKLOAD, None, 3)
+    assert words[words.index("--cpu-usage") + 1] == "/g/cpu.stat"
+    assert "--cpu-clock" not in words
 
 
 @pytest.mark.parametrize("lines", [[], ["garbage"], ["[]"], ['{"ready":false}']])
