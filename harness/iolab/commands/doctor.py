@@ -21,12 +21,14 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from iolab.cgroup import cpu_parents
 from iolab.console import emit_json, print_table
 from iolab.describe import Describe
 from iolab.errors import IolabError
 from iolab.executor import HostExecutor
 from iolab.paths import House, find_house
 from iolab.servers.iolab_server import describe
+from iolab.servers.peer import load_peers, peer_version
 
 CAP_IPC_LOCK = 14
 """Bit in /proc/self/status CapEff; who has it is not bound by RLIMIT_MEMLOCK (capability.h)."""
@@ -68,6 +70,16 @@ class CpuTimes:
 
 
 @dataclass(frozen=True)
+class Peer:
+    """A server that others wrote. `lack` says what is missing for it, None when nothing is."""
+
+    name: str
+    version: str | None
+    lack: str | None
+    remedy: str
+
+
+@dataclass(frozen=True)
 class Machine:
     """What the checks look at. `root` is `/` or, in tests, a directory that imitates it."""
 
@@ -84,6 +96,7 @@ class Machine:
     """Processor times at the two ends of a window; None when /proc/stat says nothing."""
     describe: Describe | None = None
     describe_problem: str = ""
+    peers: tuple[Peer, ...] = ()
 
     def read(self, path: str) -> str | None:
         """The stripped text of a file such as `sys/class/net/lo/mtu`; None when unreadable."""
@@ -141,17 +154,22 @@ def check_tools(machine: Machine) -> Finding:
     return Finding("tools", Level.WARN, f"missing: {', '.join(missing)}", remedy)
 
 
-def check_nginx(machine: Machine) -> Finding:
-    """The baseline peer, unpacked by the launcher."""
-    prefix = machine.house.cache / "nginx"
-    if not os.access(prefix / "usr" / "sbin" / "nginx", os.X_OK):
-        remedy = "./iolab setup fetches it (network needed); without it there is no baseline"
-        return Finding("nginx", Level.WARN, "not fetched", remedy)
-    try:
-        version = (prefix / "version").read_text(encoding="utf-8").strip()
-    except OSError:
-        version = "of unknown version"
-    return Finding("nginx", Level.OK, version)
+def check_peer(peer: Peer) -> Finding:
+    """A server of others; without it, the matrices that name it leave its cells out."""
+    check = f"peer {peer.name}"
+    if peer.lack is not None:
+        return Finding(check, Level.WARN, peer.lack, peer.remedy)
+    return Finding(check, Level.OK, peer.version or "of unknown version")
+
+
+def check_cpu_accounting(machine: Machine) -> Finding:
+    """A peer that forks a process a connection is accounted by a control group."""
+    parents = [place for place, _ in cpu_parents(machine.root) if os.access(place, os.W_OK)]
+    if parents:
+        return Finding("cpu accounting", Level.OK, f"control groups can be made in {parents[0]}")
+    found = "no control group can be made: no CPU time of peers that fork (socat)"
+    remedy = "run as root, or in: systemd-run --user --scope -p Delegate=yes ./iolab run ..."
+    return Finding("cpu accounting", Level.WARN, found, remedy)
 
 
 def check_cpus(machine: Machine) -> Finding:
@@ -306,7 +324,6 @@ CHECKS: tuple[Callable[[Machine], Finding], ...] = (
     check_engines,
     check_io_uring,
     check_tools,
-    check_nginx,
     check_cpus,
     check_frequency,
     check_memlock,
@@ -315,14 +332,16 @@ CHECKS: tuple[Callable[[Machine], Finding], ...] = (
     check_clocksource,
     check_quiet,
     check_cgroup,
+    check_cpu_accounting,
     check_tracefs,
     check_disk,
 )
 
 
 def examine(machine: Machine) -> list[Finding]:
-    """All findings, in the order of `CHECKS`."""
-    return [check(machine) for check in CHECKS]
+    """All findings: those of `CHECKS` in their order, then one for each peer."""
+    findings = [check(machine) for check in CHECKS]
+    return findings + [check_peer(peer) for peer in machine.peers]
 
 
 def worst(findings: Iterable[Finding]) -> Level:
@@ -370,6 +389,7 @@ def _look_at(house: House) -> Machine:
         busy=(before, after) if before and after else None,
         describe=described,
         describe_problem=problem,
+        peers=_peers(house),
     )
 
 
@@ -382,6 +402,17 @@ def _describe(house: House) -> tuple[Describe | None, str]:
             return describe(executor, house.server_binary), ""
     except IolabError as error:
         return None, error.message
+
+
+def _peers(house: House) -> tuple[Peer, ...]:
+    """The peer files of the tree, and what of them is here."""
+    with HostExecutor() as executor:
+        return tuple(
+            Peer(
+                name, peer_version(executor, peer, house.root), peer.lacks(house.root), peer.remedy
+            )
+            for name, peer in load_peers(house.peers).items()
+        )
 
 
 def _table(findings: Iterable[Finding]) -> Table:

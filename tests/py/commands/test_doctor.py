@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from iolab.commands import doctor
-from iolab.commands.doctor import CpuTimes, Level, Machine
+from iolab.commands.doctor import CpuTimes, Finding, Level, Machine, Peer
 from iolab.describe import Describe, Engine
-from iolab.paths import House
+from iolab.paths import House, find_house
 
 QUIET = (CpuTimes(1000, 500, 5), CpuTimes(1060, 560, 5))
 
@@ -40,14 +40,15 @@ def machine(tmp_path: Path) -> Machine:
         which=lambda tool: f"/usr/bin/{tool}",
         busy=QUIET,
         describe=describe(None, None),
+        peers=(Peer("nginx", "nginx version: nginx/1.22.1", None, "fetch it"),),
     )
     put(made, "sys/class/net/lo/flags", "0x9")
     put(made, "sys/class/net/lo/mtu", "65536")
     put(made, "proc/loadavg", "0.10 0.20 0.30 1/90 4242")
     put(made, "proc/self/cgroup", "0::/user.slice/one.scope")
     put(made, "sys/kernel/tracing/trace_clock", "[local] global")
-    put(made, ".cache/nginx/version", "1.22.1-9")
-    put(made, ".cache/nginx/usr/sbin/nginx", "").chmod(0o755)
+    put(made, "proc/self/mountinfo", "30 29 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw")
+    (tmp_path / "sys/fs/cgroup/user.slice/one.scope").mkdir(parents=True)
     for cpu in made.affinity:
         put(made, f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", str(cpu))
     return made
@@ -64,7 +65,7 @@ def put(machine: Machine, path: str, text: str) -> Path:
 def test_a_good_machine_has_nothing_amiss(machine: Machine) -> None:
     findings = doctor.examine(machine)
     assert [finding for finding in findings if finding.level is not Level.OK] == []
-    assert len({finding.check for finding in findings}) == len(doctor.CHECKS)
+    assert len({finding.check for finding in findings}) == len(doctor.CHECKS) + len(machine.peers)
 
 
 def test_every_finding_that_is_not_ok_has_a_remedy(tmp_path: Path) -> None:
@@ -77,9 +78,10 @@ def test_every_finding_that_is_not_ok_has_a_remedy(tmp_path: Path) -> None:
         nofile_hard=100,
         free_disk_bytes=0,
         which=lambda tool: None,
+        peers=(Peer("nginx", None, "no binary found", "fetch it"),),
     )
     bad = [finding for finding in doctor.examine(nothing) if finding.level is not Level.OK]
-    assert len(bad) >= 9
+    assert len(bad) >= 10
     assert all(finding.remedy for finding in bad)
     assert doctor.worst(bad) is Level.FAIL
 
@@ -120,9 +122,25 @@ def test_missing_tools_are_named_with_their_packages(machine: Machine) -> None:
     assert finding.remedy.endswith(" gnuplot-nox")
 
 
-def test_nginx_that_is_not_fetched(machine: Machine) -> None:
-    (machine.house.cache / "nginx/usr/sbin/nginx").unlink()
-    assert doctor.check_nginx(machine).level is Level.WARN
+def test_a_peer_shows_its_version_or_what_it_lacks() -> None:
+    finding = doctor.check_peer(Peer("haproxy", "HAProxy version 2.6.12", None, "fetch it"))
+    assert finding == Finding("peer haproxy", Level.OK, "HAProxy version 2.6.12")
+    finding = doctor.check_peer(Peer("piping-server", None, "it needs node, not found", "get it"))
+    assert finding == Finding(
+        "peer piping-server", Level.WARN, "it needs node, not found", "get it"
+    )
+
+
+def test_cpu_accounting_without_a_group_to_write_to(machine: Machine) -> None:
+    put(machine, "proc/self/mountinfo", "30 29 0:26 / /elsewhere rw - cgroup2 cgroup2 rw")
+    finding = doctor.check_cpu_accounting(machine)
+    assert (finding.level, "socat" in finding.found) == (Level.WARN, True)
+
+
+def test_every_peer_of_the_tree_is_listed() -> None:
+    house = find_house()
+    names = [peer.name for peer in doctor._peers(house)]
+    assert names == sorted(path.stem for path in house.peers.glob("*.toml"))
 
 
 def test_one_processor_is_too_few(machine: Machine) -> None:
