@@ -158,6 +158,10 @@ static void finish(struct conn *c)
 
 	if (e->finished || e->queued)
 		return;
+	if (c->carried) { /* closed before it could be attached */
+		c->mover = (char *)c->priv + DRIVE_EPOLL_BYTES;
+		c->w->engine->mover->open(c);
+	}
 	if (c->mover && c->w->engine->mover->exit)
 		c->w->engine->mover->exit(c);
 	if (c->fd >= 0) {
@@ -390,14 +394,17 @@ static void forget(struct ep_worker *ep, struct conn *c)
 		ep->again_tail = at;
 }
 
-/* STEP_MOVE: with zero-copy sends out, their notifications come first. */
+/*
+ * STEP_MOVE. Notifications of zero-copy sends may be long in coming, since the kernel frees what was
+ * received in batches (skb_attempt_defer_free, net/core/skbuff.c): so they are not waited for.
+ */
 static void do_leave(struct conn *c)
 {
 	struct ep_worker *ep = ep_of(c->w);
 	const struct mover *mover = c->w->engine->mover;
 
-	if (mover->held && mover->held(c))
-		return;
+	if (mover->pack)
+		mover->pack(c);
 	if (mover->exit)
 		mover->exit(c);
 	watch(ep, EPOLL_CTL_DEL, c->fd, 0, NULL);

@@ -43,12 +43,29 @@ static const struct opt_def options[] = {
 	 .help = "sockets: buffers of a transfer that may wait for their notifications"},
 	{0}};
 
-/* Consecutive sends of one lease. */
+/*
+ * A buffer of a relay. Its transfer and its destinations may come to be on different workers, so
+ * references are counted atomically.
+ */
+struct zc_buffer {
+	_Atomic unsigned refs;
+	struct zc_pool *pool;
+	size_t len;
+	char data[];
+};
+
+/* The buffers of one transfer, which may outlive it. */
+struct zc_pool {
+	_Atomic unsigned refs; /* the transfer's, and each buffer's */
+};
+
+/* Consecutive sends of one lease, or of one buffer. */
 struct zc_range {
 	uint32_t lo;  /* number of the first send */
 	uint32_t nr;  /* sends in it */
 	uint32_t out; /* of them, not yet notified */
 	struct lease *lease;
+	struct zc_buffer *buffer;
 };
 
 struct zc_conn {
@@ -56,19 +73,6 @@ struct zc_conn {
 	uint32_t nr, cap;
 	uint32_t next; /* number the kernel gives the next zero-copy send */
 	uint32_t held; /* sends not yet notified */
-};
-
-/* The buffers of one transfer; outlives it when notifications are still to come. */
-struct zc_pool {
-	unsigned nr; /* buffers that exist */
-	bool over;   /* the transfer is */
-};
-
-struct zc_buffer {
-	struct lease lease;
-	struct zc_pool *pool;
-	size_t len;
-	char data[];
 };
 
 struct zc_mover {
@@ -86,6 +90,11 @@ static int zc_open(struct conn *c)
 {
 	int one = 1;
 
+	if (c->carried) {
+		*zc_of(c) = *(struct zc_conn *)c->carried;
+		free(c->carried);
+		c->carried = NULL;
+	}
 	count_one(c->ctr, sys_other);
 	return setsockopt(c->fd, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof(one)) ? -errno : 0;
 }
@@ -106,17 +115,44 @@ static int reserve(struct zc_conn *z)
 	return 0;
 }
 
-static void hold(struct zc_conn *z, struct lease *lease)
+static void pool_put(struct zc_pool *pool)
+{
+	if (atomic_fetch_sub(&pool->refs, 1) == 1)
+		free(pool);
+}
+
+static void buffer_put(struct zc_buffer *buf)
+{
+	if (atomic_fetch_sub(&buf->refs, 1) != 1)
+		return;
+	pool_put(buf->pool);
+	free(buf);
+}
+
+static void range_put(const struct zc_range *r)
+{
+	if (r->lease)
+		lease_put(r->lease);
+	else
+		buffer_put(r->buffer);
+}
+
+/* Remembers a send; one of the two is NULL. */
+static void hold(struct zc_conn *z, struct lease *lease, struct zc_buffer *buf)
 {
 	struct zc_range *last = z->nr ? &z->range[z->nr - 1] : NULL;
 
-	if (last && last->lease == lease && last->lo + last->nr == z->next) {
+	if (last && last->lease == lease && last->buffer == buf &&
+	    last->lo + last->nr == z->next) {
 		last->nr++;
 		last->out++;
 	} else {
-		lease_get(lease);
-		z->range[z->nr++] =
-			(struct zc_range){.lo = z->next, .nr = 1, .out = 1, .lease = lease};
+		if (lease)
+			lease_get(lease);
+		else
+			atomic_fetch_add(&buf->refs, 1);
+		z->range[z->nr++] = (struct zc_range){
+			.lo = z->next, .nr = 1, .out = 1, .lease = lease, .buffer = buf};
 	}
 	z->next++;
 	z->held++;
@@ -140,7 +176,7 @@ static void release(struct zc_conn *z, uint32_t lo, uint32_t hi)
 		if (r->out)
 			z->range[keep++] = *r;
 		else
-			lease_put(r->lease);
+			range_put(r);
 	}
 	z->nr = keep;
 }
@@ -204,7 +240,7 @@ static int send_zc(struct conn *c)
 	}
 	if (n < 0)
 		return errno == ENOBUFS && z->held ? MOVED_WANT_ZC : -errno;
-	hold(z, x->lease);
+	hold(z, x->lease, NULL);
 	count_one(c->ctr, zc_sends);
 	count_add(c->ctr, short_moves, (size_t)n < part);
 	xfer_touch(c);
@@ -232,28 +268,13 @@ static int zc_body(struct conn *c)
 
 /* ---------------------------------------------------------------- socket to sockets */
 
-static void release_buffer(struct lease *lease)
-{
-	struct zc_buffer *buf = (struct zc_buffer *)lease;
-	struct zc_pool *pool = buf->pool;
-
-	pool->nr--;
-	free(buf);
-	if (pool->over && !pool->nr)
-		free(pool);
-}
-
 static void end_relay(struct zc_mover *m)
 {
-	if (!m->pool)
-		return;
-	m->pool->nr++; /* keeps it here */
-	m->pool->over = true;
 	if (m->current)
-		lease_put(&m->current->lease);
+		buffer_put(m->current);
+	if (m->pool)
+		pool_put(m->pool);
 	m->current = NULL;
-	if (!--m->pool->nr)
-		free(m->pool);
 	m->pool = NULL;
 }
 
@@ -280,9 +301,15 @@ static struct zc_buffer *new_buffer(struct conn *c, struct zc_mover *m)
 
 	if (!buf)
 		return NULL;
-	*buf = (struct zc_buffer){.lease = {.refs = 1, .release = release_buffer}, .pool = m->pool};
-	m->pool->nr++;
+	atomic_init(&buf->refs, 1);
+	buf->pool = m->pool;
+	atomic_fetch_add(&m->pool->refs, 1);
 	return buf;
+}
+
+static bool full(const struct conn *c, const struct zc_mover *m)
+{
+	return atomic_load(&m->pool->refs) > (unsigned)c->w->opt[OPT_BUFFERS];
 }
 
 /* What receive_buffer() says beside -errno; MOVED_WANT_SRC and MOVED_WANT_ZC are passed on. */
@@ -299,7 +326,7 @@ static int receive_buffer(struct conn *c, struct zc_mover *m)
 	ssize_t n;
 	int res = RECEIVED;
 
-	if (m->pool->nr >= (unsigned)c->w->opt[OPT_BUFFERS] && !reap_dsts(c))
+	if (full(c, m) && !reap_dsts(c))
 		return xfer_live(x) ? MOVED_WANT_ZC : -EPIPE;
 	buf = new_buffer(c, m);
 	if (!buf)
@@ -318,7 +345,7 @@ static int receive_buffer(struct conn *c, struct zc_mover *m)
 	else
 		res = -errno;
 	count_add(c->ctr, eagain, res == MOVED_WANT_SRC);
-	lease_put(&buf->lease);
+	buffer_put(buf);
 	return res;
 }
 
@@ -337,7 +364,7 @@ static int send_zc_to(struct conn *c, struct zc_buffer *buf, unsigned i)
 	n = send(d->c->fd, buf->data + d->at, buf->len - d->at, MSG_NOSIGNAL | MSG_ZEROCOPY);
 	count_one(c->ctr, sys_send);
 	if (n >= 0) {
-		hold(z, &buf->lease);
+		hold(z, NULL, buf);
 		count_one(c->ctr, zc_sends);
 		d->at += (uint32_t)n;
 		xfer_count(c, (size_t)n);
@@ -376,7 +403,7 @@ static int send_current(struct conn *c, struct zc_mover *m)
 	for (unsigned i = 0; i < x->nr_dst; i++)
 		x->dst[i].at = 0;
 	xfer_skip_body(c, m->current->len);
-	lease_put(&m->current->lease);
+	buffer_put(m->current);
 	m->current = NULL;
 	return MOVED_ALL;
 }
@@ -386,10 +413,12 @@ static int relay_body(struct conn *c, struct zc_mover *m)
 	size_t moved = 0;
 	int res;
 
-	if (!m->pool)
-		m->pool = calloc(1, sizeof(*m->pool));
-	if (!m->pool)
-		return -ENOMEM;
+	if (!m->pool) {
+		m->pool = malloc(sizeof(*m->pool));
+		if (!m->pool)
+			return -ENOMEM;
+		atomic_init(&m->pool->refs, 1);
+	}
 	while (c->xfer.len || m->current) {
 		res = m->current ? RECEIVED : receive_buffer(c, m);
 		if (res)
@@ -437,9 +466,24 @@ static void zc_exit(struct conn *c)
 	end_relay(c->mover);
 	/* After an abort the kernel keeps its own references to the pages it still holds. */
 	for (uint32_t i = 0; i < z->nr; i++)
-		lease_put(z->range[i].lease);
+		range_put(&z->range[i]);
 	free(z->range);
 	memset(z, 0, sizeof(*z));
+}
+
+/*
+ * Numbers and buffers go along. Leases of files stay with their worker, but a role that moves
+ * connections serves no files.
+ */
+static void zc_pack(struct conn *c)
+{
+	struct zc_conn *copy = malloc(sizeof(*copy));
+
+	if (!copy)
+		return; /* the numbers are lost: the next notification ends the connection */
+	*copy = *zc_of(c);
+	c->carried = copy;
+	memset(zc_of(c), 0, sizeof(*copy));
 }
 
 static const struct mover move_zerocopy = {
@@ -448,6 +492,7 @@ static const struct mover move_zerocopy = {
 	.move = zc_move,
 	.reap = zc_reap,
 	.held = zc_held,
+	.pack = zc_pack,
 };
 
 static int zc_probe(const int64_t *opt, char reason[REASON_MAX])

@@ -48,18 +48,15 @@ struct command command_parse(const char *line)
 	return command;
 }
 
-static int answer(FILE *out, const struct load_config *cfg, struct load *l, struct command command)
+static int answer(FILE *out, slice_fn slice, void *arg, struct command command)
 {
-	struct slice_result res;
-
 	if (command.kind == COMMAND_WRONG)
 		return output_error(out, "expected 'slice WARMUP_MS DURATION_MS' (whole numbers, "
 					 "a window of at least 1 ms, at most a day) or 'quit'");
-	load_slice(l, command.warmup_ns, command.duration_ns, &res);
-	return output_result(out, cfg, &res);
+	return slice(arg, out, command.warmup_ns, command.duration_ns);
 }
 
-int commands_serve(FILE *in, FILE *out, const struct load_config *cfg, struct load *l)
+int commands_serve(FILE *in, FILE *out, slice_fn slice, void *arg)
 {
 	char *line = NULL;
 	size_t room = 0;
@@ -69,7 +66,7 @@ int commands_serve(FILE *in, FILE *out, const struct load_config *cfg, struct lo
 		struct command command = command_parse(line);
 		if (command.kind == COMMAND_QUIT)
 			break;
-		res = answer(out, cfg, l, command);
+		res = answer(out, slice, arg, command);
 	}
 	free(line);
 	return res;

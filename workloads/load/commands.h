@@ -26,11 +26,14 @@ struct command {
 /* Parses "slice WARMUP_MS DURATION_MS" or "quit", with or without a line end. */
 struct command command_parse(const char *line);
 
+/* Runs one slice and writes its result document. Returns 0, or -errno when it could not. */
+typedef int (*slice_fn)(void *arg, FILE *out, uint64_t warmup_ns, uint64_t duration_ns);
+
 /*
  * Answers commands from `in` with one line each on `out` until "quit" or the end of input. A line
  * that is no command is answered with an error and otherwise ignored. Returns 0, or -errno when an
  * answer could not be written.
  */
-int commands_serve(FILE *in, FILE *out, const struct load_config *cfg, struct load *l);
+int commands_serve(FILE *in, FILE *out, slice_fn slice, void *arg);
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "clocks.h"
 #include "commands.h"
@@ -110,11 +111,26 @@ static int run_once(const struct options *o, const struct load_config *cfg, stru
 	return output_result(stdout, cfg, &res);
 }
 
+struct session {
+	const struct load_config *cfg;
+	struct load *load;
+};
+
+static int slice_of_load(void *arg, FILE *out, uint64_t warmup_ns, uint64_t duration_ns)
+{
+	struct session *s = arg;
+	struct slice_result res;
+
+	load_slice(s->load, warmup_ns, duration_ns, &res);
+	return output_result(out, s->cfg, &res);
+}
+
 static int run_slices(const struct load_config *cfg, struct load *l)
 {
+	struct session session = {.cfg = cfg, .load = l};
 	int res = output_ready(stdout, load_connected(l));
 
-	return res < 0 ? res : commands_serve(stdin, stdout, cfg, l);
+	return res < 0 ? res : commands_serve(stdin, stdout, slice_of_load, &session);
 }
 
 static int drive(const struct options *o, const struct load_config *cfg)
@@ -137,6 +153,101 @@ static int drive(const struct options *o, const struct load_config *cfg)
 	if (res < 0)
 		complain("cannot write the result: %s", strerror(-res));
 	return res < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/* ---------------------------------------------------------------- pairs */
+
+struct pairs_session {
+	const struct pairs_config *cfg;
+	struct pairs *pairs;
+};
+
+static int slice_of_pairs(void *arg, FILE *out, uint64_t warmup_ns, uint64_t duration_ns)
+{
+	struct pairs_session *s = arg;
+	struct pairs_result res;
+
+	pairs_slice(s->pairs, warmup_ns, duration_ns, &res);
+	return output_pairs(out, s->cfg, &res);
+}
+
+static int run_pairs(const struct options *o, struct pairs_session *s)
+{
+	struct pairs_result result;
+	int res;
+
+	if (!o->slices && o->count) {
+		pairs_count(s->pairs, &result);
+		return output_pairs(stdout, s->cfg, &result);
+	}
+	if (!o->slices)
+		return slice_of_pairs(s, stdout, o->warmup_ns, o->duration_ns);
+	res = output_ready(stdout, o->pairs);
+	return res < 0 ? res : commands_serve(stdin, stdout, slice_of_pairs, s);
+}
+
+static int drive_pairs(const struct options *o, const struct pairs_config *cfg)
+{
+	struct pairs_session session = {.cfg = cfg};
+	int res = pairs_open(cfg, &session.pairs);
+
+	if (res < 0) {
+		complain("nothing could be measured: %s%s%s", o->forward ? o->upstream_text : "",
+			 o->forward ? ": " : "", strerror(-res));
+		return EXIT_FAILURE;
+	}
+	res = run_pairs(o, &session);
+	pairs_close(session.pairs);
+	if (res < 0)
+		complain("cannot write the result: %s", strerror(-res));
+	return res < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static void from_options(const struct options *o, const clockid_t *clocks, struct pairs_config *cfg)
+{
+	*cfg = (struct pairs_config){
+		.forward = o->forward,
+		.host = o->target_text,
+		.nr_pairs = o->pairs,
+		.size = o->size,
+		.chunked = o->chunked,
+		.direction = o->direction,
+		.check = o->check,
+		.count = o->count,
+		.rate_send = o->rate_send,
+		.rate_recv = o->rate_recv,
+		.timeout_ns = o->timeout_ns,
+		.seed = o->seed,
+		.cpu_clocks = clocks,
+		.nr_cpu_clocks = o->nr_pids,
+		.cpu_usage = o->cpu_usage,
+		.log = stderr,
+	};
+}
+
+static int resolve_and_drive_pairs(const struct options *o, const clockid_t *clocks)
+{
+	struct addrinfo *target = NULL, *upstream = NULL;
+	struct pairs_config cfg;
+	char prefix[24];
+	int res = target_resolve(&o->target, &target), status = EXIT_FAILURE;
+
+	if (!res && o->forward)
+		res = target_resolve(&o->upstream, &upstream);
+	snprintf(prefix, sizeof(prefix), "%d", getpid());
+	from_options(o, clocks, &cfg);
+	cfg.target = target;
+	cfg.upstream = upstream;
+	cfg.prefix = o->prefix ? o->prefix : prefix;
+	if (res)
+		complain("%s: %s", target ? o->upstream_text : o->target_text, gai_strerror(res));
+	else
+		status = drive_pairs(o, &cfg);
+	if (target)
+		freeaddrinfo(target);
+	if (upstream)
+		freeaddrinfo(upstream);
+	return status;
 }
 
 /* Everything the configuration points to lives in main(). */
@@ -166,7 +277,8 @@ static int prepare(const struct options *o, clockid_t *clocks, struct verify_wan
 		status = check_usage(o);
 	if (!status)
 		status = read_wants(o, wants);
-	return status ? status : raise_fd_limit(o->connections);
+	return status ? status
+		      : raise_fd_limit(o->relay || o->forward ? 2 * o->pairs : o->connections);
 }
 
 int main(int argc, char **argv)
@@ -194,7 +306,9 @@ int main(int argc, char **argv)
 		.log = stderr,
 	};
 	int status = clocks && wants ? prepare(&o, clocks, wants) : EXIT_FAILURE;
-	if (!status)
+	if (!status && (o.relay || o.forward))
+		status = resolve_and_drive_pairs(&o, clocks);
+	else if (!status)
 		status = resolve_and_drive(&o, &cfg);
 	free(wants);
 	free(clocks);

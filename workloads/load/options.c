@@ -11,6 +11,7 @@
 
 #include "clocks.h"
 #include "load.h"
+#include "pairs.h"
 
 const char *argp_program_version = "iolab-load " IOLAB_VERSION;
 
@@ -35,6 +36,18 @@ enum key {
 	KEY_VERIFY,
 	KEY_RCVBUF,
 	KEY_SLICES,
+	KEY_RELAY,
+	KEY_FORWARD,
+	KEY_UPSTREAM,
+	KEY_PAIRS,
+	KEY_SIZE,
+	KEY_CHUNKED,
+	KEY_DIRECTION,
+	KEY_CHECK,
+	KEY_COUNT,
+	KEY_RATE_SEND,
+	KEY_RATE_RECV,
+	KEY_PREFIX,
 };
 
 static const struct argp_option option_table[] = {
@@ -56,6 +69,21 @@ static const struct argp_option option_table[] = {
 	{"rcvbuf", KEY_RCVBUF, "BYTES", 0, "SO_RCVBUF (default: the kernel's tuning)", 3},
 	{"verify", KEY_VERIFY, "FILE", 0,
 	 "Compare bodies with this file instead of discarding them; one for each --path", 3},
+	{NULL, 0, NULL, 0, "Pairs of a sender and a receiver, instead of GETs:", 4},
+	{"relay", KEY_RELAY, NULL, 0, "The server is an HTTP relay: PUT and GET of one path", 4},
+	{"forward", KEY_FORWARD, NULL, 0, "The server forwards TCP to --upstream", 4},
+	{"upstream", KEY_UPSTREAM, "HOST:PORT", 0, "Where to listen for what is forwarded", 4},
+	{"pairs", KEY_PAIRS, "N", 0, "Pairs at a time (default 1)", 4},
+	{"size", KEY_SIZE, "BYTES[k|m|g]", 0,
+	 "Payload of a transfer; --forward without it streams for ever", 4},
+	{"chunked", KEY_CHUNKED, NULL, 0, "Uploads in chunks, without Content-Length", 4},
+	{"direction", KEY_DIRECTION, "up|down|both", 0, "With --forward (default up)", 4},
+	{"check", KEY_CHECK, "none|sample|full", 0,
+	 "What receivers compare: nothing, 4 KiB of each MiB and the ends, all (default sample)", 4},
+	{"count", KEY_COUNT, "K", 0, "Transfers of each pair, measured as one window", 4},
+	{"rate-send", KEY_RATE_SEND, "BYTES[k|m|g]", 0, "Limit of each sender, per second", 4},
+	{"rate-recv", KEY_RATE_RECV, "BYTES[k|m|g]", 0, "Limit of each receiver, per second", 4},
+	{"prefix", KEY_PREFIX, "NAME", 0, "Of the relay's paths (default: the process id)", 4},
 	{0},
 };
 
@@ -70,6 +98,36 @@ static uint64_t parse_number(struct argp_state *state, const char *name, const c
 		argp_error(state, "--%s: '%s' is not a whole number from %llu to %llu", name, text,
 			   (unsigned long long)min, (unsigned long long)max);
 	return value;
+}
+
+/* Bytes with a suffix of powers of 1024. */
+static uint64_t parse_bytes(struct argp_state *state, const char *name, const char *text,
+			    uint64_t max)
+{
+	static const char suffixes[] = "kmg";
+	size_t digits = strspn(text, "0123456789");
+	const char *suffix = text[digits] ? strchr(suffixes, text[digits]) : NULL;
+	unsigned shift = suffix ? 10 * (unsigned)(suffix - suffixes + 1) : 0;
+	uint64_t value;
+
+	errno = 0;
+	value = strtoull(text, NULL, 10);
+	if (!digits || (text[digits] && (!suffix || text[digits + 1])) || errno || !value ||
+	    value > max >> shift)
+		argp_error(state, "--%s: '%s' is not a number of bytes from 1 to %llu, with k, m or g",
+			   name, text, (unsigned long long)max);
+	return value << shift;
+}
+
+static uint8_t parse_word(struct argp_state *state, const char *name, const char *text,
+			  const char *const *words)
+{
+	for (uint8_t i = 0; words[i]; i++)
+		if (strcmp(words[i], text) == 0)
+			return i;
+	argp_error(state, "--%s: '%s' is not allowed; allowed: %s %s %s", name, text, words[0],
+		   words[1], words[2]);
+	return 0;
 }
 
 static uint64_t parse_seconds(struct argp_state *state, const char *name, const char *text,
@@ -127,10 +185,28 @@ static void parse_pids(struct argp_state *state, struct options *opts, char *tex
 	}
 }
 
+static void check_pairs(struct argp_state *state, const struct options *o)
+{
+	if (o->relay && o->forward)
+		argp_error(state, "give either --relay or --forward");
+	if (o->forward && !o->upstream_text)
+		argp_error(state, "--forward: --upstream HOST:PORT is missing");
+	if (o->relay && o->size == SIZE_ENDLESS)
+		argp_error(state, "--relay: --size BYTES is missing");
+	if (o->count && (o->slices || o->size == SIZE_ENDLESS))
+		argp_error(state, "--count: needs --size, and no --slices");
+	if (o->nr_paths || o->nr_verify)
+		argp_error(state, "--path and --verify are not for pairs");
+}
+
 static void check_complete(struct argp_state *state, const struct options *opts)
 {
 	if (!opts->target_text)
 		argp_error(state, "--target HOST:PORT is missing");
+	if (opts->relay || opts->forward) {
+		check_pairs(state, opts);
+		return;
+	}
 	if (!opts->nr_paths)
 		argp_error(state, "--path /PATH is missing");
 	if (!opts->connections)
@@ -147,6 +223,74 @@ static void parse_target(struct argp_state *state, struct options *opts, const c
 	if (why)
 		argp_error(state, "--target: '%s': %s", text, why);
 	opts->target_text = text;
+}
+
+static void parse_upstream(struct argp_state *state, struct options *o, const char *text)
+{
+	const char *why = target_parse(text, &o->upstream);
+
+	if (why)
+		argp_error(state, "--upstream: '%s': %s", text, why);
+	o->upstream_text = text;
+}
+
+static const char *parse_prefix(struct argp_state *state, const char *text)
+{
+	if (!*text || strlen(text) > 100 ||
+	    strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") !=
+		    strlen(text))
+		argp_error(state, "--prefix: '%s' is not made of letters, digits, '-', '_', '.'",
+			   text);
+	return text;
+}
+
+/* Options of pairs. */
+static error_t parse_pairs(int key, char *arg, struct argp_state *state)
+{
+	static const char *const directions[] = {"up", "down", "both", NULL};
+	static const char *const checks[] = {"none", "sample", "full", NULL};
+	struct options *o = state->input;
+
+	switch (key) {
+	case KEY_RELAY:
+		o->relay = true;
+		return 0;
+	case KEY_FORWARD:
+		o->forward = true;
+		return 0;
+	case KEY_UPSTREAM:
+		parse_upstream(state, o, arg);
+		return 0;
+	case KEY_PAIRS:
+		o->pairs = (uint32_t)parse_number(state, "pairs", arg, 1, PAIRS_MAX);
+		return 0;
+	case KEY_SIZE:
+		o->size = parse_bytes(state, "size", arg, 100ull << 30);
+		return 0;
+	case KEY_CHUNKED:
+		o->chunked = true;
+		return 0;
+	case KEY_DIRECTION:
+		o->direction = parse_word(state, "direction", arg, directions);
+		return 0;
+	case KEY_CHECK:
+		o->check = parse_word(state, "check", arg, checks);
+		return 0;
+	case KEY_COUNT:
+		o->count = parse_number(state, "count", arg, 1, UINT32_MAX);
+		return 0;
+	case KEY_RATE_SEND:
+		o->rate_send = parse_bytes(state, "rate-send", arg, 100ull << 30);
+		return 0;
+	case KEY_RATE_RECV:
+		o->rate_recv = parse_bytes(state, "rate-recv", arg, 100ull << 30);
+		return 0;
+	case KEY_PREFIX:
+		o->prefix = parse_prefix(state, arg);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -204,7 +348,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		check_complete(state, o);
 		break;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return parse_pairs(key, arg, state);
 	}
 	return 0;
 }
@@ -226,6 +370,9 @@ void options_parse(int argc, char **argv, struct options *opts)
 		.timeout_ns = 5 * NS_PER_S,
 		.seed = 1,
 		.cpu = -1,
+		.pairs = 1,
+		.size = SIZE_ENDLESS,
+		.check = CHECK_SAMPLE,
 	};
 	argp_err_exit_status = EXIT_USAGE;
 	/* Only exits or 0 come back: every error above ends the process. */

@@ -26,6 +26,16 @@ struct options {
 	uint64_t warmup_ns;
 	uint64_t timeout_ns;
 	uint64_t seed;
+	bool relay, forward; /* pairs instead of connections that GET */
+	const char *upstream_text;
+	struct target upstream;
+	const char *prefix;
+	uint32_t pairs;
+	uint64_t size; /* SIZE_ENDLESS: not given */
+	uint64_t count;
+	uint64_t rate_send, rate_recv;
+	uint8_t direction, check;
+	bool chunked;
 	int cpu; /* -1: leave placement to the scheduler */
 	int rcvbuf_bytes;
 	bool slices;

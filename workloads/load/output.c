@@ -110,7 +110,7 @@ static void add_counts(cJSON *latency, const struct hist *h)
 	}
 }
 
-static void add_latency(cJSON *doc, const struct hist *h)
+static void add_latency(cJSON *doc, const struct hist *h, const char *kind)
 {
 	static const struct {
 		const char *name;
@@ -120,7 +120,7 @@ static void add_latency(cJSON *doc, const struct hist *h)
 	bool any = h->nr > 0;
 
 	cJSON_AddStringToObject(latency, "unit", "ns");
-	cJSON_AddStringToObject(latency, "kind", "closed loop, service time");
+	cJSON_AddStringToObject(latency, "kind", kind);
 	cJSON_AddStringToObject(latency, "scheme", "log-linear");
 	add(latency, "sub_bucket_bits", HIST_SUB_BITS);
 	add_counts(latency, h);
@@ -144,8 +144,46 @@ int output_result(FILE *out, const struct load_config *cfg, const struct slice_r
 	add_errors(doc, &res->total);
 	add_cpu(doc, res);
 	add(doc, "idle_ns", res->idle_ns);
-	add_latency(doc, &res->latency);
+	add_latency(doc, &res->latency, "closed loop, service time");
 	cJSON_AddBoolToObject(doc, "verified", cfg->wants != NULL);
+	return print(out, doc);
+}
+
+static const char *const check_names[] = {
+	[CHECK_NONE] = "none", [CHECK_SAMPLE] = "sample", [CHECK_FULL] = "full"};
+static const char *const direction_names[] = {
+	[DIRECTION_UP] = "up", [DIRECTION_DOWN] = "down", [DIRECTION_BOTH] = "both"};
+
+static void add_pairs(cJSON *doc, const struct pairs_config *cfg)
+{
+	cJSON_AddStringToObject(doc, "mode", cfg->forward ? "forward" : "relay");
+	add(doc, "pairs", cfg->nr_pairs);
+	add_if(doc, "size_bytes", cfg->size != SIZE_ENDLESS, cfg->size);
+	cJSON_AddBoolToObject(doc, "chunked", cfg->chunked);
+	if (cfg->forward)
+		cJSON_AddStringToObject(doc, "direction", direction_names[cfg->direction]);
+	else
+		cJSON_AddNullToObject(doc, "direction");
+	cJSON_AddStringToObject(doc, "check", check_names[cfg->check]);
+	add(doc, "rate_send_bytes_per_s", cfg->rate_send);
+	add(doc, "rate_recv_bytes_per_s", cfg->rate_recv);
+}
+
+int output_pairs(FILE *out, const struct pairs_config *cfg, const struct pairs_result *res)
+{
+	cJSON *doc = cJSON_CreateObject(), *total;
+
+	add(doc, "schema_version", SCHEMA_VERSION);
+	cJSON_AddStringToObject(doc, "tool", "iolab-load");
+	add_pairs(doc, cfg);
+	add_window(doc, &res->slice);
+	add_total(doc, &res->slice);
+	total = cJSON_GetObjectItem(doc, "total");
+	add(total, "sent_bytes", res->sent_bytes);
+	add_errors(doc, &res->slice.total);
+	add_cpu(doc, &res->slice);
+	add(doc, "idle_ns", res->slice.idle_ns);
+	add_latency(doc, &res->slice.latency, "from the requests to the last byte received");
 	return print(out, doc);
 }
 
