@@ -395,8 +395,8 @@ static void forget(struct ep_worker *ep, struct conn *c)
 }
 
 /*
- * STEP_MOVE. Notifications of zero-copy sends may be long in coming, since the kernel frees what was
- * received in batches (skb_attempt_defer_free, net/core/skbuff.c): so they are not waited for.
+ * STEP_MOVE. Notifications of zero-copy sends may be long in coming, since the kernel frees what
+ * was received in batches (skb_attempt_defer_free, net/core/skbuff.c): so they are not waited for.
  */
 static void do_leave(struct conn *c)
 {
@@ -478,17 +478,17 @@ static void on_event(struct conn *c, uint32_t events)
 
 	if (e->finished)
 		return;
-	if (e->connecting) {
-		if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
-			on_connected(c);
-		return;
-	}
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP))
 		e->readable = true;
 	if (events & (EPOLLRDHUP | EPOLLHUP))
 		e->hup = true;
 	if (events & EPOLLHUP)
 		e->gone = true;
+	if (e->connecting) { /* the peer may have sent, and closed, in the same breath */
+		if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
+			on_connected(c);
+		return;
+	}
 	if (events & EPOLLERR) { /* notifications of zero-copy sends arrive as an error, too */
 		e->readable = true;
 		if (mover->reap && mover->reap(c) < 0)

@@ -692,7 +692,7 @@ int drive_ring_init(struct worker *w, const struct ring_mover *mover)
 		return -ENOMEM;
 	w->priv = ur;
 	ur->mover = mover;
-	res = ring_init(&ur->ring, w->ctr);
+	res = ring_init(&ur->ring, w->relays ? RING_BUFFERS_RELAY : RING_BUFFERS, w->ctr);
 	if (!res && mover->worker_init)
 		res = mover->worker_init(w);
 	if (res)

@@ -249,7 +249,7 @@ struct conn {
 	 */
 	char *unfed;
 	uint32_t unfed_off, unfed_len;
-	void *carried; /* a mover's state on its way to another worker, see struct mover */
+	void *carried;		/* a mover's state on its way to another worker, see struct mover */
 	_Atomic uint64_t moved; /* of socket sources: delivered bytes, for whoever watches */
 	struct xfer xfer;
 	const struct sockaddr *addr; /* when step is CONNECT */
@@ -334,9 +334,10 @@ enum moved {
  * same for blocking and non-blocking sockets. A signal that interrupts a blocking call is
  * MOVED_TURN. What it keeps between calls, it drops before it returns 0 or -errno, and in exit().
  * open/exit hold per-connection state at c->mover (exit also after a failed open, and before a
- * MOVE). What must not be lost by a MOVE, pack() puts on the heap at c->carried, and open() takes it
- * from there, on another thread. held() says how many kernel references are out on this socket, reap() collects their
- * notifications and returns how many came or -errno. All but move may be NULL.
+ * MOVE). What must not be lost by a MOVE, pack() puts on the heap at c->carried, and open() takes
+ * it from there, on another thread. held() says how many kernel references are out on this socket,
+ * reap() collects their notifications and returns how many came or -errno. All but move may be
+ * NULL.
  */
 struct mover {
 	int (*worker_init)(struct worker *w);

@@ -142,8 +142,7 @@ static void hold(struct zc_conn *z, struct lease *lease, struct zc_buffer *buf)
 {
 	struct zc_range *last = z->nr ? &z->range[z->nr - 1] : NULL;
 
-	if (last && last->lease == lease && last->buffer == buf &&
-	    last->lo + last->nr == z->next) {
+	if (last && last->lease == lease && last->buffer == buf && last->lo + last->nr == z->next) {
 		last->nr++;
 		last->out++;
 	} else {

@@ -23,23 +23,23 @@ static int create(struct io_uring *uring, unsigned entries)
 	return io_uring_queue_init_params(entries, uring, &p);
 }
 
-static size_t buf_ring_bytes(void)
+static size_t buf_ring_bytes(const struct ring *r)
 {
-	return RING_BUFFERS * sizeof(struct io_uring_buf);
+	return r->nr_buffers * sizeof(struct io_uring_buf);
 }
 
 static int add_buffers(struct ring *r)
 {
-	struct io_uring_buf_reg reg = {.ring_entries = RING_BUFFERS, .bgid = RING_BGID};
+	struct io_uring_buf_reg reg = {.ring_entries = r->nr_buffers, .bgid = RING_BGID};
 	int res;
 
-	r->br = mmap(NULL, buf_ring_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+	r->br = mmap(NULL, buf_ring_bytes(r), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 		     -1, 0);
 	if (r->br == MAP_FAILED) {
 		r->br = NULL;
 		return -ENOMEM;
 	}
-	r->buffers = malloc((size_t)RING_BUFFERS * RING_BUFFER_BYTES);
+	r->buffers = malloc((size_t)r->nr_buffers * RING_BUFFER_BYTES);
 	if (!r->buffers)
 		return -ENOMEM;
 	reg.ring_addr = (uintptr_t)r->br;
@@ -47,17 +47,18 @@ static int add_buffers(struct ring *r)
 	if (res)
 		return res;
 	io_uring_buf_ring_init(r->br);
-	for (unsigned i = 0; i < RING_BUFFERS; i++)
+	for (unsigned i = 0; i < r->nr_buffers; i++)
 		ring_recycle(r, i);
 	ring_recycle_flush(r);
 	return 0;
 }
 
-int ring_init(struct ring *r, struct counters *ctr)
+int ring_init(struct ring *r, unsigned nr_buffers, struct counters *ctr)
 {
 	int res;
 
 	r->ctr = ctr;
+	r->nr_buffers = nr_buffers;
 	r->uring.ring_fd = -1;
 	res = create(&r->uring, RING_ENTRIES);
 	if (res)
@@ -72,7 +73,7 @@ void ring_exit(struct ring *r)
 	if (r->uring.ring_fd >= 0)
 		io_uring_queue_exit(&r->uring);
 	if (r->br)
-		munmap(r->br, buf_ring_bytes());
+		munmap(r->br, buf_ring_bytes(r));
 	free(r->buffers);
 }
 
@@ -104,7 +105,7 @@ int ring_wait(struct ring *r, uint64_t timeout_ns)
 void ring_recycle(struct ring *r, unsigned bid)
 {
 	io_uring_buf_ring_add(r->br, ring_buffer(r, bid), RING_BUFFER_BYTES, (unsigned short)bid,
-			      io_uring_buf_ring_mask(RING_BUFFERS), (int)r->nr_recycled);
+			      io_uring_buf_ring_mask(r->nr_buffers), (int)r->nr_recycled);
 	r->nr_recycled++;
 }
 
@@ -147,6 +148,7 @@ int ring_probe(const int64_t *opt, char reason[REASON_MAX])
 	if (!r)
 		return -ENOMEM;
 	r->ctr = &ignored;
+	r->nr_buffers = RING_BUFFERS;
 	r->uring.ring_fd = -1;
 	res = probe_ring(r, reason);
 	if (res && !r->br)

@@ -11,7 +11,8 @@
 
 enum {
 	RING_ENTRIES = 1024,
-	RING_BUFFERS = 1024, /* receive buffers of a worker; a power of two */
+	RING_BUFFERS = 1024,	 /* receive buffers of a worker; a power of two */
+	RING_BUFFERS_RELAY = 64, /* where they are given back as soon as they were looked at */
 	RING_BUFFER_BYTES = 2048,
 	RING_BGID = 0,
 };
@@ -26,6 +27,7 @@ struct ring {
 	struct io_uring uring;
 	struct io_uring_buf_ring *br;
 	char *buffers;
+	unsigned nr_buffers;
 	struct ring_held held[RING_BUFFERS];
 	unsigned nr_free;     /* buffers the kernel has */
 	unsigned nr_recycled; /* added to the buffer ring, not yet shown to the kernel */
@@ -33,7 +35,7 @@ struct ring {
 };
 
 /* 0 or -errno; the ring is created for the calling thread. ring_exit() also after a failure. */
-int ring_init(struct ring *r, struct counters *ctr);
+int ring_init(struct ring *r, unsigned nr_buffers, struct counters *ctr);
 void ring_exit(struct ring *r);
 
 /* The next submission entry; submits when the queue is full, so it never fails. */

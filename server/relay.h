@@ -14,6 +14,7 @@
 #define RELAY_FIELDS_MAX    3072 /* bytes of the sender's fields that go to the receivers */
 
 struct meet;
+struct note;
 
 /* Where a sender stands. Its step follows from it. */
 enum stage {
@@ -38,18 +39,22 @@ struct party {
 	bool keep; /* its connection may serve another request */
 	/* Of a sender: */
 	uint8_t stage;
-	bool expects;	 /* 100-continue, not said yet */
-	bool greeted;	 /* the head of its response is out */
-	bool remind;	 /* say again that it waits */
-	bool announced;	 /* it was told that sending begins */
-	bool framed;	 /* a chunk went to the receivers, whose end of line is still due */
-	uint16_t told;	 /* of how many receivers */
-	uint64_t length; /* UINT64_MAX: unknown */
-	uint64_t piece;	 /* bytes of the chunk under way */
-	char *fields;	 /* for the receivers' head */
-	char *held;	 /* a piece of the first part, for its transfer */
+	bool expects;	    /* 100-continue, not said yet */
+	bool greeted;	    /* the head of its response is out */
+	bool remind;	    /* say again that it waits */
+	bool announced;	    /* it was told that sending begins */
+	bool framed;	    /* a chunk went to the receivers, whose end of line is still due */
+	uint16_t told;	    /* of how many receivers */
+	uint64_t length;    /* UINT64_MAX: unknown */
+	uint64_t piece;	    /* bytes of the chunk under way */
+	char *fields;	    /* for the receivers' head */
+	char *held;	    /* a piece of the first part, for its transfer */
+	struct note *notes; /* memory of the transfer under way */
 	struct multipart *multipart;
 };
+
+/* Frees what append()s made for the transfer that is over. */
+void notes_free(struct party *p);
 
 /* All but its connection. */
 void party_free(struct party *p);

@@ -181,14 +181,34 @@ void meet_join(struct party *p)
 
 /* ---------------------------------------------------------------- the sender's text */
 
-/* Appends memory of the worker's to the sender's transfer. NULL ends the connection. */
+/* Of its own size: a thousand senders that wait for their words to go must not hold pages each. */
+struct note {
+	struct note *next;
+	char text[];
+};
+
+void notes_free(struct party *p)
+{
+	while (p->notes) {
+		struct note *note = p->notes;
+
+		p->notes = note->next;
+		free(note);
+	}
+}
+
+/* Memory for the sender's next transfer, until it is done. NULL ends the connection. */
 static char *scratch(struct party *p, size_t bytes)
 {
-	char *at = respond_scratch(p->sc, bytes);
+	struct note *note = malloc(sizeof(*note) + bytes);
 
-	if (!at)
+	if (!note) {
 		conn_end(p->sc, CLOSE_ABORT);
-	return at;
+		return NULL;
+	}
+	note->next = p->notes;
+	p->notes = note;
+	return note->text;
 }
 
 static bool append(struct party *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -652,6 +672,7 @@ static void end_of_sender(struct party *p)
 
 void meet_done(struct party *p, int res)
 {
+	notes_free(p);
 	if (p->stage == STAGE_TALK || p->stage == STAGE_BYE) {
 		if (res)
 			conn_end(p->sc, CLOSE_ABORT);

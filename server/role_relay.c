@@ -152,6 +152,7 @@ void party_free(struct party *p)
 	free(p->fields);
 	free(p->held);
 	free(p->multipart);
+	notes_free(p);
 	free(p);
 }
 

@@ -160,6 +160,7 @@ def server(binary: Path, spec: str, root: Path) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def relay(binary: Path, relay_spec: str) -> Iterator[Server]:
     """A relay of two workers per engine specification, so that parties have to move."""
-    running = Server(binary, relay_spec, None, "--workers", "2", role="relay")
+    args = ("--workers", "2", "--linger-timeout", "500")
+    running = Server(binary, relay_spec, None, *args, role="relay")
     yield running
     running.stop()

@@ -171,9 +171,7 @@ def sender(
     return party
 
 
-def receiver(
-    server: Server, path: str, version: str = "1.1", rcvbuf: int | None = None
-) -> Party:
+def receiver(server: Server, path: str, version: str = "1.1", rcvbuf: int | None = None) -> Party:
     """A connection that has asked for a name."""
     party = Party(server.address, rcvbuf)
     party.send(head("GET", path, version))
@@ -243,3 +241,16 @@ def until_waiting(server: Server, path: str, receivers: int = 1) -> None:
 def until_empty(server: Server) -> None:
     """Waits until nobody waits and nothing runs."""
     until(lambda: not transfers(server), "an empty relay")
+
+
+def push_until_blocked(sock: socket.socket, piece: bytes, limit: int) -> int:
+    """Sends piece over and over until nobody takes it for a second; fails beyond limit bytes."""
+    sent = 0
+    sock.settimeout(1)
+    try:
+        while sent < limit:
+            sent += sock.send(piece[sent % len(piece) :])
+    except TimeoutError:
+        sock.settimeout(DEADLINE_S)
+        return sent
+    raise AssertionError(f"{sent} bytes were taken and nobody reads them")

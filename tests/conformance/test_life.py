@@ -276,3 +276,20 @@ def test_engine_without_files_answers_anything(
             assert server.get("/f1", Range="bytes=0-9").status == 206
             server.until("requests", 2)
             assert server.counters()["total"]["syscalls"]["open"] == 0
+
+
+def test_roles_that_an_engine_has_not(binary: Path, described: dict[str, Any]) -> None:
+    for engine in described["engines"]:
+        for role in set(described["roles"]) - set(engine["roles"]):
+            argv = [str(binary), "--engine", engine["name"], "--role", role, "--root", "/"]
+            argv += ["--listen", "127.0.0.1:0", "--upstream", "127.0.0.1:1"]
+            done = subprocess.run(argv, capture_output=True, timeout=DEADLINE_S, check=False)
+            assert done.returncode == 3, (argv, done.stderr)
+            assert done.stderr.startswith(b"unsupported: "), done.stderr
+
+
+def test_a_forwarder_needs_an_upstream(binary: Path) -> None:
+    argv = [str(binary), "--engine", "epoll", "--role", "forward", "--listen", "127.0.0.1:0"]
+    done = subprocess.run(argv, capture_output=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 2
+    assert b"--upstream" in done.stderr

@@ -79,7 +79,8 @@ static const struct argp_option option_table[] = {
 	{"chunked", KEY_CHUNKED, NULL, 0, "Uploads in chunks, without Content-Length", 4},
 	{"direction", KEY_DIRECTION, "up|down|both", 0, "With --forward (default up)", 4},
 	{"check", KEY_CHECK, "none|sample|full", 0,
-	 "What receivers compare: nothing, 4 KiB of each MiB and the ends, all (default sample)", 4},
+	 "What receivers compare: nothing, 4 KiB of each MiB and the ends, all (default sample)",
+	 4},
 	{"count", KEY_COUNT, "K", 0, "Transfers of each pair, measured as one window", 4},
 	{"rate-send", KEY_RATE_SEND, "BYTES[k|m|g]", 0, "Limit of each sender, per second", 4},
 	{"rate-recv", KEY_RATE_RECV, "BYTES[k|m|g]", 0, "Limit of each receiver, per second", 4},
@@ -114,7 +115,8 @@ static uint64_t parse_bytes(struct argp_state *state, const char *name, const ch
 	value = strtoull(text, NULL, 10);
 	if (!digits || (text[digits] && (!suffix || text[digits + 1])) || errno || !value ||
 	    value > max >> shift)
-		argp_error(state, "--%s: '%s' is not a number of bytes from 1 to %llu, with k, m or g",
+		argp_error(state,
+			   "--%s: '%s' is not a number of bytes from 1 to %llu, with k, m or g",
 			   name, text, (unsigned long long)max);
 	return value << shift;
 }

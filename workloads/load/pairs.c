@@ -351,8 +351,8 @@ static bool flow_send(struct pair *p, struct flow *f)
 static size_t next_zone(const struct pairs *ps, uint64_t pos, size_t len, bool *compare)
 {
 	uint64_t size = ps->cfg->size, block = pos / SAMPLE_EVERY;
-	uint64_t from = block * SAMPLE_EVERY +
-			(block * 0x9e3779b97f4a7c15ull ^ ps->cfg->seed) % (SAMPLE_EVERY - SAMPLE_BYTES);
+	uint64_t from = block * SAMPLE_EVERY + (block * 0x9e3779b97f4a7c15ull ^ ps->cfg->seed) %
+						       (SAMPLE_EVERY - SAMPLE_BYTES);
 	uint64_t to = from + SAMPLE_BYTES, stop;
 
 	*compare = ps->cfg->check == CHECK_FULL;
@@ -554,7 +554,8 @@ static bool is_complete(const struct pair *p)
 	if (!p->running)
 		return false;
 	for (int i = 0; i < 2; i++)
-		if (p->flow[i].active && (p->flow[i].got < cfg->size || (cfg->forward && !p->flow[i].to->eof)))
+		if (p->flow[i].active &&
+		    (p->flow[i].got < cfg->size || (cfg->forward && !p->flow[i].to->eof)))
 			return false;
 	return cfg->forward || (p->a.reply->state == REPLY_DONE && p->b.reply->state == REPLY_DONE);
 }
@@ -785,7 +786,8 @@ static void drain(struct pairs *ps)
 		turn(ps);
 	for (uint32_t i = 0; i < ps->cfg->nr_pairs; i++)
 		if (on_its_way(ps, &ps->pair[i]))
-			pair_fail(&ps->pair[i], LOAD_ERR_TIMEOUT, "still under way after the drain", 0);
+			pair_fail(&ps->pair[i], LOAD_ERR_TIMEOUT, "still under way after the drain",
+				  0);
 }
 
 /* ---------------------------------------------------------------- measuring */
@@ -930,7 +932,8 @@ static int listen_on(struct pairs *ps)
 	ps->listen_fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (ps->listen_fd < 0 ||
 	    setsockopt(ps->listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-	    bind(ps->listen_fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(ps->listen_fd, 1024) < 0 ||
+	    bind(ps->listen_fd, ai->ai_addr, ai->ai_addrlen) < 0 ||
+	    listen(ps->listen_fd, 1024) < 0 ||
 	    epoll_ctl(ps->epfd, EPOLL_CTL_ADD, ps->listen_fd, &ev) < 0)
 		return -errno;
 	return 0;

@@ -11,7 +11,7 @@
 
 #include "load.h"
 
-#define PAIRS_MAX 10000u
+#define PAIRS_MAX    10000u
 #define SIZE_ENDLESS UINT64_MAX
 
 enum pairs_check {
@@ -28,19 +28,19 @@ enum pairs_direction {
 
 /* All pointers are borrowed. */
 struct pairs_config {
-	bool forward;			   /* else relay */
-	const char *host;		   /* value of the Host field */
-	const struct addrinfo *target;	   /* the server; the first address is used */
-	const struct addrinfo *upstream;   /* forward: where to listen */
-	const char *prefix;		   /* relay: of the paths */
-	uint32_t nr_pairs;		   /* 1 to PAIRS_MAX */
-	uint64_t size;			   /* of a transfer; SIZE_ENDLESS: forward only */
-	bool chunked;			   /* relay: uploads without Content-Length */
-	uint8_t direction;		   /* enum pairs_direction; forward */
-	uint8_t check;			   /* enum pairs_check */
-	uint64_t count;			   /* transfers of each pair; 0: slices decide */
-	uint64_t rate_send, rate_recv;	   /* bytes/s of each pair; 0: as fast as it goes */
-	uint64_t timeout_ns;		   /* of a pair without progress, and of the drain */
+	bool forward;			 /* else relay */
+	const char *host;		 /* value of the Host field */
+	const struct addrinfo *target;	 /* the server; the first address is used */
+	const struct addrinfo *upstream; /* forward: where to listen */
+	const char *prefix;		 /* relay: of the paths */
+	uint32_t nr_pairs;		 /* 1 to PAIRS_MAX */
+	uint64_t size;			 /* of a transfer; SIZE_ENDLESS: forward only */
+	bool chunked;			 /* relay: uploads without Content-Length */
+	uint8_t direction;		 /* enum pairs_direction; forward */
+	uint8_t check;			 /* enum pairs_check */
+	uint64_t count;			 /* transfers of each pair; 0: slices decide */
+	uint64_t rate_send, rate_recv;	 /* bytes/s of each pair; 0: as fast as it goes */
+	uint64_t timeout_ns;		 /* of a pair without progress, and of the drain */
 	uint64_t seed;
 	const clockid_t *cpu_clocks;
 	size_t nr_cpu_clocks;

@@ -14,8 +14,8 @@
 #define PATTERN_PERIOD ((1u << 20) + 4104u)
 
 struct pattern {
-	int fd;		     /* memory that sendfile(2) sends from without a copy */
-	const char *bytes;   /* two periods of it, mapped */
+	int fd;		   /* memory that sendfile(2) sends from without a copy */
+	const char *bytes; /* two periods of it, mapped */
 };
 
 /* 0 or -errno; the memory is pattern_exit()'s. */

@@ -47,14 +47,18 @@ static void framings(void **state)
 		{"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "", REPLY_DONE},
 		{"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", "x",
 		 REPLY_DONE},
-		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\nA\r\n0123456789"
+		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: "
+		 "chunked\r\n\r\n3;x=y\r\nabc\r\nA\r\n0123456789"
 		 "\r\n0\r\nTrailer: t\r\n\r\n",
 		 "abc0123456789", REPLY_DONE},
 		{"HTTP/1.0 200 OK\r\n\r\nto the end", "to the end", REPLY_DONE},
 		{"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell", "hell", REPLY_BODY},
-		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "abc", REPLY_SIZE},
-		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd", "abc", REPLY_GAP},
-		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcde", "abc", REPLY_BAD},
+		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "abc",
+		 REPLY_SIZE},
+		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd", "abc",
+		 REPLY_GAP},
+		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcde", "abc",
+		 REPLY_BAD},
 		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "", REPLY_BAD},
 		{"nonsense\r\n\r\n", "", REPLY_BAD},
 	};
