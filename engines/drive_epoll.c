@@ -25,6 +25,7 @@ enum {
 	RECV_BYTES = 32 << 10,
 	RECV_BYTES_RELAY = 4 << 10, /* what follows a head waits in the kernel, not on our heap */
 	ACCEPT_BATCH = 64,
+	STEPS_PER_TURN = 64,
 };
 
 /* When descriptors or memory run out, the listener is left alone this long. */
@@ -413,35 +414,42 @@ static void do_leave(struct conn *c)
 	worker_post(c);
 }
 
+/* One step. True to go on with the next at once. */
+static bool do_step(struct conn *c)
+{
+	switch (c->step) {
+	case STEP_RECV:
+		return do_recv(c);
+	case STEP_XFER:
+		return do_move(c);
+	case STEP_PARK:
+		return do_park(c);
+	case STEP_ATTACH:
+		do_attach(c);
+		return true;
+	case STEP_CONNECT:
+		return do_connect(c);
+	case STEP_MOVE:
+		do_leave(c);
+		return false;
+	default:
+		do_close(c);
+		return false;
+	}
+}
+
+/* A chunked upload at full speed always has a next step: others must have their turn, too. */
 static void advance(struct conn *c)
 {
 	struct ep_conn *e = c->priv;
-	bool more = !e->finished;
+	int steps = 0;
 
-	while (more) {
-		switch (c->step) {
-		case STEP_RECV:
-			more = do_recv(c);
-			break;
-		case STEP_XFER:
-			more = do_move(c);
-			break;
-		case STEP_PARK:
-			more = do_park(c);
-			break;
-		case STEP_ATTACH:
-			do_attach(c);
-			break;
-		case STEP_CONNECT:
-			more = do_connect(c);
-			break;
-		case STEP_MOVE:
-			do_leave(c);
-			more = false;
-			break;
-		default:
-			do_close(c);
-			more = false;
+	if (e->finished)
+		return;
+	while (do_step(c)) {
+		if (++steps == STEPS_PER_TURN) {
+			queue_again(c);
+			return;
 		}
 	}
 }

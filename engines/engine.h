@@ -56,7 +56,8 @@ struct worker;
  * whose last byte was handed to the kernel. bytes: bytes handed to the kernel on connections,
  * body_bytes: those of them that are response bodies. eagain: calls that found nothing to do.
  * short_moves: calls that moved less than asked. zc_sends/zc_notified/zc_copied: zero-copy sends
- * accepted, their completions, and those of them the kernel reports as copied after all.
+ * accepted, their completions, and those of them the kernel reports as copied after all. zc_waived:
+ * sends of a zero-copy engine that went by copy, because too many completions were outstanding.
  * sqes/cqes: ring entries submitted and reaped.
  * relayed_bytes: bytes taken from a socket source and delivered to every living destination.
  * transfers/transfers_failed: relayed uploads, or forwarded connections, that ended well or not.
@@ -83,6 +84,7 @@ struct worker;
 	X(zc_sends)         \
 	X(zc_notified)      \
 	X(zc_copied)        \
+	X(zc_waived)        \
 	X(sqes)             \
 	X(cqes)             \
 	X(relayed_bytes)    \

@@ -11,7 +11,8 @@
  * send waits for one of them instead of copying.
  *
  * From socket to sockets: receive into a buffer, zero-copy send of it to each destination, however
- * small it is; the buffer lives until the last notification, and a transfer has a bounded number.
+ * small it is; the buffer lives until the last notification. A transfer has a bounded number of
+ * them; beyond it sends go by copy, and are counted as such.
  */
 #include "engine.h"
 
@@ -311,7 +312,7 @@ static bool full(const struct conn *c, const struct zc_mover *m)
 	return atomic_load(&m->pool->refs) > (unsigned)c->w->opt[OPT_BUFFERS];
 }
 
-/* What receive_buffer() says beside -errno; MOVED_WANT_SRC and MOVED_WANT_ZC are passed on. */
+/* What receive_buffer() says beside -errno; MOVED_WANT_SRC is passed on. */
 enum {
 	RECEIVED = 0,
 	RECEIVED_EOF = 100
@@ -325,8 +326,6 @@ static int receive_buffer(struct conn *c, struct zc_mover *m)
 	ssize_t n;
 	int res = RECEIVED;
 
-	if (full(c, m) && !reap_dsts(c))
-		return xfer_live(x) ? MOVED_WANT_ZC : -EPIPE;
 	buf = new_buffer(c, m);
 	if (!buf)
 		return -ENOMEM;
@@ -348,11 +347,34 @@ static int receive_buffer(struct conn *c, struct zc_mover *m)
 	return res;
 }
 
+/*
+ * How the next send goes: by copy when the buffers of the transfer, or the kernel's room for
+ * notifications, are used up. To wait instead could take for ever: received skbs are freed in
+ * batches by the processor that allocated them, when it next receives anything
+ * (skb_attempt_defer_free, net/core/skbuff.c), and on loopback that may be this very transfer.
+ */
+static ssize_t send_some(struct conn *c, const struct conn *to, const char *at, size_t len,
+			 bool *zerocopy)
+{
+	ssize_t n = -1;
+
+	*zerocopy = !full(c, c->mover) || reap_dsts(c);
+	if (*zerocopy)
+		n = send(to->fd, at, len, MSG_NOSIGNAL | MSG_ZEROCOPY);
+	if (*zerocopy && n < 0 && errno == ENOBUFS)
+		*zerocopy = false;
+	else if (*zerocopy)
+		return n;
+	count_one(c->ctr, zc_waived);
+	return send(to->fd, at, len, MSG_NOSIGNAL);
+}
+
 /* The rest of the current buffer to destination i. MOVED_ALL also when it is lost. */
 static int send_zc_to(struct conn *c, struct zc_buffer *buf, unsigned i)
 {
 	struct xfer_dst *d = &c->xfer.dst[i];
 	struct zc_conn *z = zc_of(d->c);
+	bool zerocopy;
 	ssize_t n;
 	int res = reserve(z);
 
@@ -360,25 +382,23 @@ static int send_zc_to(struct conn *c, struct zc_buffer *buf, unsigned i)
 		xfer_fail_dst(&c->xfer, i, res);
 		return MOVED_ALL;
 	}
-	n = send(d->c->fd, buf->data + d->at, buf->len - d->at, MSG_NOSIGNAL | MSG_ZEROCOPY);
+	n = send_some(c, d->c, buf->data + d->at, buf->len - d->at, &zerocopy);
 	count_one(c->ctr, sys_send);
-	if (n >= 0) {
+	if (n < 0) {
+		count_add(c->ctr, eagain, errno == EAGAIN);
+		if (errno != EAGAIN)
+			xfer_fail_dst(&c->xfer, i, -errno);
+		return errno == EAGAIN ? MOVED_WANT_DST : MOVED_ALL;
+	}
+	if (zerocopy) {
 		hold(z, NULL, buf);
 		count_one(c->ctr, zc_sends);
-		d->at += (uint32_t)n;
-		xfer_count(c, (size_t)n);
-		xfer_touch(c);
-		count_add(c->ctr, short_moves, d->at < buf->len);
-		return d->at < buf->len ? MOVED_TURN : MOVED_ALL;
 	}
-	if (errno == EAGAIN) {
-		count_one(c->ctr, eagain);
-		return MOVED_WANT_DST;
-	}
-	if (errno == ENOBUFS && z->held)
-		return zc_reap(d->c) > 0 ? MOVED_TURN : MOVED_WANT_ZC;
-	xfer_fail_dst(&c->xfer, i, -errno);
-	return MOVED_ALL;
+	d->at += (uint32_t)n;
+	xfer_count(c, (size_t)n);
+	xfer_touch(c);
+	count_add(c->ctr, short_moves, d->at < buf->len);
+	return d->at < buf->len ? MOVED_TURN : MOVED_ALL;
 }
 
 static int send_current(struct conn *c, struct zc_mover *m)
@@ -392,7 +412,7 @@ static int send_current(struct conn *c, struct zc_mover *m)
 		do
 			one = send_zc_to(c, m->current, i);
 		while (one == MOVED_TURN);
-		if (one != MOVED_ALL && res != MOVED_WANT_ZC)
+		if (one != MOVED_ALL)
 			res = one;
 	}
 	if (!xfer_live(x))

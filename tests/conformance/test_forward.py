@@ -53,6 +53,12 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
+def first_byte(address: tuple[str, int]) -> bytes:
+    """What a new connection receives first; the reset may come before connect() has returned."""
+    with socket.create_connection(address, timeout=DEADLINE_S) as client:
+        return client.recv(1)
+
+
 def test_both_ways_at_once_and_half_close(bench: Bench) -> None:
     client, upstream = bench.join()
     up, down = payload(1_500_001, 1), payload(900_007, 2)
@@ -151,10 +157,8 @@ def test_an_upstream_that_refuses(binary: Path, forward_spec: str) -> None:
         upstream = f"127.0.0.1:{gone.getsockname()[1]}"
     with running(binary, forward_spec, None, "--upstream", upstream, role="forward") as server:
         for _ in range(5):
-            client = socket.create_connection(server.address, timeout=DEADLINE_S)
             with pytest.raises(ConnectionError):
-                client.recv(1)
-            client.close()
+                first_byte(server.address)
         server.until("connections", 0)
         assert server.total("transfers_failed") == 5
 
