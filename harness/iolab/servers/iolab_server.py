@@ -48,9 +48,12 @@ class Control:
         try:
             self._socket.sendall(command.encode() + b"\n")
             line = self._reader.readline()
-            document = json.loads(line)
+            # Names in it come from clients and need not be UTF-8.
+            document = json.loads(line.decode(errors="replace")) if line else None
         except (OSError, ValueError) as error:
             raise ProcessError(f"control socket: {command}: {error}") from error
+        if not line:
+            raise ProcessError(f"control socket: {command}: closed by the server")
         if not isinstance(document, dict) or "error" in document:
             raise ProcessError(f"control socket: {command}: {document}")
         return document
