@@ -21,20 +21,22 @@ from iolab.errors import IolabError
 class Verbs(click.Group):
     """Finds verbs by file name and imports only the one that is called.
 
-    The verb NAME is the click command called NAME in iolab/commands/NAME.py.
+    The verb NAME is the click command called NAME in iolab/commands/NAME.py; a dash in NAME is an
+    underscore there.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """See click.Group."""
-        return sorted(found.name for found in pkgutil.iter_modules(commands.__path__))
+        names = (found.name for found in pkgutil.iter_modules(commands.__path__))
+        return sorted(name.replace("_", "-") for name in names)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """See click.Group."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = importlib.import_module(f"iolab.commands.{cmd_name}")
-        command = getattr(module, cmd_name)
-        assert isinstance(command, click.Command), f"commands/{cmd_name}.py defines no {cmd_name}"
+        name = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"iolab.commands.{name}"), name)
+        assert isinstance(command, click.Command), f"commands/{name}.py defines no {name}"
         return command
 
 

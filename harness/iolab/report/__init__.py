@@ -7,20 +7,18 @@ recomputed from raw samples each time.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from iolab.report import charts, draw, page
+from iolab import store
+from iolab.relaybench.model import KIND as RELAY_BENCH
+from iolab.report import charts, draw, page, relay
 from iolab.report.build import build
+from iolab.report.folder import INDEX, replace_folder
 from iolab.report.run import ReportError, load
-from iolab.store import write_json
 
 __all__ = ["ReportError", "summarise_run", "write_readme_picture", "write_report"]
-
-INDEX = "index.html"
-FOLDER = "report"
 
 
 def write_report(run_dir: Path) -> Path:
@@ -31,28 +29,29 @@ def write_report(run_dir: Path) -> Path:
     Raises store.StoreError for a missing or damaged run, ReportError for one without a finished
     block, gnuplot.GnuplotError when gnuplot is missing or fails.
     """
+    if _is_relay_bench(run_dir):
+        return relay.write(run_dir)
     view = build(load(run_dir))
-    folder = run_dir / FOLDER
-    fresh = Path(tempfile.mkdtemp(prefix=".report-", dir=run_dir))
-    try:
-        drawn = charts.all_charts(view)
+    drawn = charts.all_charts(view)
+
+    def fill(folder: Path) -> None:
         for chart in drawn:
-            draw.draw(chart, fresh)
-        write_json(fresh / "summary.json", page.summary(view))
-        (fresh / INDEX).write_text(page.html(view, drawn), encoding="utf-8")
-        fresh.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        fresh.rename(folder)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    return folder / INDEX
+            draw.draw(chart, folder)
+        store.write_json(folder / "summary.json", page.summary(view))
+        (folder / INDEX).write_text(page.html(view, drawn), encoding="utf-8")
+
+    return replace_folder(run_dir, fill)
 
 
 def summarise_run(run_dir: Path) -> dict[str, Any]:
     """The document of summary.json, without writing anything; raises as `write_report`."""
+    if _is_relay_bench(run_dir):
+        return relay.summarise(run_dir)
     return page.summary(build(load(run_dir)))
+
+
+def _is_relay_bench(run_dir: Path) -> bool:
+    return bool(store.read_manifest(run_dir).get("kind") == RELAY_BENCH)
 
 
 def write_readme_picture(run_dir: Path, out_svg: Path) -> Path:

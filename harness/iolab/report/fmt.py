@@ -26,6 +26,16 @@ def significant(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{min(places, 9)}f}"
 
 
+def quantity(value: float | None, unit: str) -> str:
+    """A value with its unit, `1.00 MiB/s`; without a unit it is a count, of which 2 is no 2.00."""
+    if value is None or not _usable(value):
+        return DASH
+    if not unit and value == int(value):
+        return count(value)
+    # Rounded first: 0.9996 has three digits behind the point, and is 1.00 nevertheless.
+    return f"{significant(float(f'{value:.3g}'))} {unit}".strip()
+
+
 def ratio(value: float | None) -> str:
     """A ratio: two decimals from 0.1 up (1.52), three significant digits below (0.0421)."""
     if value is None or not _usable(value):

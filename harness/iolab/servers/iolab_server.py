@@ -109,6 +109,10 @@ class IolabServer:
         total = self._control.ask("counters").get("total")
         return total if isinstance(total, dict) else None
 
+    def status(self) -> dict[str, Any]:
+        """The transfers of now, as role relay's /status; ProcessError without an answer."""
+        return self._control.ask("status")
+
     def failure(self) -> str | None:
         """See RunningServer."""
         if self._process.alive():
