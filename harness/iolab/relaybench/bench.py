@@ -103,6 +103,7 @@ def run_bench(lab: Lab, order: Order, say: Say) -> Path:
                 say(f"  {record.status}: {record.reason}")
     except BaseException as error:
         _save(run_dir, document, f"interrupted: {type(error).__name__}")
+        say(f"finished parts are kept; see them with: ./iolab report {run_dir.name}")
         raise
     document["timing"] = {"total_s": round(time.monotonic() - started, 3)}
     _save(run_dir, document, "finished")
