@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Inside of the pairs: pair.c moves the bytes of one pair, pairs.c runs all of them and measures.
+ */
+#ifndef IOLAB_LOAD_PAIR_H
+#define IOLAB_LOAD_PAIR_H
+
+#include "pairs.h"
+#include "pattern.h"
+#include "reply.h"
+
+#define SCRATCH_BYTES (256u << 10)
+#define SMALL_BYTES   (4u << 20) /* transfers up to this are finished before a pause */
+#define HELLO_MAGIC   0x30414f4c424f4cull
+
+/* One socket of a pair. */
+struct end {
+	struct pair *pair;
+	int fd; /* -1: closed */
+	bool connecting, writable, readable, eof;
+	char out[768]; /* what is to be sent before, or between, the payload */
+	uint32_t out_len, out_at;
+	struct reply *reply; /* relay */
+};
+
+/* Payload from one end to the other. */
+struct flow {
+	struct end *from, *to;
+	uint64_t sent, got; /* of the current transfer */
+	uint64_t chunk_left;
+	bool active;
+	bool finished_sending;
+};
+
+struct pair {
+	struct pairs *owner;
+	uint32_t index;
+	uint64_t seq, done;
+	uint64_t begun_ns, progress_ns;
+	uint64_t paid_sent, paid_got; /* since the pace began */
+	struct end a, b;	      /* sender and receiver; client and upstream */
+	struct flow flow[2];
+	bool running, greeted; /* greeted: the upstream end is known (forward) */
+	struct pair *next_again;
+	bool queued;
+};
+
+/* An accepted connection that has not said yet whose it is. */
+struct stranger {
+	int fd;
+	struct stranger *next;
+};
+
+struct pairs {
+	const struct pairs_config *cfg;
+	struct pattern pattern;
+	struct pair *pair;
+	struct pair *again;
+	struct stranger *strangers;
+	char *scratch;
+	int epfd, listen_fd;
+	bool sending, throttled;
+	uint64_t now_ns, pace_ns, idle_ns;
+	uint64_t sent_bytes;
+	uint32_t nr_said;
+	struct counters count;
+	struct hist *latency;
+};
+
+/* Closes a socket, if it is open, and forgets what was to be sent. */
+void end_close(struct end *e);
+
+/* Registers an end's socket, edge-triggered, once. False with errno set. */
+bool end_watch(struct pairs *ps, struct end *e);
+
+/* Begins the pair's next transfer, unless it runs, or none is wanted. */
+void pair_start(struct pair *p);
+
+/* Counts an error (err: errno or 0); the pair begins anew, under another name. */
+void pair_fail(struct pair *p, enum load_error kind, const char *what, int err);
+
+/* Sends and receives what can be, completes the transfer, begins the next. */
+void pair_pump(struct pair *p);
+
+/* Has the pair pumped again without waiting for an event. */
+void pair_queue(struct pair *p);
+
+#endif
