@@ -345,7 +345,7 @@ def read_until_quiet(party: Party, limit: int) -> int:
 def test_the_slowest_receiver_governs(relay: Server) -> None:
     """The fast one cannot be ahead by more than what the sockets of the slow one hold."""
     size = 12 << 20
-    fast, slow = receiver(relay, "/slow?n=2"), receiver(relay, "/slow?n=2", rcvbuf=16384)
+    fast, slow = receiver(relay, "/slow?n=2"), receiver(relay, "/slow?n=2", rcvbuf=1 << 17)
     frm = sender(relay, "/slow?n=2", size)
     piece = payload(1 << 20)
     thread = background(lambda: [frm.send(piece) for _ in range(12)] and None)
@@ -370,7 +370,7 @@ def test_the_slowest_receiver_governs(relay: Server) -> None:
 def test_one_of_three_leaves_half_way(relay: Server) -> None:
     size = 8 << 20  # more than the sockets of the one that leaves can hold
     data = payload(size)
-    tos = [receiver(relay, "/three?n=3", rcvbuf=16384 if i == 1 else None) for i in range(3)]
+    tos = [receiver(relay, "/three?n=3", rcvbuf=1 << 17 if i == 1 else None) for i in range(3)]
     frm = sender(relay, "/three?n=3", size)
     thread = upload(frm, data)
     for to in tos:
@@ -437,7 +437,7 @@ def test_progress_is_seen_half_way(relay: Server) -> None:
 def test_backpressure_reaches_the_sender(relay: Server) -> None:
     """Nobody reads: the sender must block, and get on when somebody does."""
     size = 192 << 20
-    to = receiver(relay, "/press", rcvbuf=16384)
+    to = receiver(relay, "/press", rcvbuf=1 << 17)
     frm = sender(relay, "/press", size)
     to.read_fields()
     piece = payload(1 << 20)
