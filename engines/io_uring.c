@@ -150,7 +150,9 @@ static int pump(struct conn *c, struct ur_relay *r)
 	}
 	if (r->error)
 		return r->error;
-	return c->step == STEP_XFER ? 0 : -ECANCELED;
+	if (c->step != STEP_XFER)
+		return -ECANCELED;
+	return r->eof || !c->xfer.len ? 0 : -EPIPE;
 }
 
 static int part_received(struct conn *c, struct ur_relay *r, int res)

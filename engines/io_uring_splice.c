@@ -181,11 +181,15 @@ static void tee_to(struct conn *c, struct ring_splice *s, uint16_t i)
 	s->nr_tees++;
 }
 
+static void end_round(struct conn *c, struct ring_splice *s);
+
 static void all_out(struct conn *c, struct ring_splice *s)
 {
 	for (uint16_t i = 0; i < c->xfer.nr_dst; i++)
 		if (xfer_dst_lives(&c->xfer.dst[i]) && c->xfer.dst[i].at < s->round)
 			splice_out(c, s, i, pipe_of(s, i), s->round - c->xfer.dst[i].at);
+	if (!s->nr_out) /* all have left since the round began */
+		end_round(c, s);
 }
 
 static void begin_round(struct conn *c, struct ring_splice *s)
@@ -281,7 +285,7 @@ static int pump(struct conn *c, struct ring_splice *s)
 		return s->error;
 	if (c->step != STEP_XFER)
 		return -ECANCELED;
-	return 0;
+	return s->eof || !c->xfer.len ? 0 : -EPIPE;
 }
 
 static int send_iov_to_all(struct conn *c, struct ring_splice *s)

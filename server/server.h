@@ -9,7 +9,6 @@
 #include "../engines/engine.h"
 #include "http.h"
 
-#include <ck_stack.h>
 #include <pthread.h>
 #include <semaphore.h>
 
@@ -121,9 +120,9 @@ struct sconn {
 	uint8_t nr_responses;
 	uint8_t nr_leases;
 	bool close_after;
-	bool owned;  /* the role decides its steps */
-	void *party; /* the role's, while owned */
-	ck_stack_entry_t mail;
+	bool owned;		 /* the role decides its steps */
+	void *party;		 /* the role's, while owned */
+	struct sconn *next_mail; /* in a mailbox */
 	struct lease *leases[MERGE_MAX];
 };
 
@@ -156,8 +155,8 @@ struct sworker {
 	struct file_cache *files;
 	uint64_t next_sweep_ns;
 	uint64_t sweep_every_ns;
-	uint64_t drain_until_ns; /* 0: not draining */
-	ck_stack_t mailbox;	 /* connections from other workers */
+	uint64_t drain_until_ns;	 /* 0: not draining */
+	_Atomic(struct sconn *) mailbox; /* from other workers, the last one first */
 	bool drain_seen;
 	void *role;		       /* the role's own */
 	pthread_mutex_t progress_lock; /* for who watches; never held while bytes move */

@@ -201,6 +201,21 @@ static void drain_tick(struct sworker *sw, uint64_t now_ns)
 
 /* ---------------------------------------------------------------- hand-over */
 
+/*
+ * A stack that is always taken whole (Treiber 1986), so it knows no ABA problem. Not Concurrency
+ * Kit's: its push writes the link once more after the node is public (ck_pr_cas_ptr_value in
+ * ck_stack.h), and who has taken the node may have linked it elsewhere by then.
+ */
+static void send_mail(struct sworker *to, struct sconn *sc)
+{
+	struct sconn *head = atomic_load_explicit(&to->mailbox, memory_order_relaxed);
+
+	do
+		sc->next_mail = head;
+	while (!atomic_compare_exchange_weak_explicit(&to->mailbox, &head, sc, memory_order_release,
+						      memory_order_relaxed));
+}
+
 void worker_post(struct conn *c)
 {
 	struct sconn *sc = sconn_of(c);
@@ -214,29 +229,26 @@ void worker_post(struct conn *c)
 	c->w = &to->w;
 	c->ctr = to->w.ctr;
 	c->step = STEP_ATTACH;
-	ck_stack_push_mpmc(&to->mailbox, &sc->mail);
+	send_mail(to, sc);
 	eventfd_write(to->w.wake_fd, 1);
 }
 
-CK_STACK_CONTAINER(struct sconn, mail, sconn_of_mail)
-
-/* In the order in which they were posted; the stack has them in reverse. */
+/* In the order in which they were posted. */
 static void open_mail(struct sworker *sw)
 {
-	ck_stack_entry_t *entry = ck_stack_batch_pop_mpmc(&sw->mailbox), *in_order = NULL, *next;
+	struct sconn *sc = atomic_exchange_explicit(&sw->mailbox, NULL, memory_order_acquire);
+	struct sconn *in_order = NULL, *next;
 
-	for (; entry; entry = next) {
-		next = CK_STACK_NEXT(entry);
-		entry->next = in_order;
-		in_order = entry;
+	for (; sc; sc = next) {
+		next = sc->next_mail;
+		sc->next_mail = in_order;
+		in_order = sc;
 	}
 	for (; in_order; in_order = next) {
-		struct sconn *sc = sconn_of_mail(in_order);
-
-		next = in_order->next;
-		enlist(sw, sc);
+		next = in_order->next_mail;
+		enlist(sw, in_order);
 		count_one(sw->w.ctr, connections);
-		conn_post(sc);
+		conn_post(in_order);
 		atomic_fetch_sub(&sw->srv->nr_moving, 1);
 	}
 }
@@ -249,7 +261,7 @@ void worker_tick(struct worker *w, uint64_t now_ns)
 
 	atomic_store_explicit(&w->now_ns, now_ns, memory_order_relaxed);
 	refresh_date(sw);
-	if (!CK_STACK_ISEMPTY(&sw->mailbox))
+	if (atomic_load_explicit(&sw->mailbox, memory_order_relaxed))
 		open_mail(sw);
 	if (w->relays)
 		progress_rates(sw, now_ns);
@@ -407,7 +419,6 @@ struct sworker *worker_create(struct server *srv, int index, int cpu, int node)
 	sw->pending_tail = &sw->pending;
 	sw->sweep_every_ns = sweep_period_ns(&srv->cfg);
 	sw->w.relays = srv->cfg.role->relays;
-	ck_stack_init(&sw->mailbox);
 	progress_init(sw);
 	if (sw->w.wake_fd < 0 || !sw->w.ctr) {
 		worker_destroy(sw);

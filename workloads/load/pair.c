@@ -357,9 +357,10 @@ static bool receive_payload(struct pair *p, struct flow *f, uint64_t left, size_
 	}
 	if (!left)
 		return false;
-	want = next_zone(ps, f->got, left < (4u << 20) ? (size_t)left : 4u << 20, &compare);
-	if (compare && want > SCRATCH_BYTES)
-		want = SCRATCH_BYTES;
+	want = next_zone(ps, f->got, left < (SCRATCH_BYTES) ? (size_t)left : SCRATCH_BYTES,
+			 &compare);
+	if (compare && want > COMPARE_BYTES)
+		want = COMPARE_BYTES;
 	n = recv(f->to->fd, ps->scratch, want, compare ? 0 : MSG_TRUNC);
 	if (n <= 0)
 		return no_more(p, f->to, n);

@@ -9,7 +9,8 @@
 #include "pattern.h"
 #include "reply.h"
 
-#define SCRATCH_BYTES (256u << 10)
+#define SCRATCH_BYTES (4u << 20) /* room for what is discarded; touched only as far as compared */
+#define COMPARE_BYTES (256u << 10)
 #define SMALL_BYTES   (4u << 20) /* transfers up to this are finished before a pause */
 #define HELLO_MAGIC   0x30414f4c424f4cull
 
