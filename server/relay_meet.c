@@ -738,7 +738,9 @@ static void leave_transfer(struct meet *m, struct party *p)
 	struct party *s = m->sender;
 
 	m->receivers[i] = NULL;
-	m->dst[i].c = NULL;
+	if (m->dst[i].c) /* else it was dropped, and the sender's mover may be looking at the others
+			  */
+		m->dst[i].c = NULL;
 	p->sc->c.writer = NULL;
 	if (s->sc->c.step == STEP_RECV && !living(m))
 		fail_as_it_is(s);
