@@ -26,6 +26,10 @@ static const char *find_boundary(const char *s, const char *end, size_t *len)
 	bool quoted = false;
 
 	for (; s < end; s++) {
+		if (quoted && *s == '\\' && end - s > 1) {
+			s++; /* of another parameter: what it stands before ends nothing */
+			continue;
+		}
 		quoted ^= *s == '"';
 		if (quoted || *s != ';')
 			continue;
@@ -149,11 +153,32 @@ static bool head_complete(const struct multipart *m)
 	       (m->head_len >= 4 && !memcmp(m->head + m->head_len - 4, "\r\n\r\n", 4));
 }
 
+/*
+ * Fields go on to receivers in the head of a response. There a lone CR or LF, or another control,
+ * would let an upload write fields of its own (RFC 9110 5.5), so it spoils the whole part.
+ */
+static bool may_come_next(const struct multipart *m, char ch)
+{
+	bool behind_cr = m->head_len && m->head[m->head_len - 1] == '\r';
+
+	if (behind_cr || ch == '\n')
+		return behind_cr && ch == '\n';
+	return ch == '\r' || ch == '\t' || ((unsigned char)ch >= ' ' && ch != 0x7f);
+}
+
+/* A line that begins with a blank goes on with the field before it (RFC 5322 2.2.3). */
+static void unfold(struct multipart *m, char ch)
+{
+	if (is_blank(ch) && m->head_len > 2 && m->head[m->head_len - 1] == '\n')
+		memset(m->head + m->head_len - 2, ' ', 2);
+}
+
 static enum multipart_event in_head(struct multipart *m, const char *buf, size_t len, size_t *used)
 {
 	for (*used = 0; *used < len;) {
-		if (m->head_len == sizeof(m->head))
+		if (m->head_len == sizeof(m->head) || !may_come_next(m, buf[*used]))
 			return MULTIPART_BAD;
+		unfold(m, buf[*used]);
 		m->head[m->head_len++] = buf[(*used)++];
 		if (!head_complete(m))
 			continue;

@@ -34,7 +34,7 @@ enum multipart_event {
 	MULTIPART_DATA, /* *data, *data_len: bytes of its body, in buf or in m, until the next call
 			 */
 	MULTIPART_END,	/* its body is complete; what follows is not for us */
-	MULTIPART_BAD,	/* no part, or its header fields do not fit */
+	MULTIPART_BAD,	/* no part, or its header fields do not fit or hold control characters */
 };
 
 /*
@@ -43,7 +43,10 @@ enum multipart_event {
 enum multipart_event multipart_feed(struct multipart *m, const char *buf, size_t len, size_t *used,
 				    const char **data, size_t *data_len);
 
-/* A header field of the first part, once HEAD was told; the last of several. */
+/*
+ * A header field of the first part, once HEAD was told; the last of several. The value is one line
+ * without control characters other than tabs, however the upload had folded it.
+ */
 bool multipart_field(const struct multipart *m, const char *name, const char **value, size_t *len);
 
 #endif

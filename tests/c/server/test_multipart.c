@@ -139,6 +139,47 @@ static void fields_of_the_part(void **state)
 	assert_false(multipart_field(&m, "X-Other", &value, &len));
 }
 
+static void folded_fields_are_one_line(void **state)
+{
+	const char *text =
+		"--XyZ\r\nContent-Disposition: form-data;\r\n\tname=\"a\"\r\nX: y\r\n\r\nhi";
+	const char *want = "form-data;  \tname=\"a\"";
+	struct multipart m;
+	const char *value;
+	size_t len;
+
+	for (size_t step = 1; step <= strlen(text); step++) {
+		scan(&m, text, strlen(text), step, step);
+		assert_true(multipart_field(&m, "Content-Disposition", &value, &len));
+		assert_int_equal(len, strlen(want));
+		assert_memory_equal(value, want, len);
+		assert_true(multipart_field(&m, "X", &value, &len));
+		assert_int_equal(len, 1);
+	}
+}
+
+/* Else an upload could put fields of its choice into the response that a receiver gets. */
+static void controls_in_fields_are_refused(void **state)
+{
+	static const char bad[] = {'\n', '\r', '\0', '\v', '\f', 0x1f, 0x7f};
+	char text[] = "--XyZ\r\nContent-Type: text/x?X-Other: y\r\n\r\nhi";
+	const size_t len = sizeof(text) - 1;
+	char *at = strchr(text, '?');
+	struct multipart m;
+
+	for (unsigned i = 0; i < sizeof(bad); i++) {
+		*at = bad[i];
+		for (size_t first = 1; first <= len; first++) {
+			struct found f = scan(&m, text, len, first, len);
+
+			assert_int_equal(f.last, MULTIPART_BAD);
+			assert_false(f.head);
+		}
+	}
+	*at = (char)0xc3; /* but names of files come in UTF-8 */
+	assert_true(scan(&m, text, len, len, len).head);
+}
+
 static void boundaries(void **state)
 {
 	static const struct {
@@ -149,6 +190,8 @@ static void boundaries(void **state)
 		{"multipart/form-data; charset=x;boundary=abc; y=z", "\r\n--abc"},
 		{"multipart/form-data; boundary=\"a b;c\"", "\r\n--a b;c"},
 		{"multipart/form-data; x=\"; boundary=no\"; BOUNDARY=yes", "\r\n--yes"},
+		{"multipart/form-data; x=\"\\\"\"; boundary=abc", "\r\n--abc"},
+		{"multipart/form-data; x=\"\\", NULL},
 		{"multipart/form-data", NULL},
 		{"multipart/form-data; boundary=", NULL},
 		{"multipart/form-data; boundary=\"\"", NULL},
@@ -193,6 +236,84 @@ static void no_part_at_all(void **state)
 	free(huge);
 }
 
+/* All texts of these bytes, by number. They are what a delimiter is made of. */
+static void spell(char *out, unsigned len, unsigned number)
+{
+	for (unsigned i = 0; i < len; i++, number /= 4)
+		out[i] = "\r\n-X"[number % 4];
+}
+
+static struct found scan_short(const char *text, size_t len, size_t first, size_t step)
+{
+	static const char type[] = "multipart/form-data; boundary=X";
+	struct multipart m;
+	struct found f = {0};
+
+	assert_int_equal(multipart_init(&m, type, sizeof(type) - 1), 0);
+	for (size_t at = 0, n = first;
+	     at < len && f.last != MULTIPART_END && f.last != MULTIPART_BAD; at += n, n = step)
+		feed(&m, text + at, n < len - at ? n : len - at, &f);
+	return f;
+}
+
+#define EVERY_LEN 6
+
+/* What memmem() finds in the whole is what the scanner must find in any two pieces, or bytes. */
+static void every_short_body(void **state)
+{
+	static const char head[] = "--X\r\n\r\n", delim[] = "\r\n--X";
+	char text[sizeof(head) + EVERY_LEN + sizeof(delim)];
+	const char *body = text + sizeof(head) - 1;
+
+	memcpy(text, head, sizeof(head) - 1);
+	for (unsigned n = 0; n <= EVERY_LEN; n++) {
+		size_t len = sizeof(head) - 1 + n + sizeof(delim) - 1;
+
+		memcpy(text + len - (sizeof(delim) - 1), delim, sizeof(delim) - 1);
+		for (unsigned number = 0; number < 1u << 2 * n; number++) {
+			const char *end;
+
+			spell(text + sizeof(head) - 1, n, number);
+			end = memmem(body - 2, n + 2 + sizeof(delim) - 1, delim, sizeof(delim) - 1);
+			for (size_t first = 1; first <= len; first++) {
+				struct found f = scan_short(text, len, first, first == 1 ? 1 : len);
+
+				assert_int_equal(f.last, MULTIPART_END);
+				assert_int_equal(f.len, end > body ? end - body : 0);
+				assert_memory_equal(f.data, body, f.len);
+			}
+		}
+	}
+}
+
+/* In front of the first delimiter they must not matter, or spoil it in whatever pieces they come.
+ */
+static void every_short_preamble(void **state)
+{
+	static const char rest[] = "\r\n--X\r\n\r\nok\r\n--X--";
+	char text[EVERY_LEN + sizeof(rest)];
+	const size_t len = sizeof(text) - 1;
+
+	memcpy(text + EVERY_LEN, rest, sizeof(rest));
+	for (unsigned number = 0; number < 1u << 2 * EVERY_LEN; number++) {
+		struct found whole;
+
+		spell(text, EVERY_LEN, number);
+		whole = scan_short(text, len, len, len);
+		if (memcmp(text, "--X", 3) != 0 && !memmem(text, EVERY_LEN, "\r\n--X", 5)) {
+			assert_int_equal(whole.last, MULTIPART_END);
+			assert_int_equal(whole.len, 2);
+		}
+		for (size_t first = 1; first < len; first++) {
+			struct found f = scan_short(text, len, first, first == 1 ? 1 : len);
+
+			assert_int_equal(f.last, whole.last);
+			assert_int_equal(f.len, whole.len);
+			assert_memory_equal(f.data, whole.data, f.len);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -200,8 +321,12 @@ int main(void)
 		cmocka_unit_test(empty_body_and_no_fields),
 		cmocka_unit_test(what_only_looks_like_a_delimiter_is_data),
 		cmocka_unit_test(fields_of_the_part),
+		cmocka_unit_test(folded_fields_are_one_line),
+		cmocka_unit_test(controls_in_fields_are_refused),
 		cmocka_unit_test(boundaries),
 		cmocka_unit_test(no_part_at_all),
+		cmocka_unit_test(every_short_body),
+		cmocka_unit_test(every_short_preamble),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
