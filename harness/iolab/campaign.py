@@ -16,6 +16,7 @@ from iolab.lab import Lab
 from iolab.matrix import plan_from_json, plan_to_json
 from iolab.model import SCHEMA_VERSION, Plan, Sample, Status
 from iolab.runner import Outcome, Retired, Runner, Troupe, with_running_baseline
+from iolab.servers.enclosure import Enclosure
 from iolab.servers.peer import peer_version
 from iolab.stats import WorkloadSummary
 from iolab.verify import Verification, verify_server
@@ -71,7 +72,8 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
         say(earlier.dropped)
     quiet = manifest.quietness()
     _say_host(lab, quiet)
-    lab.prepare_files(workload.size_bytes for workload in plan.workloads)
+    if plan.role == "file":
+        lab.prepare_files(workload.size_bytes for workload in plan.workloads)
     with Troupe(plan, lab) as troupe:
         plan = with_running_baseline(plan, troupe)
         for note in plan.left_out:
@@ -127,14 +129,18 @@ def retired_before(samples: tuple[Sample, ...]) -> dict[str, Retired]:
 
 
 def verify_troupe(lab: Lab, plan: Plan, troupe: Troupe) -> list[Verification]:
-    """Checks every running server that serves files, byte for byte."""
+    """Checks every server of which an instance runs and that plays its role, byte for byte."""
     results = []
+    instances = {cell.server: plan.instance(cell) for cell in reversed(plan.cells)}
     for server in plan.servers:
-        running = troupe.servers.get(server.label)
+        running = troupe.servers.get(instances[server])
         engine = lab.describe.engine(server.name) if server.kind == "engine" else None
-        if running is None or (engine is not None and not engine.serves_files):
+        if running is None or (engine is not None and not engine.plays(plan.role)):
             continue
-        result = verify_server(server.label, running.host, running.port, lab.files)
+        if plan.role == "file":
+            result = verify_server(server.label, running.host, running.port, lab.files)
+        else:
+            result = lab.check_pairs(server.label, running, plan.role)
         results.append(result)
         if not result.ok:
             say(f"verification failed: {server.label}: {'; '.join(result.failures)}")
@@ -211,6 +217,7 @@ def _manifest(
         "host": manifest.host_facts(),
         "quietness": quiet,
         "cpus": asdict(lab.split),
+        "memory_limit": _memory_limit(plan),
         "testbed": lab.testbed.name,
         "compiler": described.compiler,
         "cflags": described.cflags,
@@ -223,6 +230,15 @@ def _manifest(
         "describe": described.model_dump(mode="json"),
         "verification": [asdict(result) for result in verifications],
     }
+
+
+def _memory_limit(plan: Plan) -> dict[str, Any] | None:
+    """What bounds the memory of each server here, and by what means."""
+    if plan.memory_limit_bytes is None:
+        return None
+    trial = Enclosure.make(plan.memory_limit_bytes, account_cpu=False)
+    trial.remove()
+    return {"bytes": plan.memory_limit_bytes, "by": trial.limited_by}
 
 
 def _save(

@@ -1,9 +1,14 @@
-"""A control group that accounts CPU time: of a process and of all it forks, ended ones too.
+"""Control groups of a server: what CPU time it used, and how much memory it may have.
 
-Two kinds exist. cgroup v1 has the controller cpuacct, cpuacct.usage in nanoseconds (Linux 2.6.24);
-of v2, every group but the root has cpu.stat, whatever controllers are on (Linux 4.15). A group is
-made below the harness's own, which takes privileges or a delegated group (`systemd-run --user
---scope -p Delegate=yes`). Nothing is limited by it, and it is removed with its server.
+Both include all that the server forks, ended processes too. cgroup v1 has a hierarchy for each
+controller: cpuacct (cpuacct.usage, Linux 2.6.24) and memory (2.6.25). Of v2, every group but the
+root has cpu.stat whatever controllers are on (Linux 4.15), and memory.max where the parent has the
+memory controller enabled for its children; memory.peak is there from Linux 5.19.
+
+Groups are made below the harness's own, which takes privileges or a delegated group (`systemd-run
+--user --scope -p Delegate=yes`). In v2 a group with processes may not enable controllers for
+children, so that the memory group may stand below the hierarchy's top instead. A server joins
+before it executes its program. Groups are removed with their server.
 """
 
 from __future__ import annotations
@@ -15,18 +20,29 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 _PREFIX = "iolab-"
 _REMOVE_TIMEOUT_S = 5.0
 _numbers = itertools.count(1)
 
+Version = Literal["v1", "v2"]
+
 
 @dataclass(frozen=True)
-class CpuGroup:
-    """A group of our own; `usage` is its file with the CPU time, as `cpuclock.usage_ns` reads."""
+class Group:
+    """A group of our own."""
 
     directory: Path
-    usage: Path
+
+    @property
+    def procs(self) -> Path:
+        """The file that a process joins by: it writes its id, or 0 for itself."""
+        return self.directory / "cgroup.procs"
+
+    def pids(self) -> tuple[int, ...]:
+        """The processes in it now."""
+        return tuple(int(line) for line in _lines(self.procs))
 
     def remove(self) -> None:
         """Removes it, once its processes are gone: those killed just now take a moment."""
@@ -43,27 +59,87 @@ class CpuGroup:
             time.sleep(0.02)
 
 
-def join_cpu_group(pid: int, root: Path = Path("/")) -> CpuGroup | None:
-    """A new group with process `pid` in it, None when none can be made here."""
+@dataclass(frozen=True)
+class CpuGroup(Group):
+    """Accounts CPU time; `usage` is its file with it, as `cpuclock.usage_ns` reads."""
+
+    usage: Path
+
+
+@dataclass(frozen=True)
+class MemoryGroup(Group):
+    """Limits memory: user pages, page cache charged to it, and kernel memory such as pipes."""
+
+    version: Version
+
+    def peak_bytes(self) -> int | None:
+        """The most it ever held; None where the kernel does not say (v2 before Linux 5.19)."""
+        name = "memory.max_usage_in_bytes" if self.version == "v1" else "memory.peak"
+        with contextlib.suppress(OSError, ValueError):
+            return int((self.directory / name).read_text())
+        return None
+
+    def kills(self) -> int:
+        """How many of its processes the kernel has killed at the limit."""
+        name = "memory.oom_control" if self.version == "v1" else "memory.events"
+        for line in _lines(self.directory / name):
+            key, _, value = line.partition(" ")
+            if key == "oom_kill":
+                return int(value)
+        return 0
+
+
+def make_cpu_group(root: Path = Path("/")) -> CpuGroup | None:
+    """A new group that accounts CPU time, None when none can be made here."""
     for parent, usage in cpu_parents(root):
         with contextlib.suppress(OSError):
-            return _join(pid, parent, usage)
+            directory = _make(parent)
+            with _removed_on_error(directory):
+                (directory / usage).read_text()
+            return CpuGroup(directory, directory / usage)
     return None
 
 
-def _join(pid: int, parent: Path, usage: str) -> CpuGroup:
+def make_memory_group(limit_bytes: int, root: Path = Path("/")) -> MemoryGroup | None:
+    """A new group that may hold `limit_bytes`, None when none can be made here.
+
+    With swap, v1 would let a group hold more than that: its limit of both together is set as well
+    where the kernel has it.
+    """
+    for parent, version in memory_parents(root):
+        with contextlib.suppress(OSError):
+            directory = _make(parent)
+            with _removed_on_error(directory):
+                _limit(directory, limit_bytes, version)
+            return MemoryGroup(directory, version)
+    return None
+
+
+def _limit(directory: Path, limit_bytes: int, version: Version) -> None:
+    names = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
+    first, second = names if version == "v1" else ("memory.max", "memory.swap.max")
+    if not (directory / first).exists():
+        raise FileNotFoundError(first)  # the controller is off: opening it would make a file
+    (directory / first).write_text(f"{limit_bytes}\n")
+    with contextlib.suppress(OSError):
+        (directory / second).write_text(f"{limit_bytes if version == 'v1' else 0}\n")
+
+
+def _make(parent: Path) -> Path:
     _sweep(parent)
     directory = parent / f"{_PREFIX}{os.getpid()}-{next(_numbers)}"
     directory.mkdir()
-    group = CpuGroup(directory, directory / usage)
+    return directory
+
+
+@contextlib.contextmanager
+def _removed_on_error(directory: Path) -> Iterator[None]:
     try:
-        (directory / "cgroup.procs").write_text(f"{pid}\n")
-        group.usage.read_text()
+        yield
     except OSError:
         with contextlib.suppress(OSError):
             directory.rmdir()
         raise
-    return group
 
 
 def _sweep(parent: Path) -> None:
@@ -80,17 +156,34 @@ def cpu_parents(root: Path = Path("/")) -> list[tuple[Path, str]]:
 
     Each with the name of the file that says how much. `root` is `/` or what imitates it.
     """
+    found = [
+        (own, "cpuacct.usage" if version == "v1" else "cpu.stat")
+        for version, own, _ in _places(root, "cpuacct")
+    ]
+    return sorted(found, key=lambda pair: pair[1] != "cpuacct.usage")
+
+
+def memory_parents(root: Path = Path("/")) -> list[tuple[Path, Version]]:
+    """Where a group that limits memory may be made, in the order to try; see cpu_parents."""
+    found: list[tuple[Path, Version]] = []
+    for version, own, top in _places(root, "memory"):
+        found.append((own, version))
+        if version == "v2" and top != own:
+            found.append((top, version))
+    return sorted(found, key=lambda pair: pair[1])
+
+
+def _places(root: Path, controller: str) -> Iterator[tuple[Version, Path, Path]]:
+    """Of each hierarchy that may have `controller`: its version, our own group, its top."""
     own = dict(_own_groups(root))
-    found = []
     for kind, controllers, top, mount_point in _mounts(root):
-        key = "cpuacct" if "cpuacct" in controllers else "" if kind == "cgroup2" else None
+        key = controller if controller in controllers else "" if kind == "cgroup2" else None
         if key is not None and key in own:
             # Seen from inside of a container, our group may not lie below what is mounted.
             inner = own[key].removeprefix(top if top != "/" else "").lstrip("/")
-            directory = root / mount_point.lstrip("/") / inner
-            if directory.is_dir():
-                found.append((directory, "cpuacct.usage" if key else "cpu.stat"))
-    return sorted(found, key=lambda pair: pair[1] != "cpuacct.usage")
+            mounted = root / mount_point.lstrip("/")
+            if (mounted / inner).is_dir():
+                yield ("v1" if key else "v2"), mounted / inner, mounted
 
 
 def _own_groups(root: Path) -> Iterator[tuple[str, str]]:

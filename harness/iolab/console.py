@@ -16,6 +16,7 @@ from rich.table import Table
 from iolab.runner import Tick
 from iolab.sizes import format_size
 from iolab.stats import CONFIDENCE, CellSummary, Estimate, WorkloadSummary
+from iolab.wording import PER_SECOND, clients
 
 _WIDE = 110  # columns of a table that goes to a file or a pipe
 
@@ -90,10 +91,10 @@ def _line_printer(title: str) -> Callable[[Tick], None]:
 def ranking_table(summary: WorkloadSummary) -> Table:
     """The ranked cells of one workload, 80 columns wide. `=` marks ranks that are tied."""
     workload = summary.workload
-    depth = f", {workload.pipeline} deep" if workload.pipeline > 1 else ""
+    pairs = workload.unit == "GiB"
     table = Table(
-        title=f"{workload.name}: {workload.connections} connections{depth}, "
-        f"ratio of requests/s to {summary.baseline}",
+        title=f"{workload.name}: {clients(workload)}, "
+        f"ratio of {PER_SECOND[workload.unit]} to {summary.baseline}",
         title_justify="left",
         caption=_caption(summary),
         caption_justify="left",
@@ -102,11 +103,12 @@ def ranking_table(summary: WorkloadSummary) -> Table:
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for name in ("rank", "server", "ratio", "95% interval", "req/s", "bytes/s", "us/req"):
+    names = ("GiB/s", "CPU s", "CPU ratio", "peak") if pairs else ("req/s", "bytes/s", "us/req")
+    for name in ("rank", "server", "ratio", "95% interval", *names):
         table.add_column(name, justify="left" if name == "server" else "right", no_wrap=True)
     table.add_column("limiter", overflow="fold")
     for cell in summary.cells:
-        table.add_row(*_row(cell))
+        table.add_row(*_row(cell, pairs))
     return table
 
 
@@ -114,14 +116,17 @@ def _caption(summary: WorkloadSummary) -> str:
     """What the columns need to be read right."""
     coverages = [cell.ratio.coverage for cell in summary.cells if cell.ratio is not None]
     text = "us/req: server CPU time per request"
+    if summary.workload.unit == "GiB":
+        text = "CPU: server CPU time per GiB; peak: resident memory"
     if coverages and min(coverages) < CONFIDENCE:
         text += f"; few blocks: intervals cover {min(coverages):.0%} only"
     return text
 
 
-def _row(cell: CellSummary) -> tuple[str, ...]:
+def _row(cell: CellSummary, pairs: bool) -> tuple[str, ...]:
     if cell.ratio is None:
-        return ("-", cell.server, "-", "-", "-", "-", "-", f"{cell.status}: {cell.reason}")
+        dashes = ("-",) * (6 if pairs else 5)
+        return ("-", cell.server, *dashes, f"{cell.status}: {cell.reason}")
     place = "-" if cell.rank is None else f"{cell.rank}{'=' if cell.tied else ''}"
     limiter = "client (lower bound)" if cell.client_limited else cell.limiter or "?"
     return (
@@ -129,12 +134,28 @@ def _row(cell: CellSummary) -> tuple[str, ...]:
         cell.server,
         f"{cell.ratio.ratio:.2f}",
         interval(cell.ratio),
-        f"{cell.requests_per_s or 0:,.0f}" if (cell.requests_per_s or 0) >= 100
-        else f"{cell.requests_per_s or 0:.1f}",
-        format_size(cell.bytes_per_s or 0),
-        "-" if cell.server_us_per_request is None else f"{cell.server_us_per_request:,.1f}",
+        *(_pair_figures(cell) if pairs else _request_figures(cell)),
         limiter,
-    )  # fmt: skip
+    )
+
+
+def _request_figures(cell: CellSummary) -> tuple[str, ...]:
+    rate, cost = cell.units_per_s or 0, cell.server_us_per_unit
+    return (
+        f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}",
+        format_size(cell.bytes_per_s or 0),
+        "-" if cost is None else f"{cost:,.1f}",
+    )
+
+
+def _pair_figures(cell: CellSummary) -> tuple[str, ...]:
+    cost, peak = cell.server_us_per_unit, cell.resident_peak_bytes
+    return (
+        f"{cell.units_per_s or 0:.2f}",
+        "-" if cost is None else f"{cost / 1e6:.3f}",
+        "-" if cell.server_cpu_ratio is None else f"{cell.server_cpu_ratio.ratio:.2f}",
+        "-" if peak is None else format_size(peak),
+    )
 
 
 def interval(estimate: Estimate) -> str:

@@ -60,6 +60,10 @@ class Engine(BaseModel):
         """True when its bytes come from files (read or mapped), so that they can be compared."""
         return not {"file", "mapping"}.isdisjoint(self.sources)
 
+    def plays(self, role: str) -> bool:
+        """True when it can be measured in `role`: one that sends a constant serves no files."""
+        return role in self.roles and (role != "file" or self.serves_files)
+
     def option(self, name: str) -> Option | None:
         """The option of that name, None when the engine has none."""
         return next((option for option in self.options if option.name == name), None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import selectors
 import shlex
 import signal
@@ -43,6 +44,18 @@ class Completed:
     code: int
     stdout: str
     stderr: str
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a child is put into before it executes its program.
+
+    `join` are files of control groups (cgroup.procs); `data_bytes` is its RLIMIT_DATA: private
+    writable memory of each of its processes, None for no limit of ours.
+    """
+
+    join: tuple[Path, ...] = ()
+    data_bytes: int | None = None
 
 
 class Process(Protocol):
@@ -96,11 +109,13 @@ class Executor(Protocol):
         stop_signal: int = signal.SIGTERM,
         death_signal: int = signal.SIGKILL,
         mute: bool = False,
+        bounds: Bounds | None = None,
     ) -> Process:
         """Starts a child that stays. `death_signal` is what it gets when the harness dies.
 
         A child with children of its own needs one that makes it end them (SIGTERM). `mute` discards
-        its stdout: nobody reads it, and a full pipe would stop the child.
+        its stdout: nobody reads it, and a full pipe would stop the child. ProcessError when the
+        child cannot be put into its `bounds`.
         """
 
     def close(self) -> None:
@@ -166,10 +181,11 @@ class HostExecutor:
         stop_signal: int = signal.SIGTERM,
         death_signal: int = signal.SIGKILL,
         mute: bool = False,
+        bounds: Bounds | None = None,
     ) -> Process:
         """See Executor."""
         err = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
-        prepare = _prepare(death_signal, cpus)
+        prepare = _prepare(death_signal, cpus, bounds)
         try:
             out = subprocess.DEVNULL if mute else subprocess.PIPE
             process = _popen(argv, subprocess.PIPE, out, err, cwd, None, prepare)
@@ -331,11 +347,18 @@ def _popen(
         )
     except OSError as error:
         raise ProcessError(f"{_show(argv)}: cannot be started: {error.strerror}") from error
+    except subprocess.SubprocessError as error:  # from `prepare`, which says no more
+        raise ProcessError(f"{_show(argv)}: its CPUs, groups or limits are refused") from error
 
 
-def _prepare(death_signal: int, cpus: Sequence[int] | None) -> Callable[[], None]:
-    """What a child does between fork and exec: ask to die with its parent, go to its CPUs."""
+def _prepare(
+    death_signal: int, cpus: Sequence[int] | None, bounds: Bounds | None = None
+) -> Callable[[], None]:
+    """What a child does between fork and exec: ask to die with its parent, enter its bounds."""
     parent = os.getpid()
+    bounds = bounds or Bounds()
+    join = [str(path) for path in bounds.join]
+    data_bytes = bounds.data_bytes
 
     def prepare() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
@@ -343,6 +366,12 @@ def _prepare(death_signal: int, cpus: Sequence[int] | None) -> Callable[[], None
             os._exit(127)
         if cpus:
             os.sched_setaffinity(0, cpus)
+        for procs in join:
+            group = os.open(procs, os.O_WRONLY)
+            os.write(group, b"0\n")
+            os.close(group)
+        if data_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, data_bytes))
 
     return prepare
 

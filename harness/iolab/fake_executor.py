@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from iolab.executor import Completed, Process, ProcessError
+from iolab.executor import Bounds, Completed, Process, ProcessError
 
 Answer = Callable[[str], Iterable[str]]
 
@@ -104,6 +104,7 @@ class FakeExecutor:
         stop_signal: int = signal.SIGTERM,
         death_signal: int = signal.SIGKILL,
         mute: bool = False,
+        bounds: Bounds | None = None,
     ) -> Process:
         """See Executor."""
         if self._start is None:

@@ -16,16 +16,19 @@ from iolab.errors import InputError, did_you_mean
 from iolab.executor import Executor, HostExecutor, ProcessError
 from iolab.files import ensure_files
 from iolab.load import LoadSession
-from iolab.load.iolab_load import IolabLoad, Target
+from iolab.load.iolab_load import IolabLoad, Target, count_pairs
 from iolab.matrix import Offer, load_plan
-from iolab.model import Plan, Server, Workload
+from iolab.model import Plan, Role, Server, Workload
 from iolab.paths import House, find_house
+from iolab.ports import free_port
 from iolab.servers import Place, RunningServer
 from iolab.servers.iolab_server import IolabServer, describe
 from iolab.servers.peer import PeerFile, PeerServer, load_peers, offer_peers
 from iolab.testbed import Testbed
 from iolab.testbed.loopback import Loopback
 from iolab.topology import CpuSplit, host_split
+from iolab.verify import Verification
+from iolab.verify_pairs import verify_pairs
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,11 @@ class Lab:
         """Makes the files of these sizes and those that verification needs."""
         ensure_files(self.files, [*sizes_bytes, *verify.SIZES_BYTES])
 
-    def start_server(self, server: Server, role: str) -> RunningServer:
+    def start_server(
+        self, server: Server, role: Role, memory_limit_bytes: int | None = None
+    ) -> RunningServer:
         """See runner.Stage."""
-        place = Place(self.files, self.scratch, self.split.server, self.testbed)
+        place = self._place(role, memory_limit_bytes)
         if server.kind == "peer":
             peer = self.peers.get(server.name)
             if peer is None:
@@ -83,16 +88,42 @@ class Lab:
         binary = self.house.need(self.house.server_binary)
         return IolabServer.start(self.executor, binary, server, role, place)
 
+    def _place(self, role: Role, memory_limit_bytes: int | None) -> Place:
+        """A place of its own for a server; role forward finds its upstream at the client's."""
+        scratch = Path(tempfile.mkdtemp(dir=self.scratch))
+        scratch.chmod(0o755)  # workers of a peer may run as another user
+        upstream = None
+        if role == "forward":
+            upstream = self.testbed.client_host, free_port(self.testbed.client_host)
+        return Place(
+            self.files, scratch, self.split.server, self.testbed, upstream, memory_limit_bytes
+        )
+
     def open_load(self, server: RunningServer, workload: Workload, seed: int) -> LoadSession:
         """See runner.Stage."""
         return IolabLoad.open(
             self.executor,
             self.house.need(self.house.load_binary),
             self.testbed,
-            Target(server.host, server.port, server.cpu_pids, server.cpu_usage),
+            Target.of(server),
             workload,
             self.split.client,
             seed,
+        )
+
+    def check_pairs(self, label: str, server: RunningServer, role: Role) -> Verification:
+        """Moves streams of many kinds through a running relay or forwarder, all of it compared."""
+        return verify_pairs(
+            label,
+            role,
+            lambda workload, pairs_check: count_pairs(
+                self.executor,
+                self.house.need(self.house.load_binary),
+                self.testbed,
+                Target.of(server),
+                workload,
+                pairs_check,
+            ),
         )
 
 

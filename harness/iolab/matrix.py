@@ -1,9 +1,10 @@
 """Matrix TOML -> Plan. Pure: the engines and peers of this machine are handed in as data.
 
 A server is named by a spec: `peer:nginx`, `engine:epoll`, `engine:epoll,cache=memory`; a `*` in
-the place of the name stands for every peer, or for every engine that serves files (with options:
-for every such engine that has them). What this machine cannot run stays in the plan as an
-unsupported server with its reason; a name that does not exist at all is an error.
+the place of the name stands for every peer or every engine that plays the matrix's role (with
+options: for every such engine that has them). What this machine cannot run stays in the plan as an
+unsupported server with its reason, and so does an engine named for a role it has not; a name that
+does not exist at all is an error.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 
 from iolab.describe import Describe, Engine
 from iolab.errors import InputError, did_you_mean
-from iolab.model import Cell, Plan, Server, Workload
+from iolab.model import Cell, Direction, Plan, Role, Server, Workload
 from iolab.sizes import parse_size
 from iolab.toml import Section, parse_toml
 
@@ -29,7 +30,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 class RunTable(Section):
     """`[run]`: how to measure. Times carry their unit in the name."""
 
-    role: Literal["file"] = "file"
+    role: Role = "file"
     testbed: Literal["loopback"] = "loopback"
     baseline: str
     baseline_fallback: str | None = None
@@ -41,6 +42,7 @@ class RunTable(Section):
     seed: int = 1
     precision: Annotated[float, Field(gt=0, lt=1)] | None = None
     wrk_check: bool = False
+    memory_limit: Size | None = None
 
 
 class ServersTable(Section):
@@ -51,12 +53,18 @@ class ServersTable(Section):
 
 
 class WorkloadTable(Section):
-    """`[[workload]]`: one size and its clients; `servers` replaces the common list."""
+    """`[[workload]]`: one size and its clients; `servers` replaces the common list.
+
+    Which keys there may be, and must be, depends on the role: see `_KEYS`.
+    """
 
     name: Name
-    size: Size
-    connections: Annotated[int, Field(ge=1, le=100_000)]
-    pipeline: Annotated[int, Field(ge=1, le=1024)] = 1
+    size: Size | None = None
+    connections: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    pipeline: Annotated[int, Field(ge=1, le=1024)] | None = None
+    pairs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    chunked: bool | None = None
+    direction: Direction | None = None
     servers: tuple[str, ...] | None = None
     add: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -74,14 +82,35 @@ class MatrixFile(Section):
 
 
 @dataclass(frozen=True)
-class Offer:
-    """What this machine offers: the engines of the build, and the peers.
+class _Keys:
+    """The keys of a workload that a role asks for, and those that it allows beside them."""
 
-    `peers` maps each known peer to None, or to the reason it cannot run here.
-    """
+    required: frozenset[str]
+    allowed: frozenset[str]
+
+
+_KEYS: Mapping[Role, _Keys] = {
+    "file": _Keys(frozenset({"size", "connections"}), frozenset({"pipeline"})),
+    "relay": _Keys(frozenset({"size", "pairs"}), frozenset({"chunked"})),
+    "forward": _Keys(frozenset({"pairs"}), frozenset({"size", "direction"})),
+}
+_COMMON_KEYS = frozenset({"name", "servers", "add", "exclude"})
+
+
+@dataclass(frozen=True)
+class PeerOffer:
+    """A known peer: the roles it plays, and the reason it cannot run here (None: it can)."""
+
+    roles: tuple[Role, ...]
+    lacks: str | None = None
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What this machine offers: the engines of the build, and the peers by name."""
 
     describe: Describe
-    peers: Mapping[str, str | None]
+    peers: Mapping[str, PeerOffer]
 
 
 def load_plan(path: Path, offer: Offer) -> Plan:
@@ -113,8 +142,8 @@ def plan_from_json(document: dict[str, Any], place: str) -> Plan:
         raise InputError(f"{place}: plan: {error}") from error
 
 
-def parse_server(spec: str, offer: Offer, place: str = "server") -> tuple[Server, ...]:
-    """The servers that one spec names; InputError starts with `place` when it names none."""
+def parse_server(spec: str, offer: Offer, role: Role, place: str = "server") -> tuple[Server, ...]:
+    """The servers that one spec names in `role`; InputError starts with `place` when none."""
     kind, colon, rest = spec.partition(":")
     if not colon or kind not in ("engine", "peer"):
         raise InputError(
@@ -124,14 +153,14 @@ def parse_server(spec: str, offer: Offer, place: str = "server") -> tuple[Server
     name, *pairs = rest.split(",")
     options = _options(pairs, spec, place)
     if kind == "peer":
-        return _peers(name, options, offer, place)
+        return _peers(name, options, offer, role, place)
     if name == "*":
-        return _every_engine(options, offer, place)
+        return _every_engine(options, offer, role, place)
     engine = offer.describe.engine(name)
     if engine is None:
         names = [known.name for known in offer.describe.engines]
         raise InputError(f"{place}: unknown engine {name!r}: {did_you_mean(name, names)}")
-    return (_engine_server(engine, options, place),)
+    return (_engine_server(engine, options, role, place),)
 
 
 def _options(pairs: Sequence[str], spec: str, place: str) -> tuple[tuple[str, str], ...]:
@@ -148,33 +177,42 @@ def _options(pairs: Sequence[str], spec: str, place: str) -> tuple[tuple[str, st
 
 
 def _peers(
-    name: str, options: tuple[tuple[str, str], ...], offer: Offer, place: str
+    name: str, options: tuple[tuple[str, str], ...], offer: Offer, role: Role, place: str
 ) -> tuple[Server, ...]:
     if options:
         raise InputError(f"{place}: peer:{name}: a peer takes no options, its TOML file sets it up")
+    able = sorted(known for known, peer in offer.peers.items() if role in peer.roles)
     if name == "*":
-        return tuple(Server("peer", peer, (), offer.peers[peer]) for peer in sorted(offer.peers))
+        return tuple(Server("peer", known, (), offer.peers[known].lacks) for known in able)
     if name not in offer.peers:
         raise InputError(f"{place}: unknown peer {name!r}: {did_you_mean(name, offer.peers)}")
-    return (Server("peer", name, (), offer.peers[name]),)
+    if name not in able:
+        raise InputError(
+            f"{place}: peer:{name}: it does not play role {role}; those that do: "
+            f"{', '.join(able) or 'none'}"
+        )
+    return (Server("peer", name, (), offer.peers[name].lacks),)
 
 
 def _every_engine(
-    options: tuple[tuple[str, str], ...], offer: Offer, place: str
+    options: tuple[tuple[str, str], ...], offer: Offer, role: Role, place: str
 ) -> tuple[Server, ...]:
-    """Every file engine, with `options` every one that has all of them."""
+    """Every engine that plays `role`, with `options` every one that has all of them."""
     servers = [
-        _engine_server(engine, options, place)
+        _engine_server(engine, options, role, place)
         for engine in offer.describe.engines
-        if engine.serves_files and all(engine.option(key) for key, _ in options)
+        if engine.plays(role) and all(engine.option(key) for key, _ in options)
     ]
     if not servers:
         keys = ", ".join(key for key, _ in options)
-        raise InputError(f"{place}: no engine serves files and has the option {keys}")
+        tail = f" and has the option {keys}" if keys else ""
+        raise InputError(f"{place}: no engine plays role {role}{tail}")
     return tuple(servers)
 
 
-def _engine_server(engine: Engine, options: tuple[tuple[str, str], ...], place: str) -> Server:
+def _engine_server(
+    engine: Engine, options: tuple[tuple[str, str], ...], role: Role, place: str
+) -> Server:
     """The server of an engine, its options checked against what the build declares."""
     for key, value in options:
         option = engine.option(key)
@@ -188,6 +226,8 @@ def _engine_server(engine: Engine, options: tuple[tuple[str, str], ...], place: 
         except ValueError as error:
             raise InputError(f"{place}: engine:{engine.name}: {error}") from error
     reason = None if engine.usable else (engine.reason or "its probe says no, without a reason")
+    if role not in engine.roles:
+        reason = f"it does not play role {role}: it moves bytes from {', '.join(engine.sources)}"
     return Server("engine", engine.name, options, reason)
 
 
@@ -213,9 +253,36 @@ class _Expansion:
             chosen = self._exclude(chosen, table.exclude, f"{key}.exclude")
             if not chosen:
                 raise InputError(f"{self._place}: {key}: no server is left")
-            workload = Workload(table.name, table.size, table.connections, table.pipeline)
+            workload = self._workload(table, key)
             cells += [Cell(server, workload) for server in chosen]
         return self._with_baseline(tuple(cells))
+
+    def _workload(self, table: WorkloadTable, key: str) -> Workload:
+        """What a table describes, its keys being those of the role."""
+        role = self._matrix.run.role
+        given = {name for name in table.model_fields_set if getattr(table, name) is not None}
+        given -= _COMMON_KEYS
+        keys = _KEYS[role]
+        for name in sorted(given - keys.required - keys.allowed):
+            allowed = ", ".join(sorted(keys.required | keys.allowed))
+            raise InputError(
+                f"{self._place}: {key}.{name}: no key of role {role}, whose keys are {allowed}"
+            )
+        for name in sorted(keys.required - given):
+            raise InputError(f"{self._place}: {key}.{name}: missing, role {role} requires it")
+        if role != "file" and table.size == 0:
+            raise InputError(
+                f"{self._place}: {key}.size: 0: a transfer of role {role} has a byte at least"
+            )
+        return Workload(
+            name=table.name,
+            size_bytes=table.size or 0,
+            connections=table.connections or 0,
+            pipeline=table.pipeline or 1,
+            pairs=table.pairs or 0,
+            chunked=bool(table.chunked),
+            direction=table.direction or "up",
+        )
 
     def _check_names(self) -> None:
         names = [table.name for table in self._matrix.workload]
@@ -228,11 +295,16 @@ class _Expansion:
                 f"{self._place}: run.max_blocks: {run.max_blocks} is below min_blocks "
                 f"({run.min_blocks})"
             )
+        if run.wrk_check and run.role != "file":
+            raise InputError(
+                f"{self._place}: run.wrk_check: wrk asks for files, not for {run.role}"
+            )
 
     def _expand(self, specs: Iterable[str], key: str) -> list[Server]:
         servers: list[Server] = []
         for spec in specs:
-            servers += parse_server(spec, self._offer, f"{self._place}: {key}")
+            role = self._matrix.run.role
+            servers += parse_server(spec, self._offer, role, f"{self._place}: {key}")
         return _unique(servers)
 
     def _exclude(self, servers: list[Server], patterns: Iterable[str], key: str) -> list[Server]:
@@ -256,7 +328,8 @@ class _Expansion:
             summary=self._matrix.summary,
             baseline=run.baseline,
             cells=cells,
-            **run.model_dump(exclude={"baseline", "baseline_fallback"}),
+            memory_limit_bytes=run.memory_limit,
+            **run.model_dump(exclude={"baseline", "baseline_fallback", "memory_limit"}),
         )
         labels = [server.label for server in plan.servers]
         for key, label in (

@@ -8,6 +8,10 @@ from enum import StrEnum
 from typing import Any, Literal
 
 SCHEMA_VERSION = 1
+GIB = 1 << 30
+
+Role = Literal["file", "relay", "forward"]
+Direction = Literal["up", "down", "both"]
 
 
 class Status(StrEnum):
@@ -47,17 +51,36 @@ class Server:
 
 @dataclass(frozen=True)
 class Workload:
-    """What the clients do: `connections` connections, each with `pipeline` GETs outstanding."""
+    """What the clients do.
+
+    In role file `connections` connections, each with `pipeline` GETs of `size_bytes` outstanding.
+    In roles relay and forward (`pairs` above 0) that many pairs of a sender and a receiver at a
+    time, one transfer of `size_bytes` after another; 0 there is one that never ends (forward).
+    `chunked` uploads have no Content-Length (relay); `direction` is seen from the client (forward).
+    """
 
     name: str
     size_bytes: int
-    connections: int
+    connections: int = 0
     pipeline: int = 1
+    pairs: int = 0
+    chunked: bool = False
+    direction: Direction = "up"
 
     @property
     def path(self) -> str:
         """Request target of the file that the harness makes for this size."""
         return f"/{file_name(self.size_bytes)}"
+
+    @property
+    def unit(self) -> Literal["request", "GiB"]:
+        """What rates and costs count: responses of a file, or GiB that a pair's receiver got."""
+        return "GiB" if self.pairs else "request"
+
+    @property
+    def unit_bytes(self) -> int:
+        """Payload of one unit; 0 where responses are empty and only their number counts."""
+        return GIB if self.pairs else self.size_bytes
 
 
 def file_name(size_bytes: int) -> str:
@@ -86,15 +109,16 @@ class Plan:
     """A matrix made concrete for this machine: what a run measures, and how.
 
     `precision` is the relative half-width of every interval at which a run may stop early (None:
-    only the budget and `max_blocks` end it). `left_out` says what the matrix names and this run
-    has not, with the reason.
+    only the budget and `max_blocks` end it). `memory_limit_bytes` bounds each server process with
+    all it forks (None: not at all). `left_out` says what the matrix names and this run has not,
+    with the reason.
     """
 
     name: str
     summary: str
     baseline: str
     cells: tuple[Cell, ...]
-    role: str = "file"
+    role: Role = "file"
     testbed: str = "loopback"
     budget_s: float = 60.0
     min_blocks: int = 4
@@ -104,6 +128,7 @@ class Plan:
     seed: int = 1
     precision: float | None = None
     wrk_check: bool = False
+    memory_limit_bytes: int | None = None
     left_out: tuple[str, ...] = ()
 
     @property
@@ -115,6 +140,14 @@ class Plan:
     def workloads(self) -> tuple[Workload, ...]:
         """The distinct workloads of the cells, in the plan's order."""
         return tuple(dict.fromkeys(cell.workload for cell in self.cells))
+
+    def instance(self, cell: Cell) -> str:
+        """Which running server drives `cell`; cells of equal names share one.
+
+        File servers serve all their workloads from one process, as in production. In the other
+        roles each cell has its own: its memory is the cell's, and role forward its upstream's.
+        """
+        return cell.server.label if self.role == "file" else cell.id
 
     def cell(self, cell_id: str) -> Cell:
         """The cell of that id; KeyError when the plan has none."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,12 +19,14 @@ from iolab import stats
 from iolab.errors import IolabError
 from iolab.executor import ProcessError
 from iolab.load import LoadSession
-from iolab.model import Cell, Plan, Sample, Server, Status, Workload, block_order
+from iolab.model import Cell, Plan, Role, Sample, Server, Status, Workload, block_order
 from iolab.servers import RunningServer, counter_delta
 from iolab.store import SampleWriter
 
 _SETTLE_TRIES = 20
 _SETTLE_S = 0.005
+# Counters that say how much there is now, not how much there was: their differences mean nothing.
+_GAUGES = ("connections", "pipes", "pipe_bytes")
 
 
 class Clock(Protocol):
@@ -58,7 +61,9 @@ class HostClock:
 class Stage(Protocol):
     """Brings up servers and clients."""
 
-    def start_server(self, server: Server, role: str) -> RunningServer:
+    def start_server(
+        self, server: Server, role: Role, memory_limit_bytes: int | None = None
+    ) -> RunningServer:
         """A running server; ProcessError when it does not come up."""
 
     def open_load(self, server: RunningServer, workload: Workload, seed: int) -> LoadSession:
@@ -104,7 +109,10 @@ class Outcome:
 
 
 class Troupe:
-    """The servers of a plan, all up together. Those that did not start are in `failures`."""
+    """The servers of a plan, all up together, by the names of `Plan.instance`.
+
+    Those that did not start are in `failures`.
+    """
 
     def __init__(self, plan: Plan, stage: Stage) -> None:
         """Starts every server of the plan that this machine can run."""
@@ -112,21 +120,21 @@ class Troupe:
         self.failures: dict[str, str] = {}
         self._stack = ExitStack()
         try:
-            for server in plan.servers:
+            for name, server in {plan.instance(c): c.server for c in plan.cells}.items():
                 if server.unsupported is None:
-                    self._start(server, plan.role, stage)
+                    self._start(name, server, plan, stage)
         except BaseException:
             self._stack.close()
             raise
 
-    def _start(self, server: Server, role: str, stage: Stage) -> None:
+    def _start(self, name: str, server: Server, plan: Plan, stage: Stage) -> None:
         try:
-            running = stage.start_server(server, role)
+            running = stage.start_server(server, plan.role, plan.memory_limit_bytes)
         except ProcessError as error:
-            self.failures[server.label] = str(error)
+            self.failures[name] = str(error)
             return
         self._stack.callback(running.stop)
-        self.servers[server.label] = running
+        self.servers[name] = running
 
     def __enter__(self) -> Troupe:
         return self
@@ -141,21 +149,18 @@ class Troupe:
 
 
 def with_running_baseline(plan: Plan, troupe: Troupe) -> Plan:
-    """`plan`, its baseline replaced by the first running server when it did not start.
+    """`plan`, its baseline replaced by the first server that runs everywhere when it does not.
 
     IolabError when nothing runs.
     """
-    if plan.baseline in troupe.servers:
+    running = [cell for cell in plan.cells if plan.instance(cell) in troupe.servers]
+    places = Counter(cell.server.label for cell in running)
+    everywhere = [label for label, nr in places.items() if nr == len(plan.workloads)]
+    if plan.baseline in everywhere:
         return plan
-    everywhere = [
-        label
-        for label in troupe.servers
-        if all(
-            any(cell.server.label == label and cell.workload == workload for cell in plan.cells)
-            for workload in plan.workloads
-        )
-    ]
-    reason = troupe.failures.get(plan.baseline, "it cannot run here")
+    base = [plan.instance(cell) for cell in plan.cells if cell.server.label == plan.baseline]
+    reasons = [troupe.failures[name] for name in base if name in troupe.failures]
+    reason = reasons[0] if reasons else "it cannot run here"
     if not everywhere:
         raise IolabError(f"no server runs that could be the baseline; {plan.baseline}: {reason}")
     note = f"baseline is {everywhere[0]} instead of {plan.baseline} ({reason})"
@@ -210,17 +215,17 @@ class Runner:
     def _open_sessions(self, stage: Stage, failures: Mapping[str, str]) -> None:
         """One connected load process per cell; they are idle while not driven."""
         for number, cell in enumerate(self._plan.cells):
-            label = cell.server.label
+            name = self._plan.instance(cell)
             if cell.server.unsupported is not None:
                 self._retire(cell.id, Status.UNSUPPORTED, cell.server.unsupported)
-            elif label in failures:
-                self._retire(cell.id, Status.FAILED, failures[label])
+            elif name in failures:
+                self._retire(cell.id, Status.FAILED, failures[name])
             if cell.id in self._retired:
                 continue
             try:
-                session = stage.open_load(self._servers[label], cell.workload, number + 1)
+                session = stage.open_load(self._servers[name], cell.workload, number + 1)
             except ProcessError as error:
-                self._retire(cell.id, Status.FAILED, self._blame(label, str(error)))
+                self._retire(cell.id, Status.FAILED, self._blame(cell, str(error)))
                 continue
             self._stack.callback(session.close)
             self._sessions[cell.id] = session
@@ -304,45 +309,58 @@ class Runner:
 
     def _slice(self, cell: Cell, block: int, place: int) -> Sample:
         """Drives one slice and judges it."""
-        clock, server = self._clock, self._servers[cell.server.label]
+        clock, server = self._clock, self._servers[self._plan.instance(cell)]
         started_unix_ns, started_ns = clock.unix_ns(), clock.monotonic_ns()
         load: dict[str, Any] | None = None
         delta: dict[str, Any] | None = None
+        extra: dict[str, Any] = {}
         wall_ns = 0
         try:
             before = server.counters()
             started_ns = clock.monotonic_ns()
             load = self._sessions[cell.id].slice(self._plan.warmup_ms, self._plan.slice_ms)
             wall_ns = clock.monotonic_ns() - started_ns
-            delta = self._settled_delta(server, before, load)
+            delta, after = self._settled_delta(server, before, load)
+            extra = self._memory(server, after)
             reason = stats.judge_slice(load, delta)
             status = Status.OK if reason is None else Status.INVALID
         except ProcessError as error:
             status = Status.FAILED
-            reason = self._blame(cell.server.label, str(error))
+            reason = self._blame(cell, str(error))
         except (KeyError, TypeError) as error:
             status, reason = Status.FAILED, f"the load generator's document lacks {error}"
-        return Sample(block, place, cell.id, status, reason, started_unix_ns, wall_ns, load, delta)
+        return Sample(
+            block, place, cell.id, status, reason, started_unix_ns, wall_ns, load, delta, extra
+        )
 
     def _settled_delta(
         self, server: RunningServer, before: dict[str, Any] | None, load: Mapping[str, Any]
-    ) -> dict[str, Any] | None:
-        """What the server counted over the slice.
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """What the server counted over the slice, and what it stands at.
 
         It counts a response just after its last byte is handed over, which the client may see
         first: so a few milliseconds are granted until the counts agree.
         """
-        delta = counter_delta(before, server.counters())
+        key, wanted = stats.last_counted(load)
+        after = server.counters()
         for _ in range(_SETTLE_TRIES):
-            if delta is None or delta.get("requests", 0) >= load["total"]["requests"]:
+            delta = counter_delta(before, after)
+            if delta is None or delta.get(key, 0) >= wanted:
                 break
             self._clock.sleep(_SETTLE_S)
-            delta = counter_delta(before, server.counters())
-        return delta
+            after = server.counters()
+        return counter_delta(before, after), after
 
-    def _blame(self, label: str, reason: str) -> str:
+    def _memory(self, server: RunningServer, after: Mapping[str, Any] | None) -> dict[str, Any]:
+        """What a cell with a server of its own holds, to be stored with its slice."""
+        if self._plan.role == "file":
+            return {}
+        gauges = {key: after[key] for key in _GAUGES if key in after} if after else {}
+        return {"memory": {**server.memory(), **gauges}}
+
+    def _blame(self, cell: Cell, reason: str) -> str:
         """The server's own end explains more than what the client saw of it."""
-        return self._servers[label].failure() or reason
+        return self._servers[self._plan.instance(cell)].failure() or reason
 
     def _retire(self, cell_id: str, status: Status, reason: str) -> None:
         self._retired.setdefault(cell_id, Retired(status, reason))

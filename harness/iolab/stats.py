@@ -64,9 +64,11 @@ class Estimate:
 class CellSummary:
     """What the slices of one cell say.
 
-    Rates are medians over slices; CPU is process CPU time in microseconds a request; shares are of
-    one CPU. `rank` is 1 for the fastest, equal for cells that are not distinguishable, None when
-    the cell ranks nothing. `limiter` is `client`, `server` or `neither`.
+    Rates are medians over slices; CPU is process CPU time in microseconds a unit (the workload's: a
+    request or a GiB); shares are of one CPU. `rank` is 1 for the fastest, equal for cells that are
+    not distinguishable, None when the cell ranks nothing. `limiter` is `client`, `server` or
+    `neither`. Memory is the most that was seen: resident, that of the control group (the kernel's
+    on the server's behalf included), and the capacity of its pipes.
     """
 
     cell: str
@@ -75,16 +77,19 @@ class CellSummary:
     status: Status
     reason: str | None
     slices: int = 0
-    requests_per_s: float | None = None
+    units_per_s: float | None = None
     bytes_per_s: float | None = None
-    server_us_per_request: float | None = None
-    client_us_per_request: float | None = None
+    server_us_per_unit: float | None = None
+    client_us_per_unit: float | None = None
     server_share: float | None = None
     client_share: float | None = None
     limiter: str | None = None
     ratio: Estimate | None = None
     server_cpu_ratio: Estimate | None = None
     total_cpu_ratio: Estimate | None = None
+    resident_peak_bytes: int | None = None
+    group_peak_bytes: int | None = None
+    pipe_peak_bytes: int | None = None
     rank: int | None = None
     tied: bool = False
 
@@ -115,6 +120,7 @@ class WorkloadSummary:
         """Plain data for `--json`."""
         return {
             "workload": asdict(self.workload),
+            "unit": self.workload.unit,
             "baseline": self.baseline,
             "cells": [cell.to_json() for cell in self.cells],
         }
@@ -123,24 +129,21 @@ class WorkloadSummary:
 # --- one slice ---------------------------------------------------------------------------------
 
 
-def request_rate(load: Mapping[str, Any], size_bytes: int) -> float:
-    """Requests per second in the window of one slice.
+def unit_rate(load: Mapping[str, Any], unit_bytes: int) -> float:
+    """Units (requests, or GiB) per second in the window of one slice; see `units`."""
+    seconds = float(load["window"]["ns"]) / 1e9
+    return units(load, unit_bytes) / seconds if seconds > 0 else 0.0
 
-    Counted in body bytes received over the size of a body, because at 16 MiB a window of 200 ms
-    ends in the middle of most responses; whole requests only where bodies are empty.
+
+def units(load: Mapping[str, Any], unit_bytes: int) -> float:
+    """Units (with fractions) in the window of one slice; `unit_bytes` as of Workload.
+
+    Counted in payload received over that of a unit, because at 16 MiB a window of 200 ms ends in
+    the middle of most responses; whole requests only where bodies are empty.
     """
     window = load["window"]
-    seconds = float(window["ns"]) / 1e9
-    if seconds <= 0:
-        return 0.0
-    return units(load, size_bytes) / seconds
-
-
-def units(load: Mapping[str, Any], size_bytes: int) -> float:
-    """Requests (with fractions) in the window of one slice."""
-    window = load["window"]
-    if size_bytes > 0:
-        return float(window["body_bytes"]) / size_bytes
+    if unit_bytes > 0:
+        return float(window["body_bytes"]) / unit_bytes
     return float(window["requests"])
 
 
@@ -153,24 +156,46 @@ def server_cpu_ns(load: Mapping[str, Any]) -> float | None:
 def judge_slice(load: Mapping[str, Any], counters: Mapping[str, Any] | None) -> str | None:
     """Why a slice is no measurement, None when it is one.
 
-    Any error or non-2xx disqualifies it, and so does a count of requests or body bytes that the
-    server (when it counts) does not share. Counts are compared over the whole slice, drain
-    included, when nothing is under way.
+    Any error or non-2xx disqualifies it, and so does a count that the server (when it counts) does
+    not share: of requests and body bytes, or of bytes relayed. Of pairs, what was sent must have
+    arrived. Counts are compared over the whole slice, drain included, when nothing is under way.
     """
     wrong = {key: nr for key, nr in load["errors"].items() if nr}
     if load.get("non_2xx"):
         wrong["non-2xx"] = load["non_2xx"]
     if wrong:
         return "client saw " + ", ".join(f"{nr} {key}" for key, nr in wrong.items())
-    if load["window"]["ns"] <= 0 or load["total"]["requests"] <= 0:
-        return "no request was completed"
+    pairs = _moves_pairs(load)
+    total = load["total"]
+    if load["window"]["ns"] <= 0 or total["body_bytes" if pairs else "requests"] <= 0:
+        return "no byte arrived" if pairs else "no request was completed"
+    if pairs and total["sent_bytes"] != total["body_bytes"]:
+        return f"{total['sent_bytes']} bytes were sent, {total['body_bytes']} arrived"
     if counters is None:
         return None
-    for key in ("requests", "body_bytes"):
-        client, server = load["total"][key], counters.get(key)
+    if pairs and counters.get("transfers_failed"):
+        return f"the server counted {counters['transfers_failed']} failed transfers"
+    wanted = [last_counted(load)] if pairs else [(k, total[k]) for k in ("requests", "body_bytes")]
+    for key, client in wanted:
+        server = counters.get(key)
         if server is not None and client != server:
             return f"{key}: client counted {client}, server {server}"
     return None
+
+
+def last_counted(load: Mapping[str, Any]) -> tuple[str, int]:
+    """The server's counter that shows whether it has counted all of a slice, and its value then.
+
+    A forwarder moves, beside the payload, the bytes by which connections greet their upstream.
+    """
+    total = load["total"]
+    if _moves_pairs(load):
+        return "relayed_bytes", int(total["body_bytes"]) + int(total.get("greeting_bytes", 0))
+    return "requests", int(total["requests"])
+
+
+def _moves_pairs(load: Mapping[str, Any]) -> bool:
+    return load.get("mode") in ("relay", "forward")
 
 
 # --- series of log ratios ----------------------------------------------------------------------
@@ -316,7 +341,7 @@ def warmup_blocks(samples: Iterable[Sample], plan: Plan) -> int:
     all cells fast or slow together at the start and not afterwards. At most a quarter of the
     blocks is given up. Ratios within a block hardly mind warm-up; this guards the rates.
     """
-    sizes = {cell.id: cell.workload.size_bytes for cell in plan.cells}
+    sizes = {cell.id: cell.workload.unit_bytes for cell in plan.cells}
     rates: dict[str, dict[int, float]] = {}
     for sample in samples:
         rate = _sample_rate(sample, sizes)
@@ -348,7 +373,7 @@ def _sample_rate(sample: Sample, sizes: Mapping[str, int]) -> float:
     """The rate of an ok slice, 0 when it has none."""
     if sample.status is not Status.OK or sample.load is None or sample.cell not in sizes:
         return 0.0
-    return request_rate(sample.load, sizes[sample.cell])
+    return unit_rate(sample.load, sizes[sample.cell])
 
 
 def paired_logs(a: Mapping[int, float], b: Mapping[int, float]) -> list[float]:
@@ -381,7 +406,7 @@ class _Series:
     total_cpu: dict[int, float]
 
 
-def _series(samples: Sequence[Sample], size_bytes: int) -> _Series:
+def _series(samples: Sequence[Sample], unit_bytes: int) -> _Series:
     rate: dict[int, float] = {}
     server_cpu: dict[int, float] = {}
     total_cpu: dict[int, float] = {}
@@ -389,8 +414,8 @@ def _series(samples: Sequence[Sample], size_bytes: int) -> _Series:
         if sample.status is not Status.OK or sample.load is None:
             continue
         load, block = sample.load, sample.block
-        done = units(load, size_bytes)
-        rate[block] = request_rate(load, size_bytes)
+        done = units(load, unit_bytes)
+        rate[block] = unit_rate(load, unit_bytes)
         server = server_cpu_ns(load)
         if server is not None and done > 0:
             server_cpu[block] = server / done
@@ -402,7 +427,7 @@ def _summarise_workload(
     plan: Plan, workload: Workload, by_cell: Mapping[str, Sequence[Sample]]
 ) -> WorkloadSummary:
     cells = [cell for cell in plan.cells if cell.workload == workload]
-    series = {cell.id: _series(by_cell[cell.id], workload.size_bytes) for cell in cells}
+    series = {cell.id: _series(by_cell[cell.id], workload.unit_bytes) for cell in cells}
     base_cell = next((cell for cell in cells if cell.server.label == plan.baseline), None)
     # What a baseline measured before it failed is no yardstick: then there are no ratios.
     sound = base_cell and cell_status(base_cell, by_cell[base_cell.id])[0] is Status.OK
@@ -432,20 +457,23 @@ def _summarise_cell(
     bare = CellSummary(cell.id, cell.server.label, cell.workload.name, status, reason)
     if status is not Status.OK or not series.rate:
         return bare
-    size = cell.workload.size_bytes
+    unit_bytes = cell.workload.unit_bytes
     loads = [sample.load for sample in samples if sample.load is not None]
     server_shares = [ns / load["window"]["ns"] for load in loads if (ns := server_cpu_ns(load))]
-    done = [(load, units(load, size)) for load in loads]
+    done = [(load, units(load, unit_bytes)) for load in loads]
     client_share = _median(load["cpu"]["client_share"] for load in loads)
     server_share = _median(server_shares)
-    requests_per_s = _median(series.rate.values())
+    units_per_s = _median(series.rate.values())
     return replace(
         bare,
         slices=len(series.rate),
-        requests_per_s=requests_per_s,
-        bytes_per_s=None if requests_per_s is None else requests_per_s * size,
-        server_us_per_request=_scaled(_median(series.server_cpu.values()), 1e-3),
-        client_us_per_request=_scaled(
+        units_per_s=units_per_s,
+        bytes_per_s=None if units_per_s is None else units_per_s * unit_bytes,
+        resident_peak_bytes=_peak(samples, "resident_peak_bytes"),
+        group_peak_bytes=_peak(samples, "group_peak_bytes"),
+        pipe_peak_bytes=_peak(samples, "pipe_bytes"),
+        server_us_per_unit=_scaled(_median(series.server_cpu.values()), 1e-3),
+        client_us_per_unit=_scaled(
             _median(load["cpu"]["client_ns"] / nr for load, nr in done if nr > 0), 1e-3
         ),
         server_share=server_share,
@@ -455,6 +483,12 @@ def _summarise_cell(
         server_cpu_ratio=estimate(paired_logs(series.server_cpu, base.server_cpu), plan.seed),
         total_cpu_ratio=estimate(paired_logs(series.total_cpu, base.total_cpu), plan.seed),
     )
+
+
+def _peak(samples: Iterable[Sample], key: str) -> int | None:
+    """The largest figure of that name that was stored with the slices, None for none."""
+    found = [sample.extra.get("memory", {}).get(key) for sample in samples]
+    return max((int(value) for value in found if value is not None), default=None)
 
 
 def limiter(client_share: float | None, server_share: float | None) -> str | None:
@@ -527,7 +561,7 @@ def widest_interval(plan: Plan, samples: Sequence[Sample]) -> float:
     for workload in plan.workloads:
         cells = [cell for cell in plan.cells if cell.workload == workload]
         found = {
-            cell.server.label: _series(mine, workload.size_bytes).rate
+            cell.server.label: _series(mine, workload.unit_bytes).rate
             for cell in cells
             if (mine := [sample for sample in samples if sample.cell == cell.id])
             and cell_status(cell, mine)[0] is Status.OK

@@ -70,7 +70,7 @@ def check_with_wrk(
 
 def _one(lab: Lab, cell: Cell, server: RunningServer) -> dict[str, Any]:
     """One wrk run as a record: its document, or why there is none."""
-    target = Target(server.host, server.port, server.cpu_pids, server.cpu_usage)
+    target = Target.of(server)
     started_unix_ns, started_ns = time.time_ns(), time.monotonic_ns()
     cpu_before = _cpu_ns(target)
     status, reason, document = Status.OK, None, None

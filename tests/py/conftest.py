@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 from iolab.describe import Describe, Engine, Option
-from iolab.matrix import Offer
+from iolab.matrix import Offer, PeerOffer
 
 # The same examples on every machine and no clock: a shared machine must not fail a test.
 settings.register_profile("iolab", deadline=None, derandomize=True, max_examples=60)
@@ -16,6 +16,8 @@ settings.load_profile("iolab")
 
 CACHE = Option(name="cache", type="enum", values=("none", "memory"), default="none")
 SNDBUF = Option(name="sndbuf", type="size", default="0", min=0, max=1 << 30)
+POLICY = Option(name="policy", type="enum", values=("stream", "buffered", "hybrid"))
+PIPE = Option(name="pipe", type="size", default="262144", min=4096, max=1 << 20)
 SIZE = Option(name="size", type="size", default="1024", min=0, max=1 << 26)
 
 
@@ -27,9 +29,14 @@ def house_root() -> Path:
 
 @pytest.fixture
 def offer() -> Offer:
-    """Engines as a build may offer them, one of them not usable here, and two peers."""
+    """Engines as a build may offer them, one of them not usable here, and four peers."""
     engines = (
-        Engine(name="epoll", sources=("memory", "file"), roles=("file",), options=(CACHE, SNDBUF)),
+        Engine(
+            name="epoll",
+            sources=("memory", "file", "socket"),
+            roles=("file", "relay", "forward"),
+            options=(CACHE, SNDBUF, POLICY),
+        ),
         Engine(name="sendfile", sources=("file",), roles=("file",), options=(CACHE, SNDBUF)),
         Engine(name="mmap", sources=("mapping",), roles=("file",), options=()),
         Engine(
@@ -41,5 +48,17 @@ def offer() -> Offer:
             options=(CACHE, SNDBUF),
         ),
         Engine(name="null", sources=("constant",), roles=("file",), options=(SIZE,)),
+        Engine(
+            name="splice",
+            sources=("socket",),
+            roles=("relay", "forward"),
+            options=(SNDBUF, PIPE, POLICY),
+        ),
     )
-    return Offer(Describe(schema_version=1, engines=engines), {"nginx": None, "other": "missing"})
+    peers = {
+        "nginx": PeerOffer(("file",)),
+        "other": PeerOffer(("file",), "missing"),
+        "haproxy-splice": PeerOffer(("forward",)),
+        "piping-server": PeerOffer(("relay",)),
+    }
+    return Offer(Describe(schema_version=1, engines=engines), peers)

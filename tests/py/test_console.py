@@ -22,14 +22,14 @@ def text_of(summary: WorkloadSummary) -> str:
 def cell(server: str, **changes: object) -> CellSummary:
     fields: dict[str, object] = {
         "cell": f"{server}@w", "server": server, "workload": "w", "status": Status.OK,
-        "reason": None, "requests_per_s": 1234.5, "bytes_per_s": 2048.0, "ratio": RATIO,
+        "reason": None, "units_per_s": 1234.5, "bytes_per_s": 2048.0, "ratio": RATIO,
     }  # fmt: skip
     return CellSummary(**(fields | changes))  # type: ignore[arg-type]
 
 
 def test_a_table_shows_ranks_ties_limits_and_reasons() -> None:
     cells = (
-        cell("a", rank=1, tied=True, limiter="server", server_us_per_request=3.25),
+        cell("a", rank=1, tied=True, limiter="server", server_us_per_unit=3.25),
         cell("base", rank=1, tied=True, ratio=FEW),
         cell("slow", limiter="client"),
         cell("gone", status=Status.UNSUPPORTED, reason="no io_uring", ratio=None),

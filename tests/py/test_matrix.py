@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from iolab.errors import InputError
-from iolab.matrix import Offer, load_plan, parse_plan, parse_server, plan_from_json, plan_to_json
+from iolab.matrix import (
+    Offer,
+    PeerOffer,
+    load_plan,
+    parse_plan,
+    parse_server,
+    plan_from_json,
+    plan_to_json,
+)
+from iolab.model import Workload
 
 MATRIX = """
 schema_version = 1
@@ -22,6 +31,7 @@ name = "1KiB"
 size = "1KiB"
 connections = 50
 """
+BASELINES = {"file": "nginx", "relay": "piping-server", "forward": "haproxy-splice"}
 
 
 def test_every_matrix_of_the_tree_loads(house_root: Path, offer: Offer) -> None:
@@ -30,7 +40,7 @@ def test_every_matrix_of_the_tree_loads(house_root: Path, offer: Offer) -> None:
     for path in paths:
         plan = load_plan(path, offer)
         assert plan.name == path.stem
-        assert plan.baseline == "nginx"
+        assert plan.baseline == BASELINES[plan.role]
 
 
 def test_a_star_means_every_engine_that_serves_files(offer: Offer) -> None:
@@ -47,13 +57,13 @@ def test_what_cannot_run_stays_in_the_plan_with_its_reason(offer: Offer) -> None
 
 
 def test_options_limit_a_star_to_engines_that_have_them(offer: Offer) -> None:
-    servers = parse_server("engine:*,cache=memory", offer)
+    servers = parse_server("engine:*,cache=memory", offer, "file")
     names = ["epoll", "sendfile", "io_uring"]
     assert [server.label for server in servers] == [f"{name},cache=memory" for name in names]
 
 
 def test_without_nginx_the_fallback_is_the_baseline_and_the_plan_says_so(offer: Offer) -> None:
-    poor = replace(offer, peers={"nginx": "no binary found"})
+    poor = replace(offer, peers={"nginx": PeerOffer(("file",), "no binary found")})
     plan = parse_plan(MATRIX, poor, "m.toml")
     assert plan.baseline == "epoll"
     assert "baseline is epoll instead of nginx (no binary found)" in plan.left_out
@@ -72,6 +82,71 @@ def test_workloads_replace_add_and_exclude_servers(offer: Offer) -> None:
         ["nginx", "epoll", "mmap", "io_uring", "epoll,cache=memory"],
         ["nginx", "epoll"],
     ]
+
+
+STREAMS = """
+schema_version = 1
+name = "m"
+summary = "s"
+[run]
+role = "forward"
+baseline = "haproxy-splice"
+memory_limit = "1GiB"
+[servers]
+list = ["peer:*", "engine:*", "engine:mmap"]
+[[workload]]
+name = "w"
+pairs = 16
+direction = "both"
+"""
+
+
+def test_a_star_is_all_that_play_the_role(offer: Offer) -> None:
+    plan = parse_plan(STREAMS, offer, "m.toml")
+    assert [server.label for server in plan.servers] == [
+        "haproxy-splice",
+        "epoll",
+        "splice",
+        "mmap",
+    ]
+    assert [s.label for s in parse_server("peer:*", offer, "relay")] == ["piping-server"]
+    (workload,) = plan.workloads
+    assert workload == Workload("w", 0, pairs=16, direction="both")
+    assert (plan.memory_limit_bytes, workload.unit) == (1 << 30, "GiB")
+    assert [plan.instance(cell) for cell in plan.cells[:1]] == ["haproxy-splice@w"]
+    assert plan_from_json(plan_to_json(plan), "manifest.json") == plan
+
+
+def test_an_engine_named_for_a_role_it_has_not_is_unsupported(offer: Offer) -> None:
+    plan = parse_plan(STREAMS, offer, "m.toml")
+    reason = "it does not play role forward: it moves bytes from mapping"
+    assert plan.servers[-1].unsupported == reason
+    assert plan.left_out == (f"mmap: {reason}",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("pairs = 16", "", ["workload[1].pairs", "missing", "role forward"]),
+        ("pairs = 16", "pairs = 1\nconnections = 2", ["workload[1].connections", "no key of role"]),
+        ("pairs = 16", "pairs = 1\nchunked = true", ["workload[1].chunked", "direction, pairs"]),
+        ("pairs = 16", "pairs = 1\nsize = 0", ["workload[1].size", "a byte at least"]),
+        ("pairs = 16", "pairs = 0", ["workload[1].pairs", "greater than"]),
+        ('"both"', '"sideways"', ["workload[1].direction", "up, down, both"]),
+        ("peer:*", "peer:nginx", ["peer:nginx", "does not play role forward", "haproxy-splice"]),
+        ("[run]", "[run]\nwrk_check = true", ["run.wrk_check", "wrk asks for files"]),
+        ('role = "forward"', 'role = "relay"', ["workload[1].direction", "chunked, pairs, size"]),
+        ("1GiB", "much", ["run.memory_limit", "KiB"]),
+    ],
+)
+def test_wrong_matrices_of_streams_name_the_key(
+    offer: Offer, old: str, new: str, words: list[str]
+) -> None:
+    assert old in STREAMS
+    with pytest.raises(InputError) as caught:
+        parse_plan(STREAMS.replace(old, new), offer, "m.toml")
+    for word in ["m.toml", *words]:
+        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize(

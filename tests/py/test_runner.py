@@ -12,7 +12,7 @@ from iolab import stats, store
 from iolab.errors import IolabError
 from iolab.executor import ProcessError
 from iolab.load import LoadSession
-from iolab.model import Cell, Plan, Server, Status, Workload
+from iolab.model import Cell, Plan, Role, Server, Status, Workload
 from iolab.runner import Outcome, Retired, Runner, Troupe, with_running_baseline
 from iolab.servers import RunningServer
 from iolab.store import SampleWriter, read_samples
@@ -37,7 +37,8 @@ class FakeClock:
 
 
 class FakeServer:
-    host, port, cpu_pids = "127.0.0.1", 1, (1,)
+    host, port, cpu_pids, cpu_usage = "127.0.0.1", 1, (1,), None
+    upstream: tuple[str, int] | None = None
 
     def __init__(self) -> None:
         self.total = {"requests": 0, "body_bytes": 0, "syscalls": {"send": 0}}
@@ -49,6 +50,9 @@ class FakeServer:
         if not self.counts:
             return None
         return {**self.total, "syscalls": dict(self.total["syscalls"])}  # type: ignore[call-overload]
+
+    def memory(self) -> dict[str, Any]:
+        return {"resident_peak_bytes": 4096, "group_peak_bytes": None}
 
     def failure(self) -> str | None:
         return self.death
@@ -90,9 +94,15 @@ class FakeStage:
         self.servers: dict[str, FakeServer] = {}
         self.sessions: list[FakeSession] = []
         self.broken: dict[str, str] = {}
+        self.limits: set[int | None] = set()
+        self.started = 0
         self.tamper: Callable[[FakeSession, dict[str, Any]], None] = lambda session, document: None
 
-    def start_server(self, server: Server, role: str) -> RunningServer:
+    def start_server(
+        self, server: Server, role: Role, memory_limit_bytes: int | None = None
+    ) -> RunningServer:
+        self.started += 1
+        self.limits.add(memory_limit_bytes)
         if server.label in self.broken:
             raise ProcessError(self.broken[server.label])
         self.servers[server.label] = FakeServer()
@@ -225,7 +235,9 @@ def test_a_server_that_counts_late_is_waited_for(stage: FakeStage, tmp_path: Pat
                 total["requests"] -= 1
             return total
 
-    stage.start_server = lambda server, role: stage.servers.setdefault(server.label, Late())  # type: ignore[method-assign]
+    stage.start_server = lambda server, role, limit=None: stage.servers.setdefault(  # type: ignore[method-assign]
+        server.label, Late()
+    )
     measure(stage, plan("a", "b"), tmp_path)
     assert {sample.status for sample in read_samples(tmp_path).samples} == {Status.OK}
 
@@ -295,6 +307,47 @@ def test_a_workload_without_its_baseline_is_not_driven_on(stage: FakeStage, tmp_
     samples = read_samples(tmp_path).samples
     assert max(s.block for s in samples if s.cell == "b@small") == 0
     assert max(s.block for s in samples if s.cell == "b@large") == 2
+
+
+def test_role_file_shares_a_server_other_roles_have_one_a_cell(
+    stage: FakeStage, tmp_path: Path
+) -> None:
+    with Troupe(plan("a", "b"), stage) as troupe:
+        assert sorted(troupe.servers) == ["a", "b"]
+    stage.started = 0
+    chosen = plan("a", "b", role="forward", memory_limit_bytes=1 << 30)
+    measure(stage, chosen, tmp_path)
+    assert stage.started == 4
+    assert stage.limits == {None, 1 << 30}
+    samples = read_samples(tmp_path).samples
+    assert {s.status for s in samples} == {Status.OK}
+    assert all(s.extra["memory"]["resident_peak_bytes"] == 4096 for s in samples)
+
+
+def test_gauges_are_stored_as_they_stand(stage: FakeStage, tmp_path: Path) -> None:
+    class Piped(FakeServer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.total |= {"pipes": 2, "pipe_bytes": 8192}
+
+    def start(server: Server, role: Role, memory_limit_bytes: int | None = None) -> RunningServer:
+        return stage.servers.setdefault(server.label, Piped())
+
+    stage.start_server = start  # type: ignore[method-assign]
+    measure(stage, plan("a", role="relay"), tmp_path)
+    for sample in read_samples(tmp_path).samples:
+        assert (sample.server_counters or {})["pipes"] == 0  # a difference, of no meaning here
+        memory = sample.extra["memory"]
+        assert (memory["pipes"], memory["pipe_bytes"]) == (2, 8192)
+
+
+def test_a_baseline_that_lacks_one_of_its_cells_is_replaced(stage: FakeStage) -> None:
+    chosen = plan("a", "b", role="forward")
+    with Troupe(chosen, stage) as troupe:
+        troupe.failures["a@large"] = "no port"
+        del troupe.servers["a@large"]
+        again = with_running_baseline(chosen, troupe)
+    assert again.left_out == ("baseline is b instead of a (no port)",)
 
 
 def test_with_nothing_to_drive_one_block_says_why(stage: FakeStage, tmp_path: Path) -> None:

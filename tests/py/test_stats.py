@@ -209,8 +209,8 @@ def test_cells_without_slices_and_unsupported_ones_say_why() -> None:
 def test_large_bodies_are_counted_in_parts() -> None:
     load = document(0)
     load["window"] |= {"requests": 1, "body_bytes": 2500}
-    assert stats.request_rate(load, SIZE) == pytest.approx(2.5)
-    assert stats.request_rate(load, 0) == pytest.approx(1.0)
+    assert stats.unit_rate(load, SIZE) == pytest.approx(2.5)
+    assert stats.unit_rate(load, 0) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +230,56 @@ def test_slices_are_judged(
 ) -> None:
     verdict = stats.judge_slice(document(100) | change, counters)
     assert verdict is None if words is None else verdict is not None and words in verdict
+
+
+def streamed(**total: int) -> dict[str, Any]:
+    """What iolab-load says of a slice of pairs: a stream need not end in it."""
+    counts = {"requests": 0, "body_bytes": 5000, "sent_bytes": 5000, "greeting_bytes": 16}
+    changes = {"mode": "forward", "total": {**counts, **total}}
+    document_ = document(0)
+    document_["window"] |= {"body_bytes": 4000}
+    return document_ | changes
+
+
+@pytest.mark.parametrize(
+    ("load", "counters", "words"),
+    [
+        (streamed(), None, None),
+        (streamed(), {"relayed_bytes": 5016, "transfers_failed": 0, "requests": 0}, None),
+        (streamed(), {"relayed_bytes": 5000}, "relayed_bytes: client counted 5016, server 5000"),
+        (streamed(), {"relayed_bytes": 5016, "transfers_failed": 1}, "1 failed transfers"),
+        (streamed(sent_bytes=5001), None, "5001 bytes were sent, 5000 arrived"),
+        (streamed(body_bytes=0, sent_bytes=0), None, "no byte arrived"),
+        (streamed() | {"errors": {"mismatch": 1}}, None, "client saw 1 mismatch"),
+        (streamed() | {"mode": "relay"}, {"relayed_bytes": 5016}, None),
+    ],
+)
+def test_slices_of_pairs_are_judged_by_their_bytes(
+    load: dict[str, Any], counters: dict[str, int] | None, words: str | None
+) -> None:
+    verdict = stats.judge_slice(load, counters)
+    assert verdict is None if words is None else verdict is not None and words in verdict
+
+
+def test_streams_are_counted_in_gib_and_their_memory_is_the_most_seen() -> None:
+    workload = Workload("w", 0, pairs=4)
+    cell = Cell(Server("engine", "base"), workload)
+    samples = []
+    for block, peak in enumerate((3 << 20, 9 << 20, 5 << 20)):
+        load = streamed() | {"cpu": {"client_ns": 10**9, "server_ns": 10**9, "client_share": 0.5}}
+        load["window"] = {"ns": 2 * 10**9, "body_bytes": 1 << 29, "requests": 0}
+        extra = {"memory": {"resident_peak_bytes": peak, "group_peak_bytes": None}}
+        samples.append(
+            Sample(block, 0, cell.id, Status.OK, None, 0, 1, load, {"relayed_bytes": 1}, extra)
+        )
+    (summary,) = stats.summarise(Plan("p", "", "base", (cell,), role="forward"), samples)
+    (found,) = summary.cells
+    assert summary.to_json()["unit"] == "GiB"
+    assert found.units_per_s == pytest.approx(0.25)
+    assert found.bytes_per_s == pytest.approx(1 << 28)
+    assert found.server_us_per_unit == pytest.approx(2e6)
+    assert found.resident_peak_bytes == 9 << 20
+    assert (found.group_peak_bytes, found.pipe_peak_bytes) == (None, None)
 
 
 def test_warm_up_is_what_differs_from_all_that_follows() -> None:
@@ -263,4 +313,4 @@ def test_a_baseline_that_failed_is_no_yardstick() -> None:
     samples.append(Sample(10, 0, "base@w", Status.INVALID, "client saw 1 short", 0, 1, None))
     broken = stats.summarise(two, samples)[0]
     assert all(cell.ratio is None for cell in broken.cells)
-    assert next(cell for cell in broken.cells if cell.server == "other").requests_per_s
+    assert next(cell for cell in broken.cells if cell.server == "other").units_per_s

@@ -180,6 +180,7 @@ int output_pairs(FILE *out, const struct pairs_config *cfg, const struct pairs_r
 	add_total(doc, &res->slice);
 	total = cJSON_GetObjectItem(doc, "total");
 	add(total, "sent_bytes", res->sent_bytes);
+	add(total, "greeting_bytes", res->greeting_bytes);
 	add_errors(doc, &res->slice.total);
 	add_cpu(doc, &res->slice);
 	add(doc, "idle_ns", res->slice.idle_ns);

@@ -62,7 +62,7 @@ struct pairs {
 	int epfd, listen_fd;
 	bool sending, throttled;
 	uint64_t now_ns, pace_ns, idle_ns;
-	uint64_t sent_bytes;
+	uint64_t sent_bytes, greeting_bytes;
 	uint32_t nr_said;
 	struct counters count;
 	struct hist *latency;

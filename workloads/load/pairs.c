@@ -45,6 +45,7 @@ static bool meet(struct pairs *ps, int fd)
 		return true;
 	}
 	p = &ps->pair[hello[1]];
+	ps->greeting_bytes += sizeof(hello);
 	set_nonblocking(fd);
 	p->b.fd = fd;
 	p->b.writable = p->b.readable = true;
@@ -150,6 +151,8 @@ static bool on_its_way(const struct pairs *ps, const struct pair *p)
 
 	if (!p->running)
 		return false;
+	if (ps->cfg->forward && p->b.fd < 0)
+		return true; /* the greeting is */
 	return small || p->flow[0].got < p->flow[0].sent || p->flow[1].got < p->flow[1].sent ||
 	       (p->flow[0].finished_sending && p->running);
 }
@@ -243,6 +246,7 @@ static void begin(struct pairs *ps, struct pairs_result *res)
 {
 	ps->count = (struct counters){0};
 	ps->sent_bytes = 0;
+	ps->greeting_bytes = 0;
 	ps->nr_said = 0;
 	ps->now_ns = ps->pace_ns = mono_ns();
 	ps->sending = true;
@@ -266,6 +270,7 @@ static void finish(struct pairs *ps, struct pairs_result *res, uint64_t start_ns
 	res->slice.total_ns = mono_ns() - start_ns;
 	res->slice.total = ps->count;
 	res->sent_bytes = ps->sent_bytes;
+	res->greeting_bytes = ps->greeting_bytes;
 }
 
 void pairs_slice(struct pairs *ps, uint64_t warmup_ns, uint64_t duration_ns,

@@ -51,7 +51,8 @@ struct pairs_config {
 /* What a slice measured beside the common part, whose requests are transfers. */
 struct pairs_result {
 	struct slice_result slice;
-	uint64_t sent_bytes; /* payload handed to the kernel over the whole slice */
+	uint64_t sent_bytes;	 /* payload handed to the kernel over the whole slice */
+	uint64_t greeting_bytes; /* what a forwarder moved beside: first bytes of connections */
 };
 
 struct pairs;

@@ -33,10 +33,10 @@ def _peers(lab: Lab) -> list[dict[str, object]]:
             "name": name,
             "summary": lab.peers[name].summary,
             "roles": list(lab.peers[name].roles),
-            "usable": reason is None,
-            "reason": reason,
+            "usable": offered.lacks is None,
+            "reason": offered.lacks,
         }
-        for name, reason in lab.offer.peers.items()
+        for name, offered in lab.offer.peers.items()
     ]
 
 
@@ -47,8 +47,8 @@ def _table(lab: Lab) -> Table:
     for engine in lab.describe.engines:
         usable = "yes" if engine.usable else f"no: {engine.reason}"
         table.add_row(f"engine:{engine.name}", usable, engine.summary, _options(engine))
-    for name, reason in lab.offer.peers.items():
-        usable = "yes" if reason is None else f"no: {reason}"
+    for name, offered in lab.offer.peers.items():
+        usable = "yes" if offered.lacks is None else f"no: {offered.lacks}"
         table.add_row(f"peer:{name}", usable, lab.peers[name].summary, "")
     return table
 

@@ -37,7 +37,7 @@ def verify(specs: tuple[str, ...], as_json: bool) -> None:
         lab.prepare_files(())
         peers = (f"peer:{name}" for name, peer in lab.peers.items() if "file" in peer.roles)
         chosen = specs or ("engine:*", *peers)
-        servers = [one for spec in chosen for one in parse_server(spec, lab.offer)]
+        servers = [one for spec in chosen for one in parse_server(spec, lab.offer, "file")]
         answers = [check(lab, server) for server in dict.fromkeys(servers)]
     if as_json:
         emit_json({"schema_version": 1, "servers": [asdict(answer) for answer in answers]})
@@ -52,8 +52,6 @@ def check(lab: Lab, server: Server) -> Answer:
         return Answer(server.label, "unsupported", server.unsupported)
     engine = lab.describe.engine(server.name) if server.kind == "engine" else None
     if engine is not None and not engine.serves_files:
-        return Answer(server.label, "skipped", "serves no files: there is nothing to compare with")
-    if server.kind == "peer" and "file" not in lab.peers[server.name].roles:
         return Answer(server.label, "skipped", "serves no files: there is nothing to compare with")
     try:
         running = lab.start_server(server, "file")

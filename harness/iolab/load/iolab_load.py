@@ -11,6 +11,8 @@ from typing import Any
 
 from iolab.executor import Executor, Process, ProcessError
 from iolab.model import Workload
+from iolab.ports import format_address
+from iolab.servers import RunningServer
 from iolab.testbed import Testbed
 
 _CONNECT_TIMEOUT_S = 20.0
@@ -21,13 +23,19 @@ _REQUEST_TIMEOUT_S = 5.0
 class Target:
     """What a session drives: the server's address, and where its CPU time stands.
 
-    `cpu_pids` and `cpu_usage` are as of RunningServer.
+    `cpu_pids`, `cpu_usage` and `upstream` are as of RunningServer.
     """
 
     host: str
     port: int
     cpu_pids: tuple[int, ...]
     cpu_usage: Path | None = None
+    upstream: tuple[str, int] | None = None
+
+    @classmethod
+    def of(cls, server: RunningServer) -> Target:
+        """A running server as a target."""
+        return cls(server.host, server.port, server.cpu_pids, server.cpu_usage, server.upstream)
 
 
 class IolabLoad:
@@ -76,18 +84,35 @@ class IolabLoad:
         self._process.stop(timeout_s=2.0)
 
 
+def count_pairs(
+    executor: Executor,
+    binary: Path,
+    testbed: Testbed,
+    target: Target,
+    workload: Workload,
+    check: Sequence[str],
+) -> dict[str, Any]:
+    """The document of `workload` with the further options `check`, which bound it by a count.
+
+    ProcessError when the tool says nothing of use.
+    """
+    argv = arguments(binary, target, workload, None, 1)
+    done = executor.run(testbed.on_client([*argv, *check]), timeout_s=60)
+    if done.code != 0:
+        raise ProcessError(f"iolab-load: exit code {done.code}: {done.stderr.strip()[-400:]}")
+    return _document(done.stdout.strip())
+
+
 def arguments(
     binary: Path, target: Target, workload: Workload, cpu: int | None, seed: int
 ) -> list[str]:
     """The command line of `workload` against `target`, without a mode."""
     argv = [
         str(binary),
-        "--target", f"{target.host}:{target.port}",
-        "--path", workload.path,
-        "--connections", str(workload.connections),
-        "--pipeline", str(workload.pipeline),
+        "--target", format_address((target.host, target.port)),
         "--timeout", f"{_REQUEST_TIMEOUT_S:g}",
         "--seed", str(seed),
+        *(_pairs(target, workload) if workload.pairs else _gets(workload)),
     ]  # fmt: skip
     if cpu is not None:
         argv += ["--cpu", str(cpu)]
@@ -96,6 +121,25 @@ def arguments(
     if target.cpu_usage:
         argv += ["--cpu-usage", str(target.cpu_usage)]
     return argv
+
+
+def _gets(workload: Workload) -> list[str]:
+    return [
+        "--path", workload.path,
+        "--connections", str(workload.connections),
+        "--pipeline", str(workload.pipeline),
+    ]  # fmt: skip
+
+
+def _pairs(target: Target, workload: Workload) -> list[str]:
+    """A target with an upstream is a forwarder, one without a relay."""
+    argv = ["--pairs", str(workload.pairs)]
+    if workload.size_bytes:
+        argv += ["--size", str(workload.size_bytes)]
+    if target.upstream is None:
+        return ["--relay", *argv, *(["--chunked"] if workload.chunked else [])]
+    upstream = format_address(target.upstream)
+    return ["--forward", "--upstream", upstream, *argv, "--direction", workload.direction]
 
 
 def _list(numbers: Sequence[int]) -> str:

@@ -56,7 +56,7 @@ def choose(specs: Sequence[str], offer: Offer) -> tuple[Subject, ...]:
     servers: list[Server] = []
     for spec in named:
         full = spec if spec.startswith(("engine:", "peer:")) else f"engine:{spec}"
-        servers += parse_server(full, offer, "--engine")
+        servers += parse_server(full, offer, "relay", "--engine")
     return tuple(subject_of(server, offer.describe) for server in dict.fromkeys(servers))
 
 
@@ -74,8 +74,6 @@ def subject_of(server: Server, describe: Describe) -> Subject:
     engine = describe.engine(server.name) if server.kind == "engine" else None
     if engine is None:
         return Subject(replace(server, unsupported="only engines are looked into, no peers"))
-    if "relay" not in engine.roles and server.unsupported is None:
-        server = replace(server, unsupported="the engine has no role relay")
     policy = dict(server.options).get("policy", "stream")
     return Subject(
         server,

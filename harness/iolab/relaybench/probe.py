@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from iolab.errors import IolabError
 from iolab.executor import ProcessError
+from iolab.procfs import kib_line
 from iolab.relaybench.judge import Reading
 
 INTERVAL_S = 0.02
@@ -48,7 +49,7 @@ class Probe:
     def resident_bytes(self) -> int:
         """Resident memory now; ProcessError when the process is gone."""
         try:
-            return _kib_line(self._directory / "smaps_rollup", "Rss:")
+            return _bytes_of(self._directory / "smaps_rollup", "Rss:")
         except OSError:
             return self._status("VmRSS:")
 
@@ -111,17 +112,16 @@ class Probe:
 
     def _status(self, key: str) -> int:
         try:
-            return _kib_line(self._directory / "status", key)
+            return _bytes_of(self._directory / "status", key)
         except OSError as error:
             raise ProcessError(f"{self._directory}/status: {error.strerror}") from error
 
 
-def _kib_line(path: Path, key: str) -> int:
-    """The number of a line `KEY  N kB`, in bytes."""
-    for line in path.read_text().splitlines():
-        if line.startswith(key):
-            return int(line.split()[1]) << 10
-    raise ProcessError(f"{path}: no line {key}")
+def _bytes_of(path: Path, key: str) -> int:
+    found = kib_line(path, key)
+    if found is None:
+        raise ProcessError(f"{path}: no line {key}")
+    return found
 
 
 def settled(condition: Callable[[], bool], timeout_s: float, pause_s: float = 0.02) -> bool:

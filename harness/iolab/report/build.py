@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from iolab import stats
-from iolab.model import Sample, Status, Workload
+from iolab.model import GIB, Sample, Status, Workload
 from iolab.report import context, crosscheck, fmt, latency, palette
 from iolab.report.run import Run
 from iolab.report.view import (
@@ -23,9 +23,9 @@ from iolab.report.view import (
     WorkloadView,
     ZeroCopy,
 )
+from iolab.wording import PER_SECOND, clients, payload
 
 MIB = 1 << 20
-GIB = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ def build(run: Run) -> ReportView:
         summary=run.plan.summary,
         started=context.started(run),
         baseline=run.plan.baseline,
+        role=run.plan.role,
+        per_second=PER_SECOND[run.plan.workloads[0].unit],
         host=context.host(run.manifest),
         trust=context.trust(run, workloads, stats.warmup_blocks(run.samples, run.plan)),
         controls=context.controls(run, workloads),
@@ -106,25 +108,29 @@ def _workload(
         size_bytes=workload.size_bytes,
         connections=workload.connections,
         pipeline=workload.pipeline,
-        cpu_unit=cpu_unit(workload.size_bytes),
+        pairs=workload.pairs,
+        unit=workload.unit,
+        payload=payload(workload),
+        clients=clients(workload),
+        cpu_unit=cpu_unit(workload.unit_bytes),
         blocks=max((len(series) for series in rates.values()), default=0),
         cells=cells,
         headline=headline(cells, summary.baseline),
     )
 
 
-def cpu_unit(size_bytes: int) -> str:
+def cpu_unit(unit_bytes: int) -> str:
     """The unit CPU cost is shown in: per request for small responses, per GiB from 1 MiB up."""
-    return "s per GiB" if size_bytes >= MIB else "\N{MICRO SIGN}s per request"
+    return "s per GiB" if unit_bytes >= MIB else "\N{MICRO SIGN}s per request"
 
 
-def _cpu_scale(size_bytes: int) -> float:
-    """What turns CPU ns per request into `cpu_unit`."""
-    return GIB / size_bytes / 1e9 if size_bytes >= MIB else 1e-3
+def _cpu_scale(unit_bytes: int) -> float:
+    """What turns CPU ns per unit into `cpu_unit`."""
+    return GIB / unit_bytes / 1e9 if unit_bytes >= MIB else 1e-3
 
 
 def _place(cell: stats.CellSummary, baseline: str, controls: frozenset[str]) -> str:
-    if cell.status is not Status.OK or cell.requests_per_s is None:
+    if cell.status is not Status.OK or cell.units_per_s is None:
         return "out"
     if cell.server == baseline:
         return "baseline"
@@ -200,7 +206,7 @@ def _cell(
     samples = slices.ok(cell.cell)
     rates = _rates(samples, workload)
     trail = _trail(samples, rates, base, slices.started_ns)
-    syscalls, mix = _syscalls(samples)
+    syscalls, mix = _syscalls(samples, workload)
     return replace(
         bare,
         blocks=len(trail),
@@ -217,6 +223,9 @@ def _cell(
         syscalls=syscalls,
         syscall_mix=mix,
         zero_copy=_zero_copy(samples),
+        resident_peak_bytes=cell.resident_peak_bytes,
+        group_peak_bytes=cell.group_peak_bytes,
+        pipe_peak_bytes=cell.pipe_peak_bytes,
         limiter=cell.limiter,
         limiter_shares=_shares(cell),
         latency=latency.merge(s.load["latency"] for s in samples if s.load and "latency" in s.load),
@@ -231,9 +240,9 @@ def _estimate(found: stats.Estimate | None) -> Estimate | None:
 
 
 def _rates(samples: Sequence[Sample], workload: Workload) -> dict[int, float]:
-    """Requests per second by block."""
+    """Units per second by block."""
     return {
-        sample.block: stats.request_rate(sample.load, workload.size_bytes)
+        sample.block: stats.unit_rate(sample.load, workload.unit_bytes)
         for sample in samples
         if sample.load is not None
     }
@@ -267,11 +276,11 @@ def _cpu(samples: Sequence[Sample], workload: Workload, total: bool) -> float | 
     for sample in samples:
         if sample.load is None or (server := stats.server_cpu_ns(sample.load)) is None:
             continue
-        done = stats.units(sample.load, workload.size_bytes)
+        done = stats.units(sample.load, workload.unit_bytes)
         if done > 0:
             spent = server + (sample.load["cpu"]["client_ns"] if total else 0)
             costs.append(spent / done)
-    scale = _cpu_scale(workload.size_bytes)
+    scale = _cpu_scale(workload.unit_bytes)
     return float(np.median(costs)) * scale if costs else None
 
 
@@ -282,21 +291,24 @@ def _sums(samples: Sequence[Sample], keys: Sequence[str]) -> dict[str, int] | No
     return {key: sum(c[key] for c in counters) for key in keys} if counters else None
 
 
-def _syscalls(samples: Sequence[Sample]) -> tuple[float | None, tuple[tuple[str, float], ...]]:
-    """System calls per request and their mix, most frequent first, from the server's counters."""
-    requests, calls = 0, dict[str, int]()
+def _syscalls(
+    samples: Sequence[Sample], workload: Workload
+) -> tuple[float | None, tuple[tuple[str, float], ...]]:
+    """System calls per unit and their mix, most frequent first, from the server's counters."""
+    key, one = ("relayed_bytes", workload.unit_bytes) if workload.pairs else ("requests", 1)
+    done, calls = 0.0, dict[str, int]()
     for sample in samples:
         counters: Mapping[str, Any] = sample.server_counters or {}
         table = counters.get("syscalls")
-        if not isinstance(table, dict) or not counters.get("requests"):
+        if not isinstance(table, dict) or not counters.get(key):
             continue
-        requests += int(counters["requests"])
+        done += int(counters[key]) / one
         for name, nr in table.items():
             calls[name] = calls.get(name, 0) + int(nr)
-    if requests == 0:
+    if done == 0:
         return None, ()
-    mix = sorted(((name, nr / requests) for name, nr in calls.items() if nr), key=lambda m: -m[1])
-    return sum(calls.values()) / requests, tuple(mix)
+    mix = sorted(((name, nr / done) for name, nr in calls.items() if nr), key=lambda m: -m[1])
+    return sum(calls.values()) / done, tuple(mix)
 
 
 def _zero_copy(samples: Sequence[Sample]) -> ZeroCopy | None:

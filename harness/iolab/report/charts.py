@@ -140,10 +140,7 @@ def row_order(view: ReportView) -> list[str]:
 
 
 def _workload_title(workload: WorkloadView) -> tuple[str, str]:
-    below = f"{workload.connections} connection{'s' if workload.connections != 1 else ''}"
-    if workload.pipeline > 1:
-        below += f", {workload.pipeline} in flight each"
-    return layout.shorten(workload.name, 22), below
+    return layout.shorten(workload.name, 22), workload.clients
 
 
 def _caption(view: ReportView) -> str:
@@ -317,14 +314,18 @@ def _ratio_marks(cell: CellView, _: WorkloadView) -> list[_Mark]:
     return [_Mark("ratio", cell.ratio.value, cell.ratio.low, cell.ratio.high, text=text)]
 
 
+def _rate_name(view: ReportView) -> str:
+    return "Requests per second" if view.per_second == "requests/s" else "GiB per second"
+
+
 def ratio_chart(view: ReportView) -> Chart:
-    """Ratio of requests per second to the baseline, with 95% intervals, log axis."""
+    """Ratio of rates to the baseline, with 95% intervals, log axis."""
     baseline = layout.shorten(view.baseline)
     return _row_chart(
         view,
         _RowSpec(
             name="ratio",
-            title=f"Requests per second as a ratio to {baseline}",
+            title=f"{_rate_name(view)} as a ratio to {baseline}",
             subtitle="Right of the line at 1 is faster. Dot: median of paired blocks; bar: 95% "
             "interval; bold: the leader and all tied with it; hatched: client-limited, not ranked.",
             alt="Ratio to the baseline of every server, one panel per workload",
@@ -424,7 +425,7 @@ def _rate_marks(cell: CellView, _: WorkloadView) -> list[_Mark]:
 
 
 def throughput_chart(view: ReportView) -> Chart:
-    """Median requests per second and quartiles, a log axis of its own for every workload.
+    """Median rate and quartiles, a log axis of its own for every workload.
 
     One axis over all sizes would span three decades and press every difference between servers
     into the width of a dot.
@@ -433,17 +434,17 @@ def throughput_chart(view: ReportView) -> Chart:
         view,
         _RowSpec(
             name="throughput",
-            title="Requests per second",
+            title=_rate_name(view),
             subtitle="Dot: median of all slices; bar: quartiles, the spread that pairing removes "
             "(compare servers in the ratio chart). Log axis, one per workload. "
             "Hatched: client-limited.",
-            alt="Requests per second of every server, one panel per workload",
+            alt=f"{_rate_name(view)} of every server, one panel per workload",
             log=True,
             mark=None,
             shared_axis=False,
             text_room=0.25,
             marks=_rate_marks,
-            below=lambda workload: f"requests/s; {_workload_title(workload)[1]}",
+            below=lambda workload: f"{view.per_second}; {_workload_title(workload)[1]}",
         ),
     )
 

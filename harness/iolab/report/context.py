@@ -19,6 +19,17 @@ from iolab.report.view import CellView, Fact, WorkloadView
 # Above this share of busy CPU time before the run began, the host was not quiet.
 _QUIET = 0.05
 _LOCAL_TESTBEDS = ("loopback", "netns")
+_FILE_LIMITS = (
+    "Each workload asks for one file again and again: it is in the page cache, disks play no part, "
+    "and a server's own cache works at its best.",
+)
+_PAIR_LIMITS = (
+    "Senders and receivers of all pairs are one thread of one process, which sends from memory "
+    "without a copy and discards most of what it receives: real clients cost more, and their cost "
+    "is in the total only as far as this one's.",
+    "Peak memory is that of the server's process or processes over the whole run so far; the "
+    "kernel's socket buffers are in none of the figures, pipes in their own.",
+)
 
 
 def dig(document: Mapping[str, Any], *keys: str) -> Any:
@@ -127,7 +138,8 @@ def _verified(run: Run) -> Fact:
     if wrong:
         text = f"{fmt.listing(wrong)} sent wrong bytes (cells without a number below)"
         return Fact("Bytes verified before timing", text, good=False)
-    text = f"{len(found)} servers, byte for byte; request and byte counts compared after each slice"
+    counts = "request and byte" if run.plan.role == "file" else "byte"
+    text = f"{len(found)} servers, byte for byte; {counts} counts compared after each slice"
     return Fact("Bytes verified before timing", text, good=True)
 
 
@@ -239,7 +251,7 @@ def _self_control(run: Run, name: str) -> Fact | None:
     skipped = stats.warmup_blocks(run.samples, plan)
     counted = sorted({sample.block for sample in run.samples})[skipped:]
     rates = {
-        s.block: stats.request_rate(s.load, cell.workload.size_bytes)
+        s.block: stats.unit_rate(s.load, cell.workload.unit_bytes)
         for s in run.samples
         if s.cell == cell.id and s.status is Status.OK and s.load is not None
     }
@@ -270,10 +282,7 @@ def limitations(run: Run, workloads: Sequence[WorkloadView]) -> tuple[str, ...]:
             "network."
         )
     out += _zero_copy(plan, cells)
-    out.append(
-        "Each workload asks for one file again and again: it is in the page cache, disks play no "
-        "part, and a server's own cache works at its best."
-    )
+    out += _FILE_LIMITS if plan.role == "file" else _PAIR_LIMITS
     out.append(
         "Closed loop at saturation: no statement about latency at a given request rate, nor about "
         "arrivals in bursts."

@@ -28,6 +28,7 @@ def html(view: ReportView, charts: list[Chart]) -> str:
         css=css,
         fmt=fmt,
         sizes=format_size,
+        one=view.workloads[0].unit if view.workloads else "request",
     )
 
 
@@ -47,6 +48,8 @@ def summary(view: ReportView) -> dict[str, Any]:
                 "size_bytes": workload.size_bytes,
                 "connections": workload.connections,
                 "pipeline": workload.pipeline,
+                "pairs": workload.pairs,
+                "unit": workload.unit,
                 "blocks": workload.blocks,
                 "cpu_unit": workload.cpu_unit,
                 "leader": workload.headline.leader.server if workload.headline.leader else None,

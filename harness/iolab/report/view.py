@@ -80,7 +80,8 @@ class CellView:
 
     `place` says what part it plays: `ranked`, `baseline`, `control` (an engine that sends no file),
     `client-limited`, `unranked` (the baseline has no number) or `out` (no numbers: see `reason`).
-    CPU is in `WorkloadView.cpu_unit`.
+    `rate` is in units per second (see WorkloadView), CPU in `WorkloadView.cpu_unit`, system calls
+    are those per unit. Memory is the most that was seen; None in role file.
     """
 
     cell: str
@@ -105,6 +106,9 @@ class CellView:
     syscalls: float | None = None
     syscall_mix: tuple[tuple[str, float], ...] = ()
     zero_copy: ZeroCopy | None = None
+    resident_peak_bytes: int | None = None
+    group_peak_bytes: int | None = None
+    pipe_peak_bytes: int | None = None
     limiter: str | None = None
     limiter_shares: str | None = None
     latency: Latency | None = None
@@ -131,12 +135,20 @@ class Headline:
 
 @dataclass(frozen=True)
 class WorkloadView:
-    """One workload: its cells in reading order (ranked first, best on top) and its verdict."""
+    """One workload: its cells in reading order (ranked first, best on top) and its verdict.
+
+    `unit` is what rates count, `request` or `GiB`; `payload` and `clients` are the workload in
+    words. `connections` and `pipeline` are those of role file, `pairs` that of the other roles.
+    """
 
     name: str
     size_bytes: int
     connections: int
     pipeline: int
+    pairs: int
+    unit: str
+    payload: str
+    clients: str
     cpu_unit: str
     blocks: int
     cells: tuple[CellView, ...]
@@ -171,13 +183,15 @@ class Fact:
 
 @dataclass(frozen=True)
 class ReportView:
-    """All that a report shows."""
+    """All that a report shows. `per_second` names the unit of rates: `requests/s` or `GiB/s`."""
 
     run: str
     matrix: str
     summary: str
     started: str
     baseline: str
+    role: str
+    per_second: str
     host: tuple[Fact, ...]
     trust: tuple[Fact, ...]
     controls: tuple[Fact, ...]

@@ -11,9 +11,10 @@ from iolab.testbed import Testbed
 
 @dataclass(frozen=True)
 class Place:
-    """Where a server is to stand: served root, scratch directory, CPUs, testbed.
+    """Where a server is to stand: served root, scratch directory of its own, CPUs, testbed.
 
-    `upstream` is where role forward connects to; None in the other roles.
+    `upstream` is where role forward connects to; None in the other roles. `memory_limit_bytes`
+    bounds what the server and all it forks may hold.
     """
 
     root: Path
@@ -21,6 +22,7 @@ class Place:
     cpus: tuple[int, ...]
     testbed: Testbed
     upstream: tuple[str, int] | None = None
+    memory_limit_bytes: int | None = None
 
 
 class RunningServer(Protocol):
@@ -35,6 +37,10 @@ class RunningServer(Protocol):
         """Port to connect to."""
 
     @property
+    def upstream(self) -> tuple[str, int] | None:
+        """Where it connects to in role forward, None in the others."""
+
+    @property
     def cpu_pids(self) -> tuple[int, ...]:
         """Processes whose CPU time is the server's; empty when it cannot be told by process."""
 
@@ -47,6 +53,9 @@ class RunningServer(Protocol):
 
     def counters(self) -> dict[str, Any] | None:
         """Total counters since its start, None when this server has none."""
+
+    def memory(self) -> dict[str, Any]:
+        """The most memory it has held so far; see Enclosure.peaks."""
 
     def failure(self) -> str | None:
         """Why it no longer runs, None while it does."""

@@ -13,7 +13,9 @@ from typing import Any
 from iolab.describe import Describe, parse_describe
 from iolab.executor import Executor, Process, ProcessError
 from iolab.model import Server
+from iolab.ports import format_address
 from iolab.servers import Place
+from iolab.servers.enclosure import Enclosure
 
 _READY_TIMEOUT_S = 15.0
 _CONTROL_TIMEOUT_S = 5.0
@@ -67,11 +69,19 @@ class Control:
 class IolabServer:
     """A running engine; implements RunningServer."""
 
-    def __init__(self, process: Process, host: str, port: int, control: Control) -> None:
+    def __init__(
+        self,
+        process: Process,
+        address: tuple[str, int],
+        control: Control,
+        upstream: tuple[str, int] | None = None,
+        enclosure: Enclosure | None = None,
+    ) -> None:
         self._process = process
         self._control = control
-        self.host = host
-        self.port = port
+        self._enclosure = enclosure or Enclosure()
+        self.host, self.port = address
+        self.upstream = upstream
 
     @classmethod
     def start(
@@ -82,17 +92,21 @@ class IolabServer:
         The control socket gets a directory of its own with a short name: socket paths end at
         107 bytes.
         """
-        with _control_directory() as directory:
+        with _control_directory() as directory, contextlib.ExitStack() as undo:
             control_path = directory / "control"
             argv = arguments(binary, server, role, place, control_path)
-            process = executor.start(place.testbed.on_server(argv))
+            enclosure = Enclosure.make(place.memory_limit_bytes, account_cpu=False)
+            undo.callback(enclosure.remove)
+            process = executor.start(place.testbed.on_server(argv), bounds=enclosure.bounds)
+            undo.callback(process.stop)
             try:
-                host, port = parse_ready(process.read_line(_READY_TIMEOUT_S))
+                address = parse_ready(process.read_line(_READY_TIMEOUT_S))
                 control = Control(control_path)
             except (OSError, ProcessError) as error:
-                process.stop()
-                raise ProcessError(f"{server.label}: did not become ready: {error}") from error
-        return cls(process, host, port, control)
+                reason = f"{error}{enclosure.complaint()}"
+                raise ProcessError(f"{server.label}: did not become ready: {reason}") from error
+            undo.pop_all()
+        return cls(process, address, control, place.upstream, enclosure)
 
     @property
     def cpu_pids(self) -> tuple[int, ...]:
@@ -117,16 +131,23 @@ class IolabServer:
         """See RunningServer."""
         if self._process.alive():
             return None
-        return f"the server died; its last words: {self._process.last_words() or 'none'}"
+        words = self._process.last_words() or "none"
+        return f"the server died{self._enclosure.complaint()}; its last words: {words}"
+
+    def memory(self) -> dict[str, Any]:
+        """See RunningServer."""
+        return self._enclosure.peaks(self.cpu_pids)
 
     def stop(self) -> None:
         """See RunningServer."""
         self._control.close()
         self._process.stop()
+        self._enclosure.remove()
 
 
 def arguments(binary: Path, server: Server, role: str, place: Place, control: Path) -> list[str]:
     """The command line of `server` on the CPUs of `place`, one worker a CPU."""
+    upstream = ["--upstream", format_address(place.upstream)] if place.upstream else []
     return [
         str(binary),
         "--engine", server.label,
@@ -136,6 +157,7 @@ def arguments(binary: Path, server: Server, role: str, place: Place, control: Pa
         "--workers", str(len(place.cpus)),
         "--cpus", _list(place.cpus),
         "--control", str(control),
+        *upstream,
     ]  # fmt: skip
 
 

@@ -28,13 +28,14 @@ from typing import Annotated, Any, Literal
 import jinja2
 from pydantic import Field
 
-from iolab.cgroup import CpuGroup, join_cpu_group
 from iolab.errors import InputError
 from iolab.executor import Executor, Process, ProcessError
+from iolab.matrix import PeerOffer
+from iolab.model import Role
+from iolab.ports import free_port
 from iolab.servers import Place
+from iolab.servers.enclosure import Enclosure
 from iolab.toml import Section, read_toml
-
-Role = Literal["file", "relay", "forward"]
 
 
 class FileTable(Section):
@@ -117,11 +118,13 @@ def load_peers(directory: Path) -> dict[str, PeerFile]:
     return peers
 
 
-def offer_peers(peers: Mapping[str, PeerFile], house_root: Path) -> dict[str, str | None]:
-    """For each peer None, or the reason it cannot run here."""
+def offer_peers(peers: Mapping[str, PeerFile], house_root: Path) -> dict[str, PeerOffer]:
+    """Each peer's roles, and the reason it cannot run here, with the remedy."""
     missing = {name: peer.lacks(house_root) for name, peer in peers.items()}
     return {
-        name: None if lack is None else f"{lack}; {peers[name].remedy}"
+        name: PeerOffer(
+            peers[name].roles, None if lack is None else f"{lack}; {peers[name].remedy}"
+        )
         for name, lack in missing.items()
     }
 
@@ -156,23 +159,23 @@ class PeerServer:
     def __init__(
         self,
         process: Process,
-        host: str,
-        port: int,
+        address: tuple[str, int],
         cpu_pids: tuple[int, ...],
-        group: CpuGroup | None,
+        enclosure: Enclosure,
         log: Path,
+        upstream: tuple[str, int] | None = None,
     ) -> None:
         self._process = process
-        self._group = group
+        self._enclosure = enclosure
         self._log = log
-        self.host = host
-        self.port = port
+        self.host, self.port = address
         self.cpu_pids = cpu_pids
+        self.upstream = upstream
 
     @property
     def cpu_usage(self) -> Path | None:
         """See RunningServer."""
-        return self._group.usage if self._group else None
+        return self._enclosure.cpu.usage if self._enclosure.cpu else None
 
     @classmethod
     def start(
@@ -189,28 +192,32 @@ class PeerServer:
         prefix = place.scratch / peer.name
         for directory in ("", *peer.directories):
             (prefix / directory).mkdir(parents=True, exist_ok=True)
-        host, port = place.testbed.server_host, _free_port(place.testbed.server_host)
-        variables = _variables(binary, house_root, prefix, (host, port), place)
+        address = place.testbed.server_host, free_port(place.testbed.server_host)
+        variables = _variables(binary, house_root, prefix, address, place)
         for file in peer.file:
             (prefix / file.path).write_text(render(file.template, variables), encoding="utf-8")
-        process = executor.start(
-            place.testbed.on_server([render(part, variables) for part in peer.argv]),
-            cpus=place.cpus,
-            stop_signal=getattr(signal, f"SIG{peer.stop_signal}"),
-            death_signal=signal.SIGTERM,
-            mute=True,
-        )
-        # Before the first connection, and so before the first child.
-        group = join_cpu_group(process.pid) if peer.cpu_processes == "tree" else None
         log = prefix / "error.log"
-        try:
-            _await_ready(process, host, port, peer.ready)
-            return cls(process, host, port, _cpu_pids(peer, process.pid), group, log)
-        except ProcessError as error:
-            process.stop()
-            if group:
-                group.remove()
-            raise ProcessError(f"{peer.name}: {error.message}{_tail(log)}") from error
+        with contextlib.ExitStack() as undo:
+            accounted = peer.cpu_processes == "tree"
+            enclosure = Enclosure.make(place.memory_limit_bytes, accounted)
+            undo.callback(enclosure.remove)
+            process = executor.start(
+                place.testbed.on_server([render(part, variables) for part in peer.argv]),
+                cpus=place.cpus,
+                stop_signal=getattr(signal, f"SIG{peer.stop_signal}"),
+                death_signal=signal.SIGTERM,
+                mute=True,
+                bounds=enclosure.bounds,
+            )
+            undo.callback(process.stop)
+            try:
+                _await_ready(process, *address, peer.ready)
+                pids = _cpu_pids(peer, process.pid)
+            except ProcessError as error:
+                reason = f"{error.message}{enclosure.complaint()}{_tail(log)}"
+                raise ProcessError(f"{peer.name}: {reason}") from error
+            undo.pop_all()
+        return cls(process, address, pids, enclosure, log, place.upstream)
 
     def counters(self) -> dict[str, Any] | None:
         """See RunningServer."""
@@ -220,13 +227,17 @@ class PeerServer:
         """See RunningServer."""
         if self._process.alive():
             return None
-        return f"the server died; its last words: {self._process.last_words()}{_tail(self._log)}"
+        words = f"{self._process.last_words()}{_tail(self._log)}"
+        return f"the server died{self._enclosure.complaint()}; its last words: {words}"
+
+    def memory(self) -> dict[str, Any]:
+        """See RunningServer."""
+        return self._enclosure.peaks(self.cpu_pids)
 
     def stop(self) -> None:
         """See RunningServer."""
         self._process.stop()
-        if self._group:
-            self._group.remove()
+        self._enclosure.remove()
 
 
 def _variables(
@@ -252,13 +263,6 @@ def _variables(
         "user": user,
         "group": grp.getgrgid(os.getegid()).gr_name,
     }
-
-
-def _free_port(host: str) -> int:
-    """A port that is free now. Another process may take it before the peer does: then it fails."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def _await_ready(process: Process, host: str, port: int, ready: ReadyTable) -> None:

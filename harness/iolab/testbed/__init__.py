@@ -17,6 +17,10 @@ class Testbed(Protocol):
     def server_host(self) -> str:
         """The address that servers listen on and clients connect to."""
 
+    @property
+    def client_host(self) -> str:
+        """The address of the client's side, where role forward finds its upstream."""
+
     def on_server(self, argv: Sequence[str]) -> list[str]:
         """`argv` wrapped so that it runs on the server's side."""
 

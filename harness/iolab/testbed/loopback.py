@@ -16,6 +16,7 @@ class Loopback:
 
     name: str = "loopback"
     server_host: str = "127.0.0.1"
+    client_host: str = "127.0.0.1"
 
     def on_server(self, argv: Sequence[str]) -> list[str]:
         """See Testbed."""

@@ -8,7 +8,7 @@ import pytest
 
 from iolab.executor import Completed, ProcessError
 from iolab.fake_executor import FakeExecutor, FakeProcess
-from iolab.load.iolab_load import IolabLoad, Target, arguments
+from iolab.load.iolab_load import IolabLoad, Target, arguments, count_pairs
 from iolab.load.wrk import run_wrk
 from iolab.model import Workload
 from iolab.testbed.loopback import Loopback
@@ -56,6 +56,29 @@ def test_a_group_stands_in_for_processes() -> None:
     words = arguments(Path("iolab-load"), target, WORKLOAD, None, 3)
     assert words[words.index("--cpu-usage") + 1] == "/g/cpu.stat"
     assert "--cpu-clock" not in words
+
+
+def test_a_target_with_an_upstream_is_a_forwarder_one_without_a_relay() -> None:
+    binary, relay = Path("iolab-load"), Target("127.0.0.1", 99, ())
+    words = arguments(binary, relay, Workload("w", 4096, pairs=3, chunked=True), None, 1)
+    assert words[5:] == ["--seed", "1", "--relay", "--pairs", "3", "--size", "4096", "--chunked"]
+    forwarder = Target("127.0.0.1", 99, (), None, ("::1", 98))
+    words = arguments(binary, forwarder, Workload("w", 0, pairs=1, direction="down"), None, 1)
+    text = " ".join(words)
+    assert "--forward --upstream [::1]:98 --pairs 1 --direction down" in text
+    assert "--size" not in text
+    assert "--connections" not in text
+
+
+def test_pairs_are_counted_in_a_run_of_their_own() -> None:
+    answers = [Completed((), 0, '{"total":{}}\n', ""), Completed((), 1, "", "cannot listen")]
+    fake = FakeExecutor(run=lambda argv: answers.pop(0))
+    one = Workload("w", 1, pairs=1)
+    found = count_pairs(fake, Path("l"), Loopback(), TARGET, one, ("--count", "2"))
+    assert found == {"total": {}}
+    assert fake.ran[0][-2:] == ("--count", "2")
+    with pytest.raises(ProcessError, match="exit code 1: cannot listen"):
+        count_pairs(fake, Path("l"), Loopback(), TARGET, one, ())
 
 
 @pytest.mark.parametrize("lines", [[], ["garbage"], ["[]"], ['{"ready":false}']])

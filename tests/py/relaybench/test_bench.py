@@ -15,7 +15,7 @@ from iolab.errors import InputError
 from iolab.executor import Completed, ProcessError
 from iolab.fake_executor import FakeExecutor
 from iolab.lab import Lab
-from iolab.matrix import Offer
+from iolab.matrix import Offer, PeerOffer
 from iolab.model import Server
 from iolab.paths import House
 from iolab.relaybench import bench, parts
@@ -35,7 +35,7 @@ ENGINES = (
     Engine(name="pipes", driver="epoll", roles=RELAY, options=(PIPE, POLICY)),
     Engine(name="rings", roles=RELAY, usable=False, reason="no io_uring here"),
 )
-OFFER = Offer(Describe(schema_version=1, engines=ENGINES), {"nginx": None})
+OFFER = Offer(Describe(schema_version=1, engines=ENGINES), {"node": PeerOffer(("relay",))})
 PIPES = Subject(Server("engine", "pipes"), pipes=True)
 PRESSURE = {
     "workers": 1, "limit_bytes_per_s": 1 << 20, "received_bytes": 5 << 20, "receive_ns": 5 * 10**9,
@@ -98,11 +98,13 @@ def test_by_default_all_relays_run_and_one_that_buffers() -> None:
 
 
 def test_named_servers() -> None:
-    found = choose(("pipes,pipe=8192", "engine:copy", "copy", "sendfile", "peer:nginx"), OFFER)
-    assert [one.label for one in found] == ["pipes,pipe=8192", "copy", "sendfile", "nginx"]
-    assert [one.server.unsupported for one in found] == [
-        None, None, "the engine has no role relay", "only engines are looked into, no peers",
-    ]  # fmt: skip
+    found = choose(("pipes,pipe=8192", "engine:copy", "copy", "sendfile", "peer:node"), OFFER)
+    assert [one.label for one in found] == ["pipes,pipe=8192", "copy", "sendfile", "node"]
+    first, second, third, fourth = (one.server.unsupported for one in found)
+    assert (first, second) == (None, None)
+    assert third is not None
+    assert "it does not play role relay" in third
+    assert fourth == "only engines are looked into, no peers"
     with pytest.raises(InputError, match=r"--engine: unknown engine 'pipe': did you mean 'pipes'"):
         choose(("pipe",), OFFER)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 import xml.etree.ElementTree as ET
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 from synthetic import Synthetic, load_document, make_manifest, make_plan
 
 from iolab import stats, store
+from iolab.model import Cell, Plan, Sample, Server, Status, Workload
 from iolab.report import ReportError, fmt, summarise_run, write_readme_picture, write_report
 from iolab.report.build import build
 from iolab.report.run import load
@@ -74,7 +76,7 @@ def test_numbers_are_those_of_the_statistics_module(run_dir: Path, page: Page) -
         assert f"[{fmt.interval(summary.ratio.low, summary.ratio.high)}]" in shown
         assert summary.total_cpu_ratio is not None
         assert fmt.interval(summary.total_cpu_ratio.low, summary.total_cpu_ratio.high) in shown
-        assert fmt.significant(summary.requests_per_s, 4) in shown
+        assert fmt.significant(summary.units_per_s, 4) in shown
 
 
 def test_ranks_are_those_of_the_statistics_module_without_controls(run_dir: Path) -> None:
@@ -287,3 +289,59 @@ def test_synthetic_slices_are_what_the_harness_accepts() -> None:
 
     document = load_document(1000.0, 1024, 0.9, 0.5, random.Random(1))
     assert stats.judge_slice(document, None) is None
+
+
+def write_streams(results: Path) -> Path:
+    """A run of role forward: two engines and one that has no such role, eight blocks."""
+    workload = Workload("16-pairs", 0, pairs=16, direction="both")
+    servers = (
+        Server("peer", "haproxy"),
+        Server("engine", "splice"),
+        Server("engine", "mmap", (), "it does not play role forward"),
+    )
+    cells = tuple(Cell(server, workload) for server in servers)
+    plan = Plan("streams", "Streams.", "haproxy", cells, role="forward", memory_limit_bytes=1 << 30)
+    run_dir = results / "20260102-101112-streams"
+    run_dir.mkdir(parents=True)
+    store.write_json(run_dir / store.MANIFEST, make_manifest(plan, run_dir.name))
+    rng = random.Random(3)
+    with store.SampleWriter(run_dir) as writer:
+        for block in range(8):
+            for order, cell in enumerate(cells[:2]):
+                fast = cell.server.kind == "engine"
+                rate = (3 if fast else 2) * rng.uniform(0.95, 1.05)
+                load = load_document(rate, 1 << 30, 0.5 if fast else 1.0, 0.5, rng)
+                load |= {"mode": "forward", "pairs": 16}
+                relayed = {"relayed_bytes": 1 << 29, "syscalls": {"splice": 5500, "wait": 10}}
+                memory = {"resident_peak_bytes": (3 << 20) + block, "group_peak_bytes": 5 << 20}
+                extra = {"memory": memory | ({"pipe_bytes": 1 << 18} if fast else {})}
+                writer.append(
+                    Sample(block, order, cell.id, Status.OK, None, block * 10**9, 10**8, load,
+                           relayed if fast else None, extra)
+                )  # fmt: skip
+            writer.end_block(block, wall_ns=1)
+    return run_dir
+
+
+def test_a_run_of_streams_is_told_in_gib(tmp_path: Path) -> None:
+    run_dir = write_streams(tmp_path)
+    text = write_report(run_dir).read_text(encoding="utf-8")
+    page = Page(text)
+    shown = " ".join(" ".join(page.text).split())
+    assert "endless, 16 pairs, both ways at once; 8 blocks; CPU time in s per GiB" in shown
+    assert "Requests/s" not in shown
+    assert "GiB per second as a ratio to haproxy" in (run_dir / "report" / "ratio.gp").read_text(
+        encoding="utf-8"
+    )
+    splice = page.cells["splice@16-pairs"]
+    for words in ("1.49 [", "3.0MiB", "pipes 256KiB", "11,020"):
+        assert words in splice
+    assert "it does not play role forward" in page.cells["mmap@16-pairs"]
+    assert "wrk asks for files, not for streams" in shown
+    view = build(load(run_dir))
+    cell = view.workloads[0].cell("splice")
+    assert cell is not None
+    assert cell.resident_peak_bytes == (3 << 20) + 7
+    assert dict(cell.syscall_mix)["splice"] == pytest.approx(11_000)
+    summary = json.loads((run_dir / "report" / "summary.json").read_text())
+    assert (summary["workloads"][0]["unit"], summary["workloads"][0]["pairs"]) == ("GiB", 16)

@@ -12,6 +12,7 @@ from iolab.cpuclock import usage_ns
 from iolab.errors import InputError
 from iolab.executor import Completed, HostExecutor, ProcessError
 from iolab.fake_executor import FakeExecutor, FakeProcess
+from iolab.matrix import PeerOffer
 from iolab.servers import Place
 from iolab.servers.peer import (
     PeerFile,
@@ -47,8 +48,11 @@ def test_every_peer_of_the_tree_loads_and_renders(house_root: Path) -> None:
     assert roles == {
         "file": ["nginx"],
         "relay": ["piping-server"],
-        "forward": ["haproxy", "haproxy-splice", "nginx-stream", "nginx-stream-256k", "socat"],
-    }
+        "forward": [
+            "haproxy", "haproxy-splice", "haproxy-splice-always", "nginx-stream",
+            "nginx-stream-256k", "socat",
+        ],
+    }  # fmt: skip
     for one in peers.values():
         for template in (*one.argv, *one.version_argv, *(file.template for file in one.file)):
             assert "{{" not in render(template, VARIABLES)
@@ -114,8 +118,8 @@ def test_a_missing_binary_is_a_reason_with_its_remedy(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/t").touch(mode=0o755)
     offered = offer_peers({"p": peer(), "t": there}, tmp_path)
-    assert offered["t"] is None
-    assert offered["p"] == "no binary found (no-such-binary); install it"
+    assert offered["t"] == PeerOffer(("file",), None)
+    assert offered["p"].lacks == "no binary found (no-such-binary); install it"
 
 
 def test_what_a_peer_needs_beside_its_binary_is_named(tmp_path: Path) -> None:
