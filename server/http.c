@@ -291,7 +291,7 @@ void http_body_took(struct http_parser *p, uint64_t n)
 	}
 }
 
-static bool is_tchar(unsigned char ch)
+bool http_tchar(char ch)
 {
 	return (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') ||
 	       (ch && strchr("!#$%&'*+-.^_`|~", ch));
@@ -302,7 +302,7 @@ static int judge_method(const char *head, size_t len)
 {
 	size_t i = 0;
 
-	while (i < len && is_tchar((unsigned char)head[i]))
+	while (i < len && http_tchar(head[i]))
 		i++;
 	return i && (i == len || head[i] == ' ') ? 501 : 400;
 }

@@ -120,6 +120,9 @@ void http_head_over(struct http_parser *p);
 /* Makes ready for the next request. */
 void http_next(struct http_parser *p);
 
+/* Whether ch may stand in a token (RFC 9110 5.6.2). */
+bool http_tchar(char ch);
+
 /* Reason phrase of a status. */
 const char *http_reason(int status);
 

@@ -83,8 +83,9 @@ int meets_init(struct sworker *sw);
 void meets_exit(struct sworker *sw);
 
 /*
- * Appends a field for the receivers to out at *at. HTML from strangers would run as a page of this
- * server: a Content-Type of text/html becomes text/plain. False when it does not fit.
+ * Appends the line "name: value" for the receivers to the `size` bytes at out, from *at on, which
+ * moves behind it; no NUL ends it. In a Content-Type every text/html becomes text/plain; a folded
+ * value becomes one line. False when it does not fit: then *at and what is behind it are of no use.
  */
 bool relay_field(char *out, size_t size, size_t *at, const char *name, const char *value,
 		 size_t len);

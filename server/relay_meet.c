@@ -447,7 +447,8 @@ static bool append_head(struct party *p)
 		snprintf(framing, sizeof(framing), "Transfer-Encoding: chunked\r\n");
 	return append(p,
 		      "HTTP/1.1 200 OK\r\nServer: iolab\r\nDate: %s\r\n%s%s"
-		      "Access-Control-Allow-Origin: *\r\nX-Robots-Tag: none\r\n%s\r\n",
+		      "Access-Control-Allow-Origin: *\r\nX-Content-Type-Options: nosniff\r\n"
+		      "X-Robots-Tag: none\r\n%s\r\n",
 		      sworker_of(p->sc->c.w)->date, p->fields, framing,
 		      m->receivers[0]->keep ? "" : "Connection: close\r\n");
 }

@@ -170,27 +170,6 @@ void party_refuse(struct party *p, int status, const char *text)
 	xfer_touch(&sc->c);
 }
 
-bool relay_field(char *out, size_t size, size_t *at, const char *name, const char *value,
-		 size_t len)
-{
-	static const char html[] = "text/html";
-	const size_t media = sizeof(html) - 1;
-	const char *type = "";
-	int n;
-
-	if (!strcmp(name, "Content-Type") && len >= media && !strncasecmp(value, html, media) &&
-	    (len == media || strchr("; \t", value[media]))) {
-		type = "text/plain";
-		value += media;
-		len -= media;
-	}
-	n = snprintf(out + *at, size - *at, "%s: %s%.*s\r\n", name, type, (int)len, value);
-	if (n < 0 || (size_t)n >= size - *at)
-		return false;
-	*at += (size_t)n;
-	return true;
-}
-
 static bool add_known(char *out, size_t size, size_t *at, const struct http_request *req,
 		      enum http_field f, const char *name)
 {

@@ -240,6 +240,7 @@ def test_fields_that_reach_the_receiver(relay: Server) -> None:
     assert to.field("access-control-expose-headers") == "X-Piping"
     assert to.field("access-control-allow-origin") == "*"
     assert to.field("x-robots-tag") == "none"
+    assert to.field("x-content-type-options") == "nosniff"
     assert to.field("x-other") is None
     frm.sock.close()
 
@@ -255,9 +256,50 @@ def test_fields_that_reach_the_receiver(relay: Server) -> None:
     to.sock.close()
 
 
-def form(boundary: str, body: bytes, tail: bytes) -> bytes:
-    """A form upload of two parts."""
-    first = 'Content-Disposition: form-data; name="f"; filename="x.html"\r\nContent-Type: text/html'
+@pytest.mark.parametrize(
+    ("sent", "got"),
+    [
+        (["a/b, text/html"], "a/b, text/plain"),
+        (["a/b,TEXT/HTML ;c=d,\ttext/html"], "a/b,text/plain ;c=d,\ttext/plain"),
+        (['a/b;c="d, text/html'], 'a/b;c="d, text/plain'),
+        (["text/html(x)"], "text/plain(x)"),
+        (["a/b", "text/html"], "text/plain"),
+        (["text/html", "a/b"], "a/b"),
+        (["text/html", ""], ""),
+        ([], None),
+    ],
+)
+def test_no_type_makes_a_page_of_an_upload(relay: Server, sent: list[str], got: str | None) -> None:
+    to = receiver(relay, "/type")
+    frm = sender(relay, "/type", 6, fields=[("Content-Type", value) for value in sent])
+    frm.send(b"<html>")
+    to.read_fields()
+    assert to.field("content-type") == got
+    assert to.field("x-content-type-options") == "nosniff"
+    assert to.read_body() == b"<html>"
+    assert words(frm)[-1] == "done"
+    frm.sock.close()
+    to.sock.close()
+
+
+def test_a_folded_type_smuggles_nothing(relay: Server) -> None:
+    """The parser may refuse the fold; what it lets through arrives as one line."""
+    to = receiver(relay, "/folded")
+    with sender(relay, "/folded", 1, fields=[("Content-Type", "a/b,\r\n text/html")]) as frm:
+        frm.send(b"x")
+        frm.read_fields()
+        assert frm.status in (200, 400)
+        if frm.status == 200:
+            to.read_fields()
+            assert to.field("content-type") == "a/b,   text/plain"
+    to.sock.close()
+    until_empty(relay)
+
+
+def form(boundary: str, body: bytes, tail: bytes, content_type: str = "text/html") -> bytes:
+    """A form upload of two parts, the first one of a file."""
+    first = 'Content-Disposition: form-data; name="f"; filename="x.html"\r\nContent-Type: '
+    first += content_type
     return f"--{boundary}\r\n{first}\r\n\r\n".encode() + body + tail
 
 
@@ -278,6 +320,22 @@ def test_multipart_passes_the_first_part(relay: Server) -> None:
         assert words(frm)[-1] == "done"
         frm.sock.close()
         to.sock.close()
+
+
+def test_the_type_of_a_part_makes_no_page(relay: Server) -> None:
+    whole = form("cut", b"<html>", b"\r\n--cut--\r\n", "a/b,\r\n Text/HTML;c=d")
+    to = receiver(relay, "/part")
+    frm = sender(
+        relay, "/part", len(whole), fields=[("Content-Type", "multipart/form-data; boundary=cut")]
+    )
+    frm.send(whole)
+    to.read_fields()
+    assert to.field("content-type") == "a/b,   text/plain;c=d"
+    assert to.field("x-content-type-options") == "nosniff"
+    assert to.read_body() == b"<html>"
+    assert words(frm)[-1] == "done"
+    frm.sock.close()
+    to.sock.close()
 
 
 def test_a_form_that_breaks_off_shows(relay: Server) -> None:
