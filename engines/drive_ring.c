@@ -442,6 +442,16 @@ static void on_poll(struct conn *c, const struct io_uring_cqe *cqe)
 	advance(c);
 }
 
+static int prepare_socket(struct worker *w, int fd)
+{
+	const struct ring_mover *mover = ur_of(w)->mover;
+
+	if (!mover->prepare_socket)
+		return 0;
+	count_one(w->ctr, sys_other);
+	return mover->prepare_socket(fd);
+}
+
 /* STEP_CONNECT. True when there is nothing to wait for. */
 static bool do_connect(struct conn *c)
 {
@@ -468,6 +478,8 @@ static void on_connect(struct conn *c, int res)
 	struct ur_conn *u = c->priv;
 
 	u->in_flight--;
+	if (!res)
+		res = prepare_socket(c->w, c->fd);
 	if (c->step == STEP_CONNECT)
 		conn_done(c, res);
 	advance(c);
@@ -693,6 +705,10 @@ int drive_ring_init(struct worker *w, const struct ring_mover *mover)
 	w->priv = ur;
 	ur->mover = mover;
 	res = ring_init(&ur->ring, w->relays ? RING_BUFFERS_RELAY : RING_BUFFERS, w->ctr);
+	if (!res && mover->nr_threads)
+		res = ring_limit_threads(&ur->ring, mover->nr_threads);
+	if (!res)
+		res = prepare_socket(w, w->listen_fd);
 	if (!res && mover->worker_init)
 		res = mover->worker_init(w);
 	if (res)

@@ -8,6 +8,14 @@
  * sets REQ_F_FORCE_ASYNC, io_uring/splice.c), and there it may block, because the sockets of a ring
  * are blocking ones. So each splice is linked behind a poll of its socket, which is done in line
  * when the socket is ready, and else waits without a thread.
+ *
+ * Writable means that a third of the send buffer is free, which may be less than the pipe holds:
+ * the splice would send what fits and wait for the rest, with the pipe locked, so that the splice
+ * into it waits too (splice_to_socket, fs/splice.c). Receivers that stand still would keep two
+ * threads each. So no splice is longer than what fits. Should one wait all the same (a send buffer
+ * shrinks when memory is short), SO_SNDTIMEO ends it within ticks, with what it has sent;
+ * O_NONBLOCK would end the ring's receives and sends with EAGAIN as well (REQ_F_NOWAIT,
+ * io_uring/io_uring.c), while those never wait in the socket. And the number of threads is limited.
  */
 #include "pipes.h"
 #include "ring.h"
@@ -15,10 +23,14 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 enum {
 	OPT_PIPE = COPT_NR
 };
+
+/* Of a worker. A few suffice as long as none waits; the rest is for those that wait out a tick. */
+#define NR_THREADS 64
 
 enum {
 	OP_IN,	     /* socket to pipe */
@@ -41,6 +53,7 @@ static const struct opt_def options[] = {COMMON_OPTIONS,
 /* The pipe of one destination among several; the last one that lives reads the source's pipe. */
 struct branch {
 	struct pipe_pair pipe;
+	uint32_t fits; /* bytes of a splice that a writable socket takes at once */
 	bool have;
 };
 
@@ -52,9 +65,11 @@ struct ring_splice {
 	uint16_t nr_out; /* destinations with operations in flight */
 	uint16_t nr_tees;
 	uint16_t last; /* of a round */
+	uint16_t nr_branches;
 	uint32_t in_pipe;
 	uint32_t round; /* of a fan-out: bytes that every destination gets; 0 between rounds */
-	uint16_t nr_branches;
+	uint32_t fits;	/* as a branch's, of the only destination */
+	uint32_t asked; /* of that destination: bytes of the splice in flight */
 	int error;
 	struct branch *branch;
 	struct msghdr msg;
@@ -105,10 +120,30 @@ static void came_in(struct conn *c, struct ring_splice *s, int res)
 
 /* ---------------------------------------------------------------- pipe to destination */
 
+/*
+ * At most len: what a socket has room for when it is writable, less a part for what the kernel adds
+ * to each packet. Send buffers grow, so it is asked again until the answer no longer matters.
+ */
+static uint32_t fitting(struct conn *c, struct ring_splice *s, uint16_t i, uint32_t len)
+{
+	uint32_t *fits = fans_out(c) ? &s->branch[i].fits : &s->fits;
+	int sndbuf = 0;
+	socklen_t size = sizeof(sndbuf);
+
+	if (len <= *fits)
+		return len;
+	count_one(c->ctr, sys_other);
+	if (getsockopt(c->xfer.dst[i].c->fd, SOL_SOCKET, SO_SNDBUF, &sndbuf, &size) || sndbuf < 4)
+		return len;
+	*fits = (uint32_t)sndbuf / 4;
+	return len < *fits ? len : *fits;
+}
+
 static void splice_out(struct conn *c, struct ring_splice *s, uint16_t i, int from, uint32_t len)
 {
 	struct io_uring_sqe *sqe = ring_dst_sqe(c, i);
 
+	len = s->asked = fitting(c, s, i, len);
 	io_uring_prep_poll_add(sqe, c->xfer.dst[i].c->fd, POLLOUT);
 	sqe->flags |= IOSQE_IO_LINK;
 	ring_dst_tag(c, sqe, OP_POLL_OUT, i);
@@ -138,7 +173,7 @@ static void one_went_out(struct conn *c, struct ring_splice *s, int res)
 		conn_drop_dsts(c);
 		s->error = -EPIPE;
 	} else {
-		count_add(c->ctr, short_moves, (uint32_t)res < s->in_pipe);
+		count_add(c->ctr, short_moves, (uint32_t)res < s->asked);
 		s->in_pipe -= (uint32_t)res;
 		xfer_touch(c);
 		if (c->step == STEP_XFER)
@@ -422,7 +457,17 @@ static void release(struct conn *c)
 	*s = (struct ring_splice){0};
 }
 
+/* The shortest wait there is: the kernel counts in ticks. */
+static int bound_sends(int fd)
+{
+	const struct timeval tick = {.tv_usec = 1};
+
+	return setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tick, sizeof(tick)) ? -errno : 0;
+}
+
 static const struct ring_mover move_ring_splice = {
+	.nr_threads = NR_THREADS,
+	.prepare_socket = bound_sends,
 	.worker_init = pipes_init,
 	.worker_exit = pipes_exit,
 	.start = start,

@@ -102,6 +102,13 @@ int ring_wait(struct ring *r, uint64_t timeout_ns)
 											    : 0;
 }
 
+int ring_limit_threads(struct ring *r, unsigned nr)
+{
+	unsigned limits[2] = {0, nr}; /* those for files, which stay as they are; all others */
+
+	return io_uring_register_iowq_max_workers(&r->uring, limits);
+}
+
 void ring_recycle(struct ring *r, unsigned bid)
 {
 	io_uring_buf_ring_add(r->br, ring_buffer(r, bid), RING_BUFFER_BYTES, (unsigned short)bid,

@@ -53,6 +53,12 @@ static inline char *ring_buffer(const struct ring *r, unsigned bid)
 void ring_recycle(struct ring *r, unsigned bid);
 void ring_recycle_flush(struct ring *r);
 
+/*
+ * At most nr threads of io-wq (a NUMA node) for operations on sockets and pipes, which else may
+ * have as many as RLIMIT_NPROC allows. Linux 5.15. 0 or -errno.
+ */
+int ring_limit_threads(struct ring *r, unsigned nr);
+
 /* Whether this kernel has what the engines build on. 0, or -errno and one sentence. */
 int ring_probe(const int64_t *opt, char reason[REASON_MAX]);
 
@@ -79,8 +85,15 @@ enum ring_moved {
  * destination lives, or the connection is to be closed, the driver cancels what is in flight on the
  * sockets concerned. release() drops what the parts held, after the last part or instead of the
  * next; may be NULL.
+ *
+ * A mover whose operations run on threads of io-wq says in nr_threads how many of them a worker may
+ * have, and must see to it that none blocks for long: one transfer's thread is another one's turn.
+ * prepare_socket() may set options of the listener, whose connections inherit them, and of sockets
+ * that were just connected: 0 or -errno; may be NULL.
  */
 struct ring_mover {
+	unsigned nr_threads; /* 0: it needs none */
+	int (*prepare_socket)(int fd);
 	int (*worker_init)(struct worker *w);
 	void (*worker_exit)(struct worker *w);
 	int (*start)(struct conn *c);

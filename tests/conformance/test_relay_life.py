@@ -227,6 +227,41 @@ def test_many_pairs_on_several_workers(binary: Path, relay_name: str, sanitizer:
             party.sock.close()
 
 
+def nr_kernel_threads(server: Server) -> int:
+    """Threads that the kernel made for operations of the server's rings (io-wq)."""
+    nr = 0
+    for task in Path(f"/proc/{server.proc.pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended
+            nr += (task / "comm").read_text().startswith("iou-wrk")
+    return nr
+
+
+def test_receivers_that_stand_still_keep_no_thread(binary: Path, relay_name: str) -> None:
+    """A small send buffer is what slow links have: writable is then less than a pipe holds."""
+    nr, body, data = 100, bytes(1 << 18), payload(1 << 18)
+    with running(binary, f"{relay_name},sndbuf=16384", None, role="relay") as server:
+        tos = [receiver(server, f"/still{i}", rcvbuf=4096) for i in range(nr)]
+        frms = [sender(server, f"/still{i}", len(body)) for i in range(nr)]
+        for frm in frms:
+            frm.send(body)
+        for to in tos:
+            to.read_fields()
+        to = receiver(server, "/moves")
+        frm = sender(server, "/moves", len(data))
+        thread = upload(frm, data)
+        to.read_fields()
+        assert digest(to.read_body()) == digest(data)
+        thread.join()
+        assert words(frm)[-1] == "done"
+        assert nr_kernel_threads(server) < nr
+        assert len(transfers(server)) == nr
+        for party in (*tos, *frms):
+            party.reset()
+        until_empty(server)
+        to.sock.close()
+        frm.sock.close()
+
+
 def test_drain_ends_waiting_parties_and_finishes_transfers(binary: Path, relay_name: str) -> None:
     args = ("--workers", "2", "--drain-timeout", "15000", "--linger-timeout", "300")
     with running(binary, relay_name, None, *args, role="relay") as server:
