@@ -17,29 +17,15 @@
  * O_NONBLOCK would end the ring's receives and sends with EAGAIN as well (REQ_F_NOWAIT,
  * io_uring/io_uring.c), while those never wait in the socket. And the number of threads is limited.
  */
-#include "pipes.h"
-#include "ring.h"
+#include "io_uring_splice.h"
 
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
-enum {
-	OPT_PIPE = COPT_NR
-};
-
 /* Of a worker. A few suffice as long as none waits; the rest is for those that wait out a tick. */
 #define NR_THREADS 64
-
-enum {
-	OP_IN,	     /* socket to pipe */
-	OP_OUT,	     /* pipe to socket */
-	OP_POLL_IN,  /* before IN */
-	OP_POLL_OUT, /* before OUT */
-	OP_TEE,
-	OP_IOV,
-};
 
 static const struct opt_def options[] = {COMMON_OPTIONS,
 					 {.name = "pipe",
@@ -49,36 +35,6 @@ static const struct opt_def options[] = {COMMON_OPTIONS,
 					  .max = 1 << 20,
 					  .help = "bytes a pipe holds (F_SETPIPE_SZ; fcntl(2))"},
 					 {0}};
-
-/* The pipe of one destination among several; the last one that lives reads the source's pipe. */
-struct branch {
-	struct pipe_pair pipe;
-	uint32_t fits; /* bytes of a splice that a writable socket takes at once */
-	bool have;
-};
-
-struct ring_splice {
-	struct pipe_pair pipe;
-	bool have;
-	bool in_busy, eof;
-	bool maybe_full; /* a splice into the pipe had EAGAIN with bytes in it */
-	uint16_t nr_out; /* destinations with operations in flight */
-	uint16_t nr_tees;
-	uint16_t last; /* of a round */
-	uint16_t nr_branches;
-	uint32_t in_pipe;
-	uint32_t round; /* of a fan-out: bytes that every destination gets; 0 between rounds */
-	uint32_t fits;	/* as a branch's, of the only destination */
-	uint32_t asked; /* of that destination: bytes of the splice in flight */
-	int error;
-	struct branch *branch;
-	struct msghdr msg;
-};
-
-static bool fans_out(const struct conn *c)
-{
-	return c->xfer.nr_dst > 1;
-}
 
 /* ---------------------------------------------------------------- source to pipe */
 
@@ -139,7 +95,7 @@ static uint32_t fitting(struct conn *c, struct ring_splice *s, uint16_t i, uint3
 	return len < *fits ? len : *fits;
 }
 
-static void splice_out(struct conn *c, struct ring_splice *s, uint16_t i, int from, uint32_t len)
+void ring_splice_out(struct conn *c, struct ring_splice *s, uint16_t i, int from, uint32_t len)
 {
 	struct io_uring_sqe *sqe = ring_dst_sqe(c, i);
 
@@ -158,7 +114,7 @@ static void one_out(struct conn *c, struct ring_splice *s)
 	if (s->nr_out || !s->in_pipe || s->error || c->step != STEP_XFER)
 		return;
 	if (xfer_dst_lives(&c->xfer.dst[0]))
-		splice_out(c, s, 0, s->pipe.rd, s->in_pipe);
+		ring_splice_out(c, s, 0, s->pipe.rd, s->in_pipe);
 	else
 		s->error = -EPIPE;
 }
@@ -183,131 +139,13 @@ static void one_went_out(struct conn *c, struct ring_splice *s, int res)
 		s->maybe_full = false;
 }
 
-/* ---------------------------------------------------------------- fan-out */
-
-static int pipe_of(const struct ring_splice *s, uint16_t i)
-{
-	return i == s->last ? s->pipe.rd : s->branch[i].pipe.rd;
-}
-
-static void give_branch(struct conn *c, struct branch *b, bool empty)
-{
-	if (b->have)
-		pipe_give(c, &b->pipe, empty);
-	b->have = false;
-}
-
-/* The round's pages into the pipe of destination i. */
-static void tee_to(struct conn *c, struct ring_splice *s, uint16_t i)
-{
-	struct branch *b = &s->branch[i];
-	int res = b->have ? 0 : pipe_take(c, &b->pipe, (uint32_t)c->w->opt[OPT_PIPE]);
-	struct io_uring_sqe *sqe;
-
-	if (res) {
-		s->error = res;
-		return;
-	}
-	b->have = true;
-	sqe = ring_move_sqe(c);
-	io_uring_prep_tee(sqe, s->pipe.rd, b->pipe.wr, s->round, SPLICE_F_NONBLOCK);
-	ring_move_tag(c, sqe, OP_TEE);
-	count_one(c->ctr, sys_tee);
-	s->nr_tees++;
-}
-
-static void end_round(struct conn *c, struct ring_splice *s);
-
-static void all_out(struct conn *c, struct ring_splice *s)
-{
-	for (uint16_t i = 0; i < c->xfer.nr_dst; i++)
-		if (xfer_dst_lives(&c->xfer.dst[i]) && c->xfer.dst[i].at < s->round)
-			splice_out(c, s, i, pipe_of(s, i), s->round - c->xfer.dst[i].at);
-	if (!s->nr_out) /* all have left since the round began */
-		end_round(c, s);
-}
-
-static void begin_round(struct conn *c, struct ring_splice *s)
-{
-	struct xfer *x = &c->xfer;
-
-	if (s->round || !s->in_pipe || s->in_busy || s->error || c->step != STEP_XFER)
-		return;
-	if (!xfer_live(x)) {
-		s->error = -EPIPE;
-		return;
-	}
-	s->round = s->in_pipe;
-	for (uint16_t i = 0; i < x->nr_dst; i++)
-		if (xfer_dst_lives(&x->dst[i]))
-			s->last = i;
-	for (uint16_t i = 0; i < s->last && !s->error; i++)
-		if (xfer_dst_lives(&x->dst[i]))
-			tee_to(c, s, i);
-	if (!s->nr_tees && !s->error)
-		all_out(c, s);
-}
-
-/* Equal, empty pipes: all of the round fits, or something is wrong. */
-static void teed(struct conn *c, struct ring_splice *s, int res)
-{
-	s->nr_tees--;
-	if (res != (int)s->round && !s->error)
-		s->error = res < 0 ? res : -EIO;
-	if (!s->nr_tees && !s->error && c->step == STEP_XFER)
-		all_out(c, s);
-}
-
-/* Pipes of the dead have a rest in them and go. */
-static void end_round(struct conn *c, struct ring_splice *s)
-{
-	struct xfer *x = &c->xfer;
-
-	if (x->dst_failed)
-		conn_drop_dsts(c);
-	for (uint16_t i = 0; i < x->nr_dst; i++) {
-		if (i != s->last && !xfer_dst_lives(&x->dst[i]))
-			give_branch(c, &s->branch[i], false);
-		x->dst[i].at = 0;
-	}
-	if (!xfer_dst_lives(&x->dst[s->last])) {
-		pipe_give(c, &s->pipe, false);
-		s->have = !pipe_take(c, &s->pipe, (uint32_t)c->w->opt[OPT_PIPE]);
-		s->error = s->have ? s->error : -EMFILE;
-	}
-	xfer_skip_body(c, s->round);
-	s->in_pipe = s->round = 0;
-	if (!xfer_live(x))
-		s->error = -EPIPE;
-}
-
-static void went_out(struct conn *c, struct ring_splice *s, uint16_t i, int res)
-{
-	struct xfer_dst *d = &c->xfer.dst[i];
-
-	s->nr_out--;
-	if (res <= 0 && res != -EAGAIN) {
-		xfer_fail_dst(&c->xfer, i, res ? res : -EPIPE);
-	} else if (res > 0) {
-		d->at += (uint32_t)res;
-		xfer_count(c, (size_t)res);
-		xfer_touch(c);
-	}
-	if (c->step != STEP_XFER)
-		return;
-	if (xfer_dst_lives(d) && d->at < s->round)
-		splice_out(c, s, i, pipe_of(s, i), s->round - d->at);
-	else if (!s->nr_out)
-		end_round(c, s);
-}
-
 /* ---------------------------------------------------------------- the mover */
 
 /* Keeps both sides busy. What completed() returns. */
 static int pump(struct conn *c, struct ring_splice *s)
 {
 	if (fans_out(c))
-		begin_round(c, s);
+		ring_splice_begin_round(c, s);
 	else
 		one_out(c, s);
 	splice_in(c, s);
@@ -433,12 +271,12 @@ static int completed(struct conn *c, unsigned op, uint16_t dst, int res)
 		came_in(c, s, res);
 		break;
 	case OP_TEE:
-		teed(c, s, res);
+		ring_splice_teed(c, s, res);
 		break;
 	default:
 		count_one(c->ctr, sys_splice);
 		if (fans_out(c))
-			went_out(c, s, dst, res);
+			ring_splice_went_out(c, s, dst, res);
 		else
 			one_went_out(c, s, res);
 	}
@@ -450,7 +288,7 @@ static void release(struct conn *c)
 	struct ring_splice *s = c->mover;
 
 	for (unsigned i = 0; i < s->nr_branches; i++)
-		give_branch(c, &s->branch[i], !s->round);
+		ring_splice_give_branch(c, &s->branch[i], !s->round);
 	free(s->branch);
 	if (s->have)
 		pipe_give(c, &s->pipe, !s->in_pipe);

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Inside of engine io_uring_splice: the state of a transfer. io_uring_splice.c moves it to one
+ * destination, io_uring_splice_fanout.c to several.
+ */
+#ifndef IOLAB_IO_URING_SPLICE_H
+#define IOLAB_IO_URING_SPLICE_H
+
+#include "pipes.h"
+#include "ring.h"
+
+#include <sys/socket.h>
+
+enum {
+	OPT_PIPE = COPT_NR
+};
+
+/* What the mover tells its operations by. */
+enum {
+	OP_IN,	     /* socket to pipe */
+	OP_OUT,	     /* pipe to socket */
+	OP_POLL_IN,  /* before IN */
+	OP_POLL_OUT, /* before OUT */
+	OP_TEE,
+	OP_IOV,
+};
+
+/* The pipe of one destination among several; the last one that lives reads the source's pipe. */
+struct branch {
+	struct pipe_pair pipe;
+	uint32_t fits; /* bytes of a splice that a writable socket takes at once */
+	bool have;
+};
+
+/* Of a transfer, at c->mover of its source; zero between transfers. */
+struct ring_splice {
+	struct pipe_pair pipe;
+	bool have;
+	bool in_busy, eof;
+	bool maybe_full; /* a splice into the pipe had EAGAIN with bytes in it */
+	uint16_t nr_out; /* destinations with operations in flight */
+	uint16_t nr_tees;
+	uint16_t last; /* of a round */
+	uint16_t nr_branches;
+	uint32_t in_pipe;
+	uint32_t round; /* of a fan-out: bytes that every destination gets; 0 between rounds */
+	uint32_t fits;	/* as a branch's, of the only destination */
+	uint32_t asked; /* of that destination: bytes of the splice in flight */
+	int error;
+	struct branch *branch;
+	struct msghdr msg;
+};
+
+static inline bool fans_out(const struct conn *c)
+{
+	return c->xfer.nr_dst > 1;
+}
+
+/*
+ * Prepares a splice of at most len bytes from the pipe `from` to destination i, behind a poll of
+ * its socket. The destination must live.
+ */
+void ring_splice_out(struct conn *c, struct ring_splice *s, uint16_t i, int from, uint32_t len);
+
+/* When the source's pipe is filled and no round is under way: begins to give it to all. */
+void ring_splice_begin_round(struct conn *c, struct ring_splice *s);
+
+/* The completion of a tee of the round. */
+void ring_splice_teed(struct conn *c, struct ring_splice *s, int res);
+
+/* The completion of a splice to destination i; after the last one of the round it is over. */
+void ring_splice_went_out(struct conn *c, struct ring_splice *s, uint16_t i, int res);
+
+/* Gives the branch's pipe back, if it has one; empty says whether nothing is left in it. */
+void ring_splice_give_branch(struct conn *c, struct branch *b, bool empty);
+
+#endif
