@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Role relay, inside: who wants to send or receive under which name (parties), and what becomes of
- * those who meet. role_relay.c turns requests into parties; relay_meet.c brings them together and
- * runs the transfer. Everything here happens on the worker that is the name's home.
+ * those who meet. role_relay.c turns requests into parties; relay_meet.c brings them together, and
+ * relay_transfer.c runs the transfer. Everything here happens on the worker that is the name's
+ * home.
  */
 #ifndef IOLAB_RELAY_H
 #define IOLAB_RELAY_H
@@ -53,7 +54,7 @@ struct party {
 	struct multipart *multipart;
 };
 
-/* Frees what append()s made for the transfer that is over. */
+/* Frees what relay_append() made for the transfer that is over. */
 void notes_free(struct party *p);
 
 /* All but its connection. */
