@@ -238,7 +238,7 @@ def nr_kernel_threads(server: Server) -> int:
 
 def test_receivers_that_stand_still_keep_no_thread(binary: Path, relay_name: str) -> None:
     """A small send buffer is what slow links have: writable is then less than a pipe holds."""
-    nr, body, data = 100, bytes(1 << 18), payload(1 << 18)
+    nr, body, data = 150, bytes(1 << 17), payload(1 << 18)
     with running(binary, f"{relay_name},sndbuf=16384", None, role="relay") as server:
         tos = [receiver(server, f"/still{i}", rcvbuf=4096) for i in range(nr)]
         frms = [sender(server, f"/still{i}", len(body)) for i in range(nr)]
@@ -253,7 +253,7 @@ def test_receivers_that_stand_still_keep_no_thread(binary: Path, relay_name: str
         assert digest(to.read_body()) == digest(data)
         thread.join()
         assert words(frm)[-1] == "done"
-        assert nr_kernel_threads(server) < nr
+        assert nr_kernel_threads(server) < 2 * nr // 3  # idle ones included
         assert len(transfers(server)) == nr
         for party in (*tos, *frms):
             party.reset()
