@@ -38,6 +38,8 @@ struct ep_worker {
 	struct conn *again, **again_tail;
 	struct conn *running; /* what is left of an `again` that is being worked through */
 	struct conn *dead;
+	struct conn *held; /* transfers that wait, or waited, for a batch */
+	uint64_t held_until_ns;
 	char *buf;
 	int at, nr; /* the batch: events[at..nr) are still to be handled */
 	struct epoll_event events[NR_EVENTS];
@@ -45,13 +47,15 @@ struct ep_worker {
 
 struct ep_conn {
 	struct conn *next; /* in `again` or, when finished, in `dead` */
-	bool readable;	   /* input may be waiting in the socket */
-	bool hup;	   /* the peer is known to have closed its side, or reset */
-	bool gone;	   /* both sides are closed, or it was reset */
-	uint8_t told;	   /* conn_hup() was called: bit per enum hangup */
-	uint8_t want;	   /* enum moved: what the transfer waits for */
-	bool moving;	   /* the transfer has had its first move() */
-	bool queued;	   /* in `again` */
+	struct conn *next_held;
+	bool readable; /* input may be waiting in the socket */
+	bool hup;      /* the peer is known to have closed its side, or reset */
+	bool gone;     /* both sides are closed, or it was reset */
+	uint8_t told;  /* conn_hup() was called: bit per enum hangup */
+	uint8_t want;  /* enum moved: what the transfer waits for */
+	bool moving;   /* the transfer has had its first move() */
+	bool queued;   /* in `again` */
+	bool held;     /* in `held` */
 	bool connecting;
 	bool lingering;
 	bool finished; /* fd closed, waits in `dead` for the end of the batch */
@@ -148,6 +152,55 @@ static struct conn **unlink_from(struct conn **at, const struct conn *c)
 	return at;
 }
 
+/* ---------------------------------------------------------------- waiting for a batch */
+
+/* A connection stays in the list until the time is over, whatever it waits for by then. */
+static void hold(struct conn *c)
+{
+	struct ep_worker *ep = ep_of(c->w);
+	struct ep_conn *e = c->priv;
+
+	if (e->held)
+		return;
+	if (!ep->held)
+		ep->held_until_ns = c->w->now_ns + BATCH_WAIT_MS * 1000000ull;
+	e->held = true;
+	e->next_held = ep->held;
+	ep->held = c;
+}
+
+static void unhold(struct conn *c)
+{
+	struct ep_conn *e = c->priv;
+	struct conn **at = &ep_of(c->w)->held;
+
+	if (!e->held)
+		return;
+	while (*at != c)
+		at = &((struct ep_conn *)(*at)->priv)->next_held;
+	*at = e->next_held;
+	e->held = false;
+}
+
+/* Time is over: who still waits for a batch takes what there is. */
+static void release_held(struct ep_worker *ep)
+{
+	struct conn *c = ep->held;
+
+	ep->held = NULL;
+	while (c) {
+		struct ep_conn *e = c->priv;
+		struct conn *next = e->next_held;
+
+		e->held = false;
+		if (c->step == STEP_XFER && e->want == MOVED_WANT_BATCH)
+			queue_again(c);
+		c = next;
+	}
+}
+
+/* ---------------------------------------------------------------- ending */
+
 /*
  * Closes the socket; the memory lives on to the end of the batch, because a later event of the same
  * epoll_wait may still name it. A queued connection is finished when its turn in `again` comes.
@@ -169,6 +222,7 @@ static void finish(struct conn *c)
 		close(c->fd);
 		count_one(c->ctr, sys_close);
 	}
+	unhold(c);
 	e->finished = true;
 	e->next = ep->dead;
 	ep->dead = c;
@@ -284,8 +338,10 @@ static bool do_move(struct conn *c)
 	if (res == MOVED_TURN)
 		queue_again(c);
 	/* A short receive has drained the socket, but its end of file is still to be read. */
-	if (res == MOVED_WANT_SRC && e->hup)
+	if ((res == MOVED_WANT_SRC || res == MOVED_WANT_BATCH) && e->hup)
 		return true;
+	if (res == MOVED_WANT_BATCH)
+		hold(c);
 	if (res > 0)
 		return false;
 	if (!res)
@@ -387,6 +443,7 @@ static void forget(struct ep_worker *ep, struct conn *c)
 	for (int i = ep->at; i < ep->nr; i++)
 		if (ep->events[i].data.ptr == c)
 			ep->events[i].data.ptr = &ep->nr; /* see handle_events() */
+	unhold(c);
 	if (!e->queued)
 		return;
 	unlink_from(&ep->running, c);
@@ -476,7 +533,8 @@ static bool concerns_transfer(const struct conn *c, uint32_t events)
 	if (!c->xfer.nr_dst) /* input can wait until the response is out */
 		return events & ~(uint32_t)(EPOLLIN | EPOLLRDHUP);
 	return events & ~(uint32_t)EPOLLOUT &&
-	       (e->want == MOVED_WANT_SRC || e->want == MOVED_WANT_BOTH);
+	       (e->want == MOVED_WANT_SRC || e->want == MOVED_WANT_BOTH ||
+		e->want == MOVED_WANT_BATCH);
 }
 
 static void on_event(struct conn *c, uint32_t events)
@@ -573,6 +631,8 @@ static int wait_events(struct worker *w)
 
 	if (ep->accept_again_ns && wait_ns > ACCEPT_PAUSE_NS)
 		wait_ns = ACCEPT_PAUSE_NS;
+	if (ep->held && wait_ns > BATCH_WAIT_MS * 1000000ull)
+		wait_ns = BATCH_WAIT_MS * 1000000ull;
 	nr = epoll_wait(ep->epfd, ep->events, NR_EVENTS, (int)((wait_ns + 999999) / 1000000));
 	count_one(w->ctr, sys_wait);
 	return nr < 0 && errno != EINTR ? -errno : nr < 0 ? 0 : nr;
@@ -610,6 +670,8 @@ int drive_epoll_run(struct worker *w)
 		if (ep->accept_again_ns && w->now_ns >= ep->accept_again_ns)
 			pause_accept(w, false);
 		handle_events(w, nr);
+		if (ep->held && w->now_ns >= ep->held_until_ns)
+			release_held(ep);
 		run_again(ep);
 		if (ep->listening && atomic_load_explicit(&w->draining, memory_order_acquire))
 			stop_listening(w);

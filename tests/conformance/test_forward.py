@@ -121,6 +121,27 @@ def test_one_byte_at_a_time(bench: Bench) -> None:
     bench.server.until("connections", 0)
 
 
+def test_the_end_of_a_burst_arrives_though_the_stream_goes_on(bench: Bench) -> None:
+    ends = bench.join()
+    for i in range(6):
+        one, other = ends if i % 2 else ends[::-1]
+        burst = payload(3_000_000 + 777 * i, i)  # the last bytes fill no batch of any size
+        sender = background(lambda one=one, burst=burst: one.sendall(burst))
+        got = b""
+        while len(got) < len(burst):
+            data = other.recv(1 << 20)
+            assert data, f"the stream ended after {len(got)} bytes"
+            got += data
+        sender.join()
+        assert digest(got) == digest(burst)
+        for word in (b"!", b"more than one", b"?"):
+            one.sendall(word)
+            assert other.recv(len(word), socket.MSG_WAITALL) == word
+    for end in ends:
+        end.close()
+    bench.server.until("connections", 0)
+
+
 def test_many_connections_and_descriptors(bench: Bench) -> None:
     bench.server.until("connections", 0)
     before = bench.server.nr_descriptors()
