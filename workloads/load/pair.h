@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Inside of the pairs: pair.c moves the bytes of one pair, pairs.c runs all of them and measures.
+ * Inside of the pairs. pair.c has the life of one pair, pair_send.c and pair_receive.c its two
+ * sides, upstream.c a forwarder's other end; pairs.c runs all of them and measures.
  */
 #ifndef IOLAB_LOAD_PAIR_H
 #define IOLAB_LOAD_PAIR_H
@@ -85,5 +86,35 @@ void pair_pump(struct pair *p);
 
 /* Has the pair pumped again without waiting for an event. */
 void pair_queue(struct pair *p);
+
+/* Bytes that a rate (bytes/s; 0: any) allows now, when `paid` of them went since the pace began. */
+uint64_t pair_pace_left(const struct pairs *ps, uint64_t rate, uint64_t paid);
+
+/* Appends to what is to be sent before the next payload; what does not fit is left out. */
+void end_say(struct end *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Sends what end_say() left. False while it is not all out, or when the pair has failed by it. */
+bool end_flush(struct end *e);
+
+/* Sends payload once. True when some went and more may go. */
+bool flow_send(struct pair *p, struct flow *f);
+
+/* Receives once, payload or what frames it. True when something came and more may come. */
+bool flow_receive(struct pair *p, struct flow *f);
+
+/* The relay's response to the sender: words, of no interest. True as flow_receive(). */
+bool words_receive(struct pair *p, struct end *e);
+
+/* Listens where the forwarder is to connect to. 0 or -errno; upstream_close() undoes either. */
+int upstream_listen(struct pairs *ps);
+
+/* Takes the connections that wait at the listener. */
+void upstream_accept(struct pairs *ps);
+
+/* Gives accepted connections that have said whose they are to their pairs; closes wrong ones. */
+void upstream_meet(struct pairs *ps);
+
+/* Closes the listener and the connections that no pair has. */
+void upstream_close(struct pairs *ps);
 
 #endif

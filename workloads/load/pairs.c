@@ -2,13 +2,8 @@
 #include "pair.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "clocks.h"
@@ -17,77 +12,6 @@
 #define EVENTS_PER_WAIT 256
 #define WAIT_MS		20
 #define PACED_WAIT_MS	2
-
-/* ---------------------------------------------------------------- strangers */
-
-static void set_nonblocking(int fd)
-{
-	int one = 1;
-
-	fcntl(fd, F_SETFL, O_NONBLOCK);
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-}
-
-/* True when the stranger is one no more. */
-static bool meet(struct pairs *ps, int fd)
-{
-	uint64_t hello[2];
-	ssize_t n = recv(fd, hello, sizeof(hello), MSG_PEEK | MSG_DONTWAIT);
-	struct pair *p;
-
-	if (n < 0 && errno == EAGAIN)
-		return false;
-	if (n > 0 && n < (ssize_t)sizeof(hello))
-		return false;
-	if (n != sizeof(hello) || hello[0] != HELLO_MAGIC || hello[1] >= ps->cfg->nr_pairs ||
-	    ps->pair[hello[1]].b.fd >= 0 || recv(fd, hello, sizeof(hello), 0) != sizeof(hello)) {
-		close(fd);
-		return true;
-	}
-	p = &ps->pair[hello[1]];
-	ps->greeting_bytes += sizeof(hello);
-	set_nonblocking(fd);
-	p->b.fd = fd;
-	p->b.writable = p->b.readable = true;
-	p->b.eof = false;
-	if (!end_watch(ps, &p->b))
-		pair_fail(p, LOAD_ERR_CONNECT, "watching a socket", errno);
-	else
-		pair_pump(p);
-	return true;
-}
-
-static void look_at_strangers(struct pairs *ps)
-{
-	struct stranger **at = &ps->strangers;
-
-	while (*at) {
-		struct stranger *s = *at;
-
-		if (meet(ps, s->fd)) {
-			*at = s->next;
-			free(s);
-		} else {
-			at = &s->next;
-		}
-	}
-}
-
-static void on_listener(struct pairs *ps)
-{
-	int fd;
-
-	while ((fd = accept4(ps->listen_fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
-		struct stranger *s = malloc(sizeof(*s));
-
-		if (!s) {
-			close(fd);
-			return;
-		}
-		*s = (struct stranger){.fd = fd, .next = ps->strangers};
-		ps->strangers = s;
-	}
-}
 
 /* ---------------------------------------------------------------- the loop */
 
@@ -128,9 +52,9 @@ static void turn(struct pairs *ps)
 		if (events[i].data.ptr)
 			on_event(ps, events[i].data.ptr, events[i].events);
 		else
-			on_listener(ps);
+			upstream_accept(ps);
 	}
-	look_at_strangers(ps);
+	upstream_meet(ps);
 	while (again) {
 		struct pair *next = again->next_again;
 
@@ -338,22 +262,6 @@ static int pair_init(struct pairs *ps, uint32_t index)
 	return p->a.reply && p->b.reply ? 0 : -ENOMEM;
 }
 
-static int listen_on(struct pairs *ps)
-{
-	const struct addrinfo *ai = ps->cfg->upstream;
-	struct epoll_event ev = {.events = EPOLLIN};
-	int one = 1;
-
-	ps->listen_fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (ps->listen_fd < 0 ||
-	    setsockopt(ps->listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-	    bind(ps->listen_fd, ai->ai_addr, ai->ai_addrlen) < 0 ||
-	    listen(ps->listen_fd, 1024) < 0 ||
-	    epoll_ctl(ps->epfd, EPOLL_CTL_ADD, ps->listen_fd, &ev) < 0)
-		return -errno;
-	return 0;
-}
-
 static int pairs_init(struct pairs *ps)
 {
 	int res;
@@ -369,7 +277,7 @@ static int pairs_init(struct pairs *ps)
 			return res;
 	}
 	res = pattern_init(&ps->pattern, ps->cfg->seed);
-	return res < 0 || !ps->cfg->forward ? res : listen_on(ps);
+	return res < 0 || !ps->cfg->forward ? res : upstream_listen(ps);
 }
 
 int pairs_open(const struct pairs_config *cfg, struct pairs **out)
@@ -400,16 +308,8 @@ void pairs_close(struct pairs *ps)
 		free(ps->pair[i].a.reply);
 		free(ps->pair[i].b.reply);
 	}
-	while (ps->strangers) {
-		struct stranger *s = ps->strangers;
-
-		ps->strangers = s->next;
-		close(s->fd);
-		free(s);
-	}
+	upstream_close(ps);
 	pattern_exit(&ps->pattern);
-	if (ps->listen_fd >= 0)
-		close(ps->listen_fd);
 	if (ps->epfd >= 0)
 		close(ps->epfd);
 	free(ps->pair);
