@@ -33,13 +33,23 @@ static void say(struct pairs *ps, const struct pair *p, const char *what, int er
 		(unsigned long long)p->seq, what, err ? ": " : "", err ? strerror(err) : "");
 }
 
-/* The pair begins anew, under another name. */
-void pair_fail(struct pair *p, enum load_error kind, const char *what, int err)
+/* The transfer is over, well or not. */
+static void count_done(struct pair *p)
+{
+	struct pairs *ps = p->owner;
+
+	p->running = false;
+	p->seq++;
+	p->done++;
+	if (ps->cfg->count && p->done == ps->cfg->count)
+		ps->nr_done++;
+}
+
+static void note_failure(struct pair *p, enum load_error kind, const char *what, int err)
 {
 	struct pairs *ps = p->owner;
 
 	ps->count.errors[kind]++;
-	ps->count.reconnects++;
 	say(ps, p, what, err);
 	end_close(&p->a);
 	end_close(&p->b);
@@ -47,10 +57,32 @@ void pair_fail(struct pair *p, enum load_error kind, const char *what, int err)
 		ps->sent_bytes -= p->flow[i].sent - p->flow[i].got; /* it will never arrive */
 		p->flow[i].sent = p->flow[i].got = 0;
 	}
-	p->running = false;
-	p->seq++;
-	p->done++;
+	p->retry_ns = ++p->nr_failed > 1 ? ps->now_ns + RETRY_NS : 0;
+	ps->retrying = true;
+	if (ps->cfg->count && p->nr_failed >= FAILURES_MAX) {
+		say(ps, p, "given up", 0);
+		p->done = ps->cfg->count - 1;
+	}
+	count_done(p);
+}
+
+void pair_fail(struct pair *p, enum load_error kind, const char *what, int err)
+{
+	p->owner->count.reconnects++;
+	note_failure(p, kind, what, err);
 	pair_start(p);
+}
+
+void pair_check_timeout(struct pair *p)
+{
+	const struct pairs *ps = p->owner;
+
+	if (!p->running || ps->now_ns - p->progress_ns <= ps->cfg->timeout_ns)
+		return;
+	if (p->a.connecting || p->b.connecting)
+		pair_fail(p, LOAD_ERR_CONNECT, "connecting", ETIMEDOUT);
+	else
+		pair_fail(p, LOAD_ERR_TIMEOUT, "no progress", 0);
 }
 
 /* ---------------------------------------------------------------- beginning */
@@ -107,7 +139,6 @@ static int dial(struct pair *p)
 
 	end_close(&p->a);
 	end_close(&p->b);
-	p->greeted = false;
 	res = end_connect(p->owner, &p->a, p->owner->cfg->rate_recv ? PACED_RCVBUF : 0);
 	memcpy(p->a.out, hello, sizeof(hello));
 	p->a.out_len = sizeof(hello);
@@ -123,6 +154,10 @@ void pair_start(struct pair *p)
 
 	if (p->running || !ps->sending || (cfg->count && p->done >= cfg->count))
 		return;
+	if (ps->now_ns < p->retry_ns) {
+		ps->retrying = true;
+		return;
+	}
 	for (int i = 0; i < 2; i++) {
 		struct flow *f = &p->flow[i];
 
@@ -132,24 +167,25 @@ void pair_start(struct pair *p)
 	p->running = true;
 	p->begun_ns = p->progress_ns = ps->now_ns;
 	res = cfg->forward ? dial(p) : ask(p);
-	if (res) {
-		ps->count.errors[LOAD_ERR_CONNECT]++;
-		say(ps, p, "cannot connect", -res);
-		end_close(&p->a);
-		end_close(&p->b);
-		p->running = false;
-		p->done++;
-	}
+	if (res)
+		note_failure(p, LOAD_ERR_CONNECT, "cannot connect", -res);
 }
 
-uint64_t pair_pace_left(const struct pairs *ps, uint64_t rate, uint64_t paid)
+uint64_t pair_paced(struct pair *p, uint64_t rate, uint64_t paid, uint64_t want)
 {
+	struct pairs *ps = p->owner;
 	uint64_t due;
 
 	if (!rate)
-		return UINT64_MAX;
+		return want;
 	due = (uint64_t)((double)rate * (double)(ps->now_ns - ps->pace_ns) / 1e9);
-	return due > paid ? due - paid : 0;
+	due = due > paid ? due - paid : 0;
+	if (want <= due)
+		return want;
+	ps->throttled = true;
+	if (!due)
+		p->progress_ns = ps->now_ns;
+	return due;
 }
 
 /* ---------------------------------------------------------------- a pair's progress */
@@ -161,9 +197,8 @@ static void complete(struct pair *p)
 	ps->count.requests++;
 	if (ps->latency)
 		hist_add(ps->latency, ps->now_ns - p->begun_ns);
-	p->running = false;
-	p->seq++;
-	p->done++;
+	p->nr_failed = 0;
+	count_done(p);
 	if (ps->cfg->forward || p->a.reply->close || p->a.eof)
 		end_close(&p->a);
 	if (ps->cfg->forward || p->b.reply->close || p->b.eof)

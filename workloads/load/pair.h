@@ -13,6 +13,8 @@
 #define SCRATCH_BYTES (4u << 20) /* room for what is discarded; touched only as far as compared */
 #define COMPARE_BYTES (256u << 10)
 #define SMALL_BYTES   (4u << 20) /* transfers up to this are finished before a pause */
+#define RETRY_NS      (10 * 1000 * 1000ull)
+#define FAILURES_MAX  8u
 #define HELLO_MAGIC   0x30414f4c424f4cull
 
 /* One socket of a pair. */
@@ -38,11 +40,14 @@ struct pair {
 	struct pairs *owner;
 	uint32_t index;
 	uint64_t seq, done;
+	/* Both move on by the length of a pause between slices, during which nothing can happen. */
 	uint64_t begun_ns, progress_ns;
+	uint64_t retry_ns;	      /* not begun again before */
+	uint32_t nr_failed;	      /* in a row */
 	uint64_t paid_sent, paid_got; /* since the pace began */
 	struct end a, b;	      /* sender and receiver; client and upstream */
 	struct flow flow[2];
-	bool running, greeted; /* greeted: the upstream end is known (forward) */
+	bool running;
 	struct pair *next_again;
 	bool queued;
 };
@@ -62,9 +67,11 @@ struct pairs {
 	char *scratch;
 	int epfd, listen_fd;
 	bool sending, throttled;
+	bool retrying; /* pairs wait for their retry_ns */
 	uint64_t now_ns, pace_ns, idle_ns;
+	uint64_t next_tick_ns, paused_ns;
 	uint64_t sent_bytes, greeting_bytes;
-	uint32_t nr_said;
+	uint32_t nr_said, nr_done; /* done: pairs that have made cfg->count transfers */
 	struct counters count;
 	struct hist *latency;
 };
@@ -75,10 +82,13 @@ void end_close(struct end *e);
 /* Registers an end's socket, edge-triggered, once. False with errno set. */
 bool end_watch(struct pairs *ps, struct end *e);
 
-/* Begins the pair's next transfer, unless it runs, or none is wanted. */
+/* Begins the pair's next transfer, unless it runs, none is wanted, or it is too early. */
 void pair_start(struct pair *p);
 
-/* Counts an error (err: errno or 0); the pair begins anew, under another name. */
+/*
+ * Counts an error (err: errno or 0); the pair begins anew, under another name: at once, after
+ * failures in a row RETRY_NS later. With cfg->count it gives up after FAILURES_MAX in a row.
+ */
 void pair_fail(struct pair *p, enum load_error kind, const char *what, int err);
 
 /* Sends and receives what can be, completes the transfer, begins the next. */
@@ -87,8 +97,14 @@ void pair_pump(struct pair *p);
 /* Has the pair pumped again without waiting for an event. */
 void pair_queue(struct pair *p);
 
-/* Bytes that a rate (bytes/s; 0: any) allows now, when `paid` of them went since the pace began. */
-uint64_t pair_pace_left(const struct pairs *ps, uint64_t rate, uint64_t paid);
+/*
+ * How many of `want` bytes a rate (bytes/s; 0: any) allows now, when `paid` of them went since the
+ * pace began. A pair that waits for its own rate does not stall.
+ */
+uint64_t pair_paced(struct pair *p, uint64_t rate, uint64_t paid, uint64_t want);
+
+/* Fails the pair if it has made no progress for the time-out. */
+void pair_check_timeout(struct pair *p);
 
 /* Appends to what is to be sent before the next payload; what does not fit is left out. */
 void end_say(struct end *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -82,15 +82,11 @@ static bool no_more(struct pair *p, struct end *e, ssize_t n)
 static bool receive_payload(struct pair *p, struct flow *f, uint64_t left, size_t *got)
 {
 	struct pairs *ps = p->owner;
-	uint64_t pace = pair_pace_left(ps, ps->cfg->rate_recv, p->paid_got);
 	bool compare;
 	size_t want;
 	ssize_t n;
 
-	if (left > pace) {
-		ps->throttled = true;
-		left = pace;
-	}
+	left = pair_paced(p, ps->cfg->rate_recv, p->paid_got, left);
 	if (!left)
 		return false;
 	want = next_zone(ps, f->got, left < (SCRATCH_BYTES) ? (size_t)left : SCRATCH_BYTES,

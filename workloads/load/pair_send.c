@@ -70,12 +70,8 @@ static uint64_t send_room(struct pair *p, struct flow *f)
 {
 	struct pairs *ps = p->owner;
 	uint64_t left = ps->cfg->size == SIZE_ENDLESS ? SEND_BYTES : ps->cfg->size - f->sent;
-	uint64_t pace = pair_pace_left(ps, ps->cfg->rate_send, p->paid_sent);
 
-	if (left > pace) {
-		ps->throttled = true;
-		left = pace;
-	}
+	left = pair_paced(p, ps->cfg->rate_send, p->paid_sent, left);
 	if (ps->cfg->chunked && left && !f->chunk_left) {
 		uint64_t rest = ps->cfg->size - f->sent;
 

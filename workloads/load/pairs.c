@@ -10,8 +10,11 @@
 #include "net.h"
 
 #define EVENTS_PER_WAIT 256
-#define WAIT_MS		20
-#define PACED_WAIT_MS	2
+#define PACED_WAIT_NS	(2 * NS_PER_MS) /* between looks at what no event announces */
+
+/* Bounds of the interval at which time-outs are looked at, an eighth of the time-out. */
+#define TICK_MIN_NS (1 * NS_PER_MS)
+#define TICK_MAX_NS (100 * NS_PER_MS)
 
 /* ---------------------------------------------------------------- the loop */
 
@@ -37,13 +40,59 @@ static void on_event(struct pairs *ps, struct end *e, uint32_t events)
 	pair_pump(e->pair);
 }
 
-static void turn(struct pairs *ps)
+static uint64_t tick_interval_ns(const struct pairs *ps)
+{
+	uint64_t interval = ps->cfg->timeout_ns / 8;
+
+	if (interval < TICK_MIN_NS)
+		return TICK_MIN_NS;
+	return interval > TICK_MAX_NS ? TICK_MAX_NS : interval;
+}
+
+static bool on_its_way(const struct pairs *ps, const struct pair *p)
+{
+	bool small = ps->cfg->size <= SMALL_BYTES;
+
+	if (!p->running)
+		return false;
+	return small || p->flow[0].got < p->flow[0].sent || p->flow[1].got < p->flow[1].sent ||
+	       (p->flow[0].finished_sending && p->running);
+}
+
+static void tick(struct pairs *ps)
+{
+	for (uint32_t i = 0; i < ps->cfg->nr_pairs; i++)
+		if (ps->sending || on_its_way(ps, &ps->pair[i]))
+			pair_check_timeout(&ps->pair[i]);
+	ps->next_tick_ns = ps->now_ns + tick_interval_ns(ps);
+}
+
+/* Begins the pairs again that have waited long enough behind a failure. */
+static void retry(struct pairs *ps)
+{
+	ps->retrying = false;
+	for (uint32_t i = 0; i < ps->cfg->nr_pairs; i++)
+		pair_start(&ps->pair[i]);
+}
+
+/* Time to wait in ms, rounded up: waking early would spin until the deadline. */
+static int wait_ms(const struct pairs *ps, uint64_t now_ns, uint64_t until_ns)
+{
+	uint64_t next_ns = until_ns < ps->next_tick_ns ? until_ns : ps->next_tick_ns;
+
+	if (ps->again)
+		return 0;
+	if ((ps->throttled || ps->strangers || ps->retrying) && next_ns > now_ns + PACED_WAIT_NS)
+		next_ns = now_ns + PACED_WAIT_NS;
+	return next_ns <= now_ns ? 0 : (int)((next_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS);
+}
+
+static void turn(struct pairs *ps, uint64_t until_ns)
 {
 	struct epoll_event events[EVENTS_PER_WAIT];
 	uint64_t before_ns = mono_ns();
 	struct pair *again = ps->again;
-	int wait_ms = again ? 0 : ps->throttled || ps->strangers ? PACED_WAIT_MS : WAIT_MS;
-	int nr = epoll_wait(ps->epfd, events, EVENTS_PER_WAIT, wait_ms);
+	int nr = epoll_wait(ps->epfd, events, EVENTS_PER_WAIT, wait_ms(ps, before_ns, until_ns));
 
 	ps->now_ns = mono_ns();
 	ps->idle_ns += ps->now_ns - before_ns;
@@ -62,23 +111,15 @@ static void turn(struct pairs *ps)
 		pair_pump(again);
 		again = next;
 	}
+	if (ps->retrying)
+		retry(ps);
+	if (ps->now_ns >= ps->next_tick_ns)
+		tick(ps);
 	if (!ps->throttled)
 		return;
 	ps->throttled = false;
 	for (uint32_t i = 0; i < ps->cfg->nr_pairs; i++)
 		pair_pump(&ps->pair[i]);
-}
-
-static bool on_its_way(const struct pairs *ps, const struct pair *p)
-{
-	bool small = ps->cfg->size <= SMALL_BYTES;
-
-	if (!p->running)
-		return false;
-	if (ps->cfg->forward && p->b.fd < 0)
-		return true; /* the greeting is */
-	return small || p->flow[0].got < p->flow[0].sent || p->flow[1].got < p->flow[1].sent ||
-	       (p->flow[0].finished_sending && p->running);
 }
 
 static bool drained(const struct pairs *ps)
@@ -89,30 +130,10 @@ static bool drained(const struct pairs *ps)
 	return true;
 }
 
-static void check_timeouts(struct pairs *ps)
-{
-	bool paced = ps->cfg->rate_send || ps->cfg->rate_recv;
-
-	for (uint32_t i = 0; i < ps->cfg->nr_pairs; i++) {
-		struct pair *p = &ps->pair[i];
-
-		if (p->running && !paced && (ps->sending || on_its_way(ps, p)) &&
-		    ps->now_ns - p->progress_ns > ps->cfg->timeout_ns)
-			pair_fail(p, LOAD_ERR_TIMEOUT, "no progress", 0);
-	}
-}
-
 static void run_until(struct pairs *ps, uint64_t until_ns)
 {
-	uint64_t next_ns = ps->now_ns + ps->cfg->timeout_ns / 8;
-
-	while (mono_ns() < until_ns) {
-		turn(ps);
-		if (ps->now_ns < next_ns)
-			continue;
-		check_timeouts(ps);
-		next_ns = ps->now_ns + ps->cfg->timeout_ns / 8;
-	}
+	while (mono_ns() < until_ns)
+		turn(ps, until_ns);
 }
 
 static void drain(struct pairs *ps)
@@ -120,7 +141,7 @@ static void drain(struct pairs *ps)
 	uint64_t until_ns = mono_ns() + ps->cfg->timeout_ns;
 
 	while (!drained(ps) && mono_ns() < until_ns)
-		turn(ps);
+		turn(ps, until_ns);
 	for (uint32_t i = 0; i < ps->cfg->nr_pairs; i++)
 		if (on_its_way(ps, &ps->pair[i]))
 			pair_fail(&ps->pair[i], LOAD_ERR_TIMEOUT, "still under way after the drain",
@@ -173,13 +194,17 @@ static void begin(struct pairs *ps, struct pairs_result *res)
 	ps->greeting_bytes = 0;
 	ps->nr_said = 0;
 	ps->now_ns = ps->pace_ns = mono_ns();
+	ps->next_tick_ns = ps->now_ns + tick_interval_ns(ps);
 	ps->sending = true;
 	hist_reset(&res->slice.latency);
 	for (uint32_t i = 0; i < ps->cfg->nr_pairs; i++) {
 		struct pair *p = &ps->pair[i];
 
 		p->paid_sent = p->paid_got = 0;
-		p->progress_ns = ps->now_ns;
+		if (p->running && ps->paused_ns) {
+			p->progress_ns += ps->now_ns - ps->paused_ns;
+			p->begun_ns += ps->now_ns - ps->paused_ns;
+		}
 		pair_start(p);
 		pair_queue(p);
 	}
@@ -191,7 +216,8 @@ static void finish(struct pairs *ps, struct pairs_result *res, uint64_t start_ns
 	ps->sending = false;
 	drain(ps);
 	res->slice.drain_ns = ps->now_ns > end_ns ? ps->now_ns - end_ns : 0;
-	res->slice.total_ns = mono_ns() - start_ns;
+	ps->paused_ns = mono_ns();
+	res->slice.total_ns = ps->paused_ns - start_ns;
 	res->slice.total = ps->count;
 	res->sent_bytes = ps->sent_bytes;
 	res->greeting_bytes = ps->greeting_bytes;
@@ -213,14 +239,6 @@ void pairs_slice(struct pairs *ps, uint64_t warmup_ns, uint64_t duration_ns,
 	finish(ps, res, start_ns, to.now_ns);
 }
 
-static bool all_done(const struct pairs *ps)
-{
-	for (uint32_t i = 0; i < ps->cfg->nr_pairs; i++)
-		if (ps->pair[i].done < ps->cfg->count)
-			return false;
-	return true;
-}
-
 void pairs_count(struct pairs *ps, struct pairs_result *res)
 {
 	struct mark from, to;
@@ -228,8 +246,8 @@ void pairs_count(struct pairs *ps, struct pairs_result *res)
 	begin(ps, res);
 	ps->latency = &res->slice.latency;
 	take_mark(ps, &from);
-	while (!all_done(ps))
-		run_until(ps, mono_ns() + 20 * NS_PER_MS);
+	while (ps->nr_done < ps->cfg->nr_pairs) /* not at a time: the window ends with the last */
+		turn(ps, UINT64_MAX);
 	take_mark(ps, &to);
 	set_window(&res->slice, &from, &to);
 	finish(ps, res, from.now_ns, to.now_ns);
