@@ -176,7 +176,7 @@ uint64_t pair_paced(struct pair *p, uint64_t rate, uint64_t paid, uint64_t want)
 	struct pairs *ps = p->owner;
 	uint64_t due;
 
-	if (!rate)
+	if (!rate || !ps->sending)
 		return want;
 	due = (uint64_t)((double)rate * (double)(ps->now_ns - ps->pace_ns) / 1e9);
 	due = due > paid ? due - paid : 0;
@@ -225,6 +225,23 @@ static bool check_eof(struct pair *p)
 		return false;
 	}
 	return true;
+}
+
+static bool flow_on_its_way(const struct pair *p, const struct flow *f)
+{
+	if (!f->active)
+		return false;
+	if (f->got < f->sent)
+		return true;
+	return f->finished_sending && !(p->owner->cfg->forward && f->to->eof);
+}
+
+bool pair_on_its_way(const struct pair *p)
+{
+	if (!p->running)
+		return false;
+	return p->owner->cfg->size <= SMALL_BYTES || flow_on_its_way(p, &p->flow[0]) ||
+	       flow_on_its_way(p, &p->flow[1]);
 }
 
 static bool is_complete(const struct pair *p)

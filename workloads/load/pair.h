@@ -30,7 +30,8 @@ struct end {
 /* Payload from one end to the other. */
 struct flow {
 	struct end *from, *to;
-	uint64_t sent, got; /* of the current transfer */
+	uint64_t sent, got;	      /* of the current transfer */
+	uint64_t paid_sent, paid_got; /* since the pace began */
 	uint64_t chunk_left;
 	bool active;
 	bool finished_sending;
@@ -42,10 +43,9 @@ struct pair {
 	uint64_t seq, done;
 	/* Both move on by the length of a pause between slices, during which nothing can happen. */
 	uint64_t begun_ns, progress_ns;
-	uint64_t retry_ns;	      /* not begun again before */
-	uint32_t nr_failed;	      /* in a row */
-	uint64_t paid_sent, paid_got; /* since the pace began */
-	struct end a, b;	      /* sender and receiver; client and upstream */
+	uint64_t retry_ns;  /* not begun again before */
+	uint32_t nr_failed; /* in a row */
+	struct end a, b;    /* sender and receiver; client and upstream */
 	struct flow flow[2];
 	bool running;
 	struct pair *next_again;
@@ -99,9 +99,15 @@ void pair_queue(struct pair *p);
 
 /*
  * How many of `want` bytes a rate (bytes/s; 0: any) allows now, when `paid` of them went since the
- * pace began. A pair that waits for its own rate does not stall.
+ * pace began. A pair that waits for its own rate does not stall. The drain knows no rates.
  */
 uint64_t pair_paced(struct pair *p, uint64_t rate, uint64_t paid, uint64_t want);
+
+/*
+ * Whether a pause has to wait for the pair: bytes or ends that were sent have not arrived, or the
+ * transfer is small enough to be finished.
+ */
+bool pair_on_its_way(const struct pair *p);
 
 /* Fails the pair if it has made no progress for the time-out. */
 void pair_check_timeout(struct pair *p);

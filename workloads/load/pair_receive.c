@@ -57,7 +57,7 @@ static bool account(struct pair *p, struct flow *f, const char *buf, size_t n)
 		return false;
 	}
 	f->got += n;
-	p->paid_got += n;
+	f->paid_got += n;
 	p->progress_ns = ps->now_ns;
 	ps->count.bytes += n;
 	ps->count.body_bytes += n;
@@ -86,7 +86,7 @@ static bool receive_payload(struct pair *p, struct flow *f, uint64_t left, size_
 	size_t want;
 	ssize_t n;
 
-	left = pair_paced(p, ps->cfg->rate_recv, p->paid_got, left);
+	left = pair_paced(p, ps->cfg->rate_recv, f->paid_got, left);
 	if (!left)
 		return false;
 	want = next_zone(ps, f->got, left < (SCRATCH_BYTES) ? (size_t)left : SCRATCH_BYTES,

@@ -71,7 +71,7 @@ static uint64_t send_room(struct pair *p, struct flow *f)
 	struct pairs *ps = p->owner;
 	uint64_t left = ps->cfg->size == SIZE_ENDLESS ? SEND_BYTES : ps->cfg->size - f->sent;
 
-	left = pair_paced(p, ps->cfg->rate_send, p->paid_sent, left);
+	left = pair_paced(p, ps->cfg->rate_send, f->paid_sent, left);
 	if (ps->cfg->chunked && left && !f->chunk_left) {
 		uint64_t rest = ps->cfg->size - f->sent;
 
@@ -111,7 +111,7 @@ bool flow_send(struct pair *p, struct flow *f)
 	}
 	f->sent += (uint64_t)n;
 	f->chunk_left -= ps->cfg->chunked ? (uint64_t)n : 0;
-	p->paid_sent += (uint64_t)n;
+	f->paid_sent += (uint64_t)n;
 	ps->sent_bytes += (uint64_t)n;
 	p->progress_ns = ps->now_ns;
 	if (f->sent == ps->cfg->size)

@@ -49,20 +49,10 @@ static uint64_t tick_interval_ns(const struct pairs *ps)
 	return interval > TICK_MAX_NS ? TICK_MAX_NS : interval;
 }
 
-static bool on_its_way(const struct pairs *ps, const struct pair *p)
-{
-	bool small = ps->cfg->size <= SMALL_BYTES;
-
-	if (!p->running)
-		return false;
-	return small || p->flow[0].got < p->flow[0].sent || p->flow[1].got < p->flow[1].sent ||
-	       (p->flow[0].finished_sending && p->running);
-}
-
 static void tick(struct pairs *ps)
 {
 	for (uint32_t i = 0; i < ps->cfg->nr_pairs; i++)
-		if (ps->sending || on_its_way(ps, &ps->pair[i]))
+		if (ps->sending || pair_on_its_way(&ps->pair[i]))
 			pair_check_timeout(&ps->pair[i]);
 	ps->next_tick_ns = ps->now_ns + tick_interval_ns(ps);
 }
@@ -125,7 +115,7 @@ static void turn(struct pairs *ps, uint64_t until_ns)
 static bool drained(const struct pairs *ps)
 {
 	for (uint32_t i = 0; i < ps->cfg->nr_pairs; i++)
-		if (on_its_way(ps, &ps->pair[i]))
+		if (pair_on_its_way(&ps->pair[i]))
 			return false;
 	return true;
 }
@@ -143,7 +133,7 @@ static void drain(struct pairs *ps)
 	while (!drained(ps) && mono_ns() < until_ns)
 		turn(ps, until_ns);
 	for (uint32_t i = 0; i < ps->cfg->nr_pairs; i++)
-		if (on_its_way(ps, &ps->pair[i]))
+		if (pair_on_its_way(&ps->pair[i]))
 			pair_fail(&ps->pair[i], LOAD_ERR_TIMEOUT, "still under way after the drain",
 				  0);
 }
@@ -200,7 +190,8 @@ static void begin(struct pairs *ps, struct pairs_result *res)
 	for (uint32_t i = 0; i < ps->cfg->nr_pairs; i++) {
 		struct pair *p = &ps->pair[i];
 
-		p->paid_sent = p->paid_got = 0;
+		for (int j = 0; j < 2; j++)
+			p->flow[j].paid_sent = p->flow[j].paid_got = 0;
 		if (p->running && ps->paused_ns) {
 			p->progress_ns += ps->now_ns - ps->paused_ns;
 			p->begun_ns += ps->now_ns - ps->paused_ns;

@@ -39,7 +39,7 @@ struct pairs_config {
 	uint8_t direction;		 /* enum pairs_direction; forward */
 	uint8_t check;			 /* enum pairs_check */
 	uint64_t count;			 /* transfers of each pair; 0: slices decide */
-	uint64_t rate_send, rate_recv;	 /* bytes/s of each pair; 0: as fast as it goes */
+	uint64_t rate_send, rate_recv;	 /* bytes/s of each sender, receiver; 0: as it goes */
 	uint64_t timeout_ns;		 /* of a pair without progress, and of the drain */
 	uint64_t seed;
 	const clockid_t *cpu_clocks;
