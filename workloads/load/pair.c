@@ -194,6 +194,10 @@ static void complete(struct pair *p)
 {
 	struct pairs *ps = p->owner;
 
+	if (!ps->cfg->forward && (!end_is_quiet(&p->a) || !end_is_quiet(&p->b))) {
+		pair_fail(p, LOAD_ERR_LONG, "bytes behind a response", 0);
+		return;
+	}
 	ps->count.requests++;
 	if (ps->latency)
 		hist_add(ps->latency, ps->now_ns - p->begun_ns);
@@ -206,10 +210,56 @@ static void complete(struct pair *p)
 	pair_start(p);
 }
 
-/* What the end of a connection means. False when the pair has failed. */
-static bool check_eof(struct pair *p)
+void pair_check_idle(struct pair *p)
 {
-	for (int i = 0; i < 2 && p->running; i++) {
+	struct end *ends[] = {&p->a, &p->b};
+
+	if (p->running)
+		return;
+	for (int i = 0; i < 2; i++) {
+		bool quiet = end_is_quiet(ends[i]);
+
+		if (!quiet) {
+			p->owner->count.errors[LOAD_ERR_LONG]++;
+			say(p->owner, p, "bytes behind a response", 0);
+		}
+		if (!quiet || ends[i]->eof)
+			end_close(ends[i]);
+	}
+}
+
+/* A relay's response that will not become complete any more. */
+static bool is_cut(struct end *e)
+{
+	return e->eof && !reply_eof(e->reply);
+}
+
+/* Nothing came of the response before its connection ended. */
+static bool is_unanswered(const struct end *e)
+{
+	return e->reply->state == REPLY_HEAD && !e->reply->have && !e->reply->status;
+}
+
+/* What the ends of connections and responses mean. False when the pair has failed. */
+static bool check_relay_ends(struct pair *p)
+{
+	bool a_cut = is_cut(&p->a), b_cut = is_cut(&p->b);
+
+	if (a_cut || b_cut)
+		pair_fail(p, is_unanswered(a_cut ? &p->a : &p->b) ? LOAD_ERR_RESET : LOAD_ERR_SHORT,
+			  "a response was cut", 0);
+	else if (p->b.reply->state == REPLY_DONE && p->flow[0].got < p->owner->cfg->size)
+		pair_fail(p, LOAD_ERR_SHORT, "less than was sent", 0);
+	else
+		return true;
+	return false;
+}
+
+static bool check_ends(struct pair *p)
+{
+	if (!p->owner->cfg->forward)
+		return check_relay_ends(p);
+	for (int i = 0; i < 2; i++) {
 		struct flow *f = &p->flow[i];
 
 		if (f->active && f->to->eof && f->got < p->owner->cfg->size) {
@@ -217,12 +267,6 @@ static bool check_eof(struct pair *p)
 				  "the stream ended early", 0);
 			return false;
 		}
-	}
-	if (p->owner->cfg->forward || !p->running)
-		return true;
-	if ((p->a.eof && !reply_eof(p->a.reply)) || (p->b.eof && !reply_eof(p->b.reply))) {
-		pair_fail(p, LOAD_ERR_SHORT, "a response was cut", 0);
-		return false;
 	}
 	return true;
 }
@@ -252,9 +296,11 @@ static bool is_complete(const struct pair *p)
 		return false;
 	for (int i = 0; i < 2; i++)
 		if (p->flow[i].active &&
-		    (p->flow[i].got < cfg->size || (cfg->forward && !p->flow[i].to->eof)))
+		    (p->flow[i].got < cfg->size || !p->flow[i].finished_sending ||
+		     (cfg->forward && !p->flow[i].to->eof)))
 			return false;
-	return cfg->forward || (p->a.reply->state == REPLY_DONE && p->b.reply->state == REPLY_DONE);
+	return cfg->forward || (p->a.out_at == p->a.out_len && p->a.reply->state == REPLY_DONE &&
+				p->b.reply->state == REPLY_DONE);
 }
 
 void pair_queue(struct pair *p)
@@ -297,7 +343,7 @@ void pair_pump(struct pair *p)
 		if (!p->running || p->seq != seq || !pump_once(p))
 			break;
 	}
-	if (p->running && p->seq == seq && !check_eof(p))
+	if (p->running && p->seq == seq && !check_ends(p))
 		return;
 	if (is_complete(p))
 		complete(p);

@@ -127,6 +127,15 @@ bool flow_receive(struct pair *p, struct flow *f);
 /* The relay's response to the sender: words, of no interest. True as flow_receive(). */
 bool words_receive(struct pair *p, struct end *e);
 
+/*
+ * Looks at a connection on which nothing is due. False when there are bytes all the same; sets eof
+ * when the server has closed it, which it may.
+ */
+bool end_is_quiet(struct end *e);
+
+/* Closes the connections of a pair that rests if they are to be used no more; counts surplus. */
+void pair_check_idle(struct pair *p);
+
 /* Listens where the forwarder is to connect to. 0 or -errno; upstream_close() undoes either. */
 int upstream_listen(struct pairs *ps);
 

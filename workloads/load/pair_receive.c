@@ -30,6 +30,8 @@ static size_t next_zone(const struct pairs *ps, uint64_t pos, size_t len, bool *
 	*compare = true;
 	if (pos < EDGE_BYTES) {
 		stop = EDGE_BYTES;
+	} else if (pos >= size) {
+		return len; /* surplus */
 	} else if (size != SIZE_ENDLESS && pos + EDGE_BYTES >= size) {
 		stop = size;
 	} else if (pos >= from && pos < to) {
@@ -116,7 +118,7 @@ static bool receive_framing(struct pair *p, struct end *e)
 	if (e->reply->state == REPLY_BAD)
 		pair_fail(p, LOAD_ERR_HEAD, "malformed response", 0);
 	else if (e->reply->status >= 200 && e->reply->status != 200) {
-		ps->count.non_2xx++;
+		ps->count.non_2xx += e->reply->status >= 300;
 		pair_fail(p, LOAD_ERR_STATUS, "a status other than 200", 0);
 	} else {
 		return true;
@@ -169,4 +171,17 @@ bool flow_receive(struct pair *p, struct flow *f)
 	if (more)
 		reply_took(e->reply, got);
 	return more;
+}
+
+bool end_is_quiet(struct end *e)
+{
+	char byte;
+	ssize_t n;
+
+	if (e->fd < 0 || e->eof)
+		return true;
+	n = recv(e->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	if (n == 0 || (n < 0 && errno != EAGAIN))
+		e->eof = true;
+	return n <= 0;
 }

@@ -29,8 +29,9 @@ static void on_event(struct pairs *ps, struct end *e, uint32_t events)
 			return;
 		}
 	}
-	if (!e->pair->running && events & (EPOLLRDHUP | EPOLLHUP)) {
-		end_close(e); /* an idle connection that the server has given up */
+	if (!e->pair->running) {
+		e->writable |= (events & EPOLLOUT) != 0;
+		pair_check_idle(e->pair);
 		return;
 	}
 	if (events & EPOLLOUT)
@@ -196,6 +197,7 @@ static void begin(struct pairs *ps, struct pairs_result *res)
 			p->progress_ns += ps->now_ns - ps->paused_ns;
 			p->begun_ns += ps->now_ns - ps->paused_ns;
 		}
+		pair_check_idle(p);
 		pair_start(p);
 		pair_queue(p);
 	}

@@ -2,10 +2,12 @@
 #include "middle.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -59,6 +61,20 @@ bool middle_head(int fd, char *buf, size_t room)
 		buf[++have] = '\0';
 	}
 	return true;
+}
+
+void middle_flush(int fd)
+{
+	struct tcp_info info = {.tcpi_state = TCP_ESTABLISHED};
+	socklen_t len = sizeof(info);
+	int left = 1;
+
+	while (left && info.tcpi_state != TCP_CLOSE) {
+		usleep(100);
+		if (ioctl(fd, SIOCOUTQ, &left) < 0 ||
+		    getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+			abort();
+	}
 }
 
 void middle_await_end(int fd)

@@ -44,6 +44,9 @@ size_t middle_take(int fd, char *buf, size_t len);
 /* Reads a head with its empty line into buf of `room` bytes. False at the end. */
 bool middle_head(int fd, char *buf, size_t room);
 
+/* Waits until the other side's kernel has all that was sent: the next bytes come on their own. */
+void middle_flush(int fd);
+
 /* Discards what comes until the other side has closed. */
 void middle_await_end(int fd);
 
