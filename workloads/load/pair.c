@@ -11,7 +11,6 @@
 
 #include "net.h"
 
-#define PACED_RCVBUF   (64 << 10)
 #define LOGS_PER_SLICE 5
 
 /* ---------------------------------------------------------------- failing */
@@ -102,6 +101,7 @@ static int end_connect(struct pairs *ps, struct end *e, int rcvbuf)
 	if (fd < 0)
 		return fd;
 	e->fd = fd;
+	e->opened_turn = ps->nr_turns;
 	e->connecting = true;
 	e->eof = false;
 	return end_watch(ps, e) ? 0 : -errno;
@@ -134,7 +134,7 @@ static int ask(struct pair *p)
 /* A forwarder's transfer: a connection whose first bytes name the pair. */
 static int dial(struct pair *p)
 {
-	uint64_t hello[2] = {HELLO_MAGIC, p->index};
+	uint64_t hello[2] = {HELLO_MAGIC, pair_hello(p)};
 	int res;
 
 	end_close(&p->a);
@@ -334,11 +334,9 @@ void pair_pump(struct pair *p)
 	int turns = 0;
 
 	while (p->running && p->seq == seq && ++turns <= 8) {
-		bool flushed = true;
-
 		if (p->a.fd >= 0 && p->a.writable)
-			flushed = end_flush(&p->a);
-		if (flushed && p->running && p->b.fd >= 0 && p->b.writable)
+			end_flush(&p->a);
+		if (p->running && p->seq == seq && p->b.fd >= 0 && p->b.writable)
 			end_flush(&p->b);
 		if (!p->running || p->seq != seq || !pump_once(p))
 			break;
@@ -349,4 +347,32 @@ void pair_pump(struct pair *p)
 		complete(p);
 	if (turns > 8 || (p->running && p->seq != seq))
 		pair_queue(p);
+}
+
+/*
+ * One wait may bring events of both ends. The first may fail the pair, which opens both anew; what
+ * the second says is about a socket that is closed then.
+ */
+void pair_event(struct end *e, uint32_t events)
+{
+	if (e->fd < 0 || e->opened_turn == e->pair->owner->nr_turns)
+		return;
+	if (e->connecting && events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) {
+		int err = net_socket_error(e->fd);
+
+		e->connecting = false;
+		if (err) {
+			pair_fail(e->pair, LOAD_ERR_CONNECT, "connecting", -err);
+			return;
+		}
+	}
+	if (events & EPOLLOUT)
+		e->writable = true;
+	if (!e->pair->running) {
+		pair_check_idle(e->pair);
+		return;
+	}
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		e->readable = true;
+	pair_pump(e->pair);
 }

@@ -15,12 +15,14 @@
 #define SMALL_BYTES   (4u << 20) /* transfers up to this are finished before a pause */
 #define RETRY_NS      (10 * 1000 * 1000ull)
 #define FAILURES_MAX  8u
+#define PACED_RCVBUF  (64 << 10)
 #define HELLO_MAGIC   0x30414f4c424f4cull
 
 /* One socket of a pair. */
 struct end {
 	struct pair *pair;
 	int fd; /* -1: closed */
+	uint64_t opened_turn;
 	bool connecting, writable, readable, eof;
 	char out[768]; /* what is to be sent before, or between, the payload */
 	uint32_t out_len, out_at;
@@ -55,6 +57,7 @@ struct pair {
 /* An accepted connection that has not said yet whose it is. */
 struct stranger {
 	int fd;
+	uint64_t accepted_ns;
 	struct stranger *next;
 };
 
@@ -71,6 +74,7 @@ struct pairs {
 	uint64_t now_ns, pace_ns, idle_ns;
 	uint64_t next_tick_ns, paused_ns;
 	uint64_t sent_bytes, greeting_bytes;
+	uint64_t nr_turns;	   /* waits for events so far */
 	uint32_t nr_said, nr_done; /* done: pairs that have made cfg->count transfers */
 	struct counters count;
 	struct hist *latency;
@@ -93,6 +97,15 @@ void pair_fail(struct pair *p, enum load_error kind, const char *what, int err);
 
 /* Sends and receives what can be, completes the transfer, begins the next. */
 void pair_pump(struct pair *p);
+
+/* Handles epoll(7) events of a socket; none that are from before the socket was opened. */
+void pair_event(struct end *e, uint32_t events);
+
+/* The second word of what a forwarder's client says first: which pair, and which attempt of it. */
+static inline uint64_t pair_hello(const struct pair *p)
+{
+	return p->seq << 32 | p->index;
+}
 
 /* Has the pair pumped again without waiting for an event. */
 void pair_queue(struct pair *p);
@@ -144,6 +157,9 @@ void upstream_accept(struct pairs *ps);
 
 /* Gives accepted connections that have said whose they are to their pairs; closes wrong ones. */
 void upstream_meet(struct pairs *ps);
+
+/* Closes connections that have not said for the time-out whose they are; accepts what waits. */
+void upstream_tick(struct pairs *ps);
 
 /* Closes the listener and the connections that no pair has. */
 void upstream_close(struct pairs *ps);

@@ -144,25 +144,33 @@ bool words_receive(struct pair *p, struct end *e)
 	return true;
 }
 
+/* No byte is due any more, or ever: a forwarder's end of file is. */
+static bool receive_end(struct pair *p, struct end *e)
+{
+	char byte;
+	ssize_t n = recv(e->fd, &byte, 1, 0);
+
+	if (n <= 0)
+		return no_more(p, e, n);
+	pair_fail(p, LOAD_ERR_LONG, "more than was sent", 0);
+	return false;
+}
+
 bool flow_receive(struct pair *p, struct flow *f)
 {
 	struct end *e = f->to;
 	size_t got = 0;
 	bool more;
 
-	if (!f->active || e->fd < 0 || !e->readable)
+	if (e->fd < 0 || !e->readable)
 		return false;
 	if (p->owner->cfg->forward) {
-		if (f->got == p->owner->cfg->size) { /* its end of file is due */
-			char byte;
-			ssize_t n = recv(e->fd, &byte, 1, 0);
-
-			if (n > 0)
-				pair_fail(p, LOAD_ERR_LONG, "more than was sent", 0);
-			return n > 0 ? false : no_more(p, e, n);
-		}
+		if (!f->active || f->got == p->owner->cfg->size)
+			return receive_end(p, e);
 		return receive_payload(p, f, p->owner->cfg->size - f->got, &got);
 	}
+	if (!f->active)
+		return false;
 	if (e->reply->state == REPLY_DONE)
 		return false;
 	if (e->reply->state != REPLY_BODY)

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "clocks.h"
-#include "net.h"
 
 #define EVENTS_PER_WAIT 256
 #define PACED_WAIT_NS	(2 * NS_PER_MS) /* between looks at what no event announces */
@@ -17,29 +16,6 @@
 #define TICK_MAX_NS (100 * NS_PER_MS)
 
 /* ---------------------------------------------------------------- the loop */
-
-static void on_event(struct pairs *ps, struct end *e, uint32_t events)
-{
-	if (e->connecting && events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) {
-		int err = net_socket_error(e->fd);
-
-		e->connecting = false;
-		if (err) {
-			pair_fail(e->pair, LOAD_ERR_CONNECT, "connecting", -err);
-			return;
-		}
-	}
-	if (!e->pair->running) {
-		e->writable |= (events & EPOLLOUT) != 0;
-		pair_check_idle(e->pair);
-		return;
-	}
-	if (events & EPOLLOUT)
-		e->writable = true;
-	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-		e->readable = true;
-	pair_pump(e->pair);
-}
 
 static uint64_t tick_interval_ns(const struct pairs *ps)
 {
@@ -55,6 +31,7 @@ static void tick(struct pairs *ps)
 	for (uint32_t i = 0; i < ps->cfg->nr_pairs; i++)
 		if (ps->sending || pair_on_its_way(&ps->pair[i]))
 			pair_check_timeout(&ps->pair[i]);
+	upstream_tick(ps);
 	ps->next_tick_ns = ps->now_ns + tick_interval_ns(ps);
 }
 
@@ -85,12 +62,13 @@ static void turn(struct pairs *ps, uint64_t until_ns)
 	struct pair *again = ps->again;
 	int nr = epoll_wait(ps->epfd, events, EVENTS_PER_WAIT, wait_ms(ps, before_ns, until_ns));
 
+	ps->nr_turns++;
 	ps->now_ns = mono_ns();
 	ps->idle_ns += ps->now_ns - before_ns;
 	ps->again = NULL;
 	for (int i = 0; i < nr; i++) {
 		if (events[i].data.ptr)
-			on_event(ps, events[i].data.ptr, events[i].events);
+			pair_event(events[i].data.ptr, events[i].events);
 		else
 			upstream_accept(ps);
 	}
