@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "reply.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -28,6 +27,37 @@ static const char *field(const char *head, const char *name)
 	return NULL;
 }
 
+/* At the end of a field's value or of a chunk's size, blanks before it aside. */
+static bool at_end(const char *text, const char *ends)
+{
+	text += strspn(text, " \t");
+	return *text && strchr(ends, *text);
+}
+
+/* A value that is a decimal number and nothing else, below 10^19. */
+static bool parse_length(const char *value, uint64_t *length)
+{
+	size_t digits = strspn(value, "0123456789");
+
+	if (!digits || digits > 19 || !at_end(value + digits, "\r"))
+		return false;
+	*length = strtoull(value, NULL, 10);
+	return true;
+}
+
+/* The status of "HTTP/1.0 200 ..." or HTTP/1.1, from 100 to 599; 0 for anything else. */
+static int parse_status(const char *line)
+{
+	if (strncmp(line, "HTTP/1.0 ", 9) != 0 && strncmp(line, "HTTP/1.1 ", 9) != 0)
+		return 0;
+	line += 9;
+	if (line[0] < '1' || line[0] > '5' || strspn(line, "0123456789") != 3 ||
+	    (line[3] != ' ' && line[3] != '\r'))
+		return 0;
+	return atoi(line);
+}
+
+/* As strict as head.c: whoever answers has no excuse for a framing that can be read in two ways. */
 static void begin_body(struct reply *r)
 {
 	const char *length = field(r->text, "Content-Length");
@@ -36,12 +66,16 @@ static void begin_body(struct reply *r)
 
 	r->close = (connection && strncasecmp(connection, "close", 5) == 0) ||
 		   strncmp(r->text, "HTTP/1.0", 8) == 0;
-	if (coding && strncasecmp(coding, "chunked", 7) == 0) {
+	if (coding) {
+		bool chunked = strncasecmp(coding, "chunked", 7) == 0 && at_end(coding + 7, "\r");
+
 		r->chunked = true;
-		r->state = REPLY_SIZE;
+		r->state = chunked && !length ? REPLY_SIZE : REPLY_BAD;
 	} else if (length) {
-		r->left = strtoull(length, NULL, 10);
-		r->state = r->left ? REPLY_BODY : REPLY_DONE;
+		if (!parse_length(length, &r->left) || field(length, "Content-Length"))
+			r->state = REPLY_BAD;
+		else
+			r->state = r->left ? REPLY_BODY : REPLY_DONE;
 	} else {
 		r->to_eof = r->close = true;
 		r->left = UINT64_MAX;
@@ -51,11 +85,10 @@ static void begin_body(struct reply *r)
 
 static void end_head(struct reply *r)
 {
-	int minor;
-
 	r->text[r->have] = '\0';
 	r->have = 0;
-	if (sscanf(r->text, "HTTP/1.%d %d", &minor, &r->status) != 2)
+	r->status = parse_status(r->text);
+	if (!r->status)
 		r->state = REPLY_BAD;
 	else if (r->status >= 200) /* 1xx: the final response is still to come */
 		begin_body(r);
@@ -63,12 +96,13 @@ static void end_head(struct reply *r)
 
 static void end_size(struct reply *r)
 {
-	char *end;
+	size_t digits;
 
 	r->text[r->have] = '\0';
 	r->have = 0;
-	r->left = strtoull(r->text, &end, 16);
-	if (end == r->text)
+	digits = strspn(r->text, "0123456789abcdefABCDEF");
+	r->left = strtoull(r->text, NULL, 16);
+	if (!digits || digits > 15 || !at_end(r->text + digits, ";\r"))
 		r->state = REPLY_BAD;
 	else
 		r->state = r->left ? REPLY_BODY : REPLY_TRAILER;

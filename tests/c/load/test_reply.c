@@ -61,6 +61,11 @@ static void framings(void **state)
 		 REPLY_BAD},
 		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "", REPLY_BAD},
 		{"nonsense\r\n\r\n", "", REPLY_BAD},
+		{"HTTP/1.1 200 OK\r\nContent-Length:  7 \r\n\r\nof them", "of them", REPLY_DONE},
+		{"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", "", REPLY_DONE},
+		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0a \r\n0123456789"
+		 "\r\n0\r\n\r\n",
+		 "0123456789", REPLY_DONE},
 	};
 	char body[256];
 
@@ -69,6 +74,39 @@ static void framings(void **state)
 			assert_int_equal(run(cases[i].text, step, body), cases[i].end);
 			assert_string_equal(body, cases[i].body);
 		}
+	}
+}
+
+static void what_can_be_read_in_two_ways_is_bad(void **state)
+{
+	static const char *const heads[] = {
+		"HTTP/1.1 -20 OK\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 600 OK\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.9 200 OK\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 5 5\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 5x\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551621\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunkedness\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n 5\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5 5\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000005\r\n",
+	};
+	char body[256];
+
+	for (size_t i = 0; i < NR(heads); i++) {
+		if (run(heads[i], 1, body) != REPLY_BAD)
+			fail_msg("accepted: %s", heads[i]);
 	}
 }
 
@@ -107,6 +145,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(framings),
+		cmocka_unit_test(what_can_be_read_in_two_ways_is_bad),
 		cmocka_unit_test(a_head_without_end_is_bad),
 		cmocka_unit_test(the_stream_is_the_mapping),
 	};
