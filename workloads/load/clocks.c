@@ -73,3 +73,17 @@ int cpu_usage_read(const char *path, uint64_t *ns)
 	*ns = strtoull(number, &end, 10) * unit_ns;
 	return end > number && *end == '\n' ? 0 : -EINVAL;
 }
+
+bool cpu_server_read(const clockid_t *clocks, size_t nr, const char *usage, uint64_t *ns)
+{
+	uint64_t usage_ns = 0;
+
+	if (!nr && !usage)
+		return false;
+	if (usage && cpu_usage_read(usage, &usage_ns) < 0)
+		return false;
+	if (cpu_clocks_read(clocks, nr, ns) < 0)
+		return false;
+	*ns += usage_ns;
+	return true;
+}

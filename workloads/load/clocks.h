@@ -3,6 +3,7 @@
 #ifndef IOLAB_LOAD_CLOCKS_H
 #define IOLAB_LOAD_CLOCKS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -42,5 +43,11 @@ int cpu_clocks_read(const clockid_t *clocks, size_t nr, uint64_t *sum_ns);
  * its cpuacct.usage (cgroup v1) or cpu.stat (v2). Returns 0 or -errno; -EINVAL: neither of them.
  */
 int cpu_usage_read(const char *path, uint64_t *ns);
+
+/*
+ * CPU time of a server in ns: the sum of `nr` clocks and of the control group whose file `usage` is
+ * (NULL: none). False when there is nothing to read it from, or some of it cannot be read any more.
+ */
+bool cpu_server_read(const clockid_t *clocks, size_t nr, const char *usage, uint64_t *ns);
 
 #endif

@@ -195,6 +195,10 @@ static void check_pairs(struct argp_state *state, const struct options *o)
 		argp_error(state, "--forward: --upstream HOST:PORT is missing");
 	if (o->relay && o->size == SIZE_ENDLESS)
 		argp_error(state, "--relay: --size BYTES is missing");
+	if (o->forward && o->chunked)
+		argp_error(state, "--chunked: only for --relay");
+	if (o->relay && o->direction != DIRECTION_UP)
+		argp_error(state, "--direction: only for --forward");
 	if (o->count && (o->slices || o->size == SIZE_ENDLESS))
 		argp_error(state, "--count: needs --size, and no --slices");
 	if (o->nr_paths || o->nr_verify)

@@ -125,18 +125,12 @@ struct mark {
 	struct counters count;
 };
 
-static bool server_ns(const struct pairs_config *cfg, uint64_t *ns)
-{
-	if (cfg->cpu_usage)
-		return cpu_usage_read(cfg->cpu_usage, ns) == 0;
-	return cfg->nr_cpu_clocks && cpu_clocks_read(cfg->cpu_clocks, cfg->nr_cpu_clocks, ns) == 0;
-}
-
 static void take_mark(const struct pairs *ps, struct mark *m)
 {
 	m->count = ps->count;
 	m->idle_ns = ps->idle_ns;
-	m->have_server_ns = server_ns(ps->cfg, &m->server_ns);
+	m->have_server_ns = cpu_server_read(ps->cfg->cpu_clocks, ps->cfg->nr_cpu_clocks,
+					    ps->cfg->cpu_usage, &m->server_ns);
 	m->client_ns = cpu_self_ns();
 	m->now_ns = mono_ns();
 }

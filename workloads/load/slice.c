@@ -234,26 +234,12 @@ static void give_up(struct load *l)
 	}
 }
 
-/* False when there is nothing to read it from, or some of it cannot be read any more. */
-static bool read_server_ns(const struct load_config *cfg, uint64_t *ns)
-{
-	uint64_t usage_ns = 0;
-
-	if (!cfg->nr_cpu_clocks && !cfg->cpu_usage)
-		return false;
-	if (cfg->cpu_usage && cpu_usage_read(cfg->cpu_usage, &usage_ns) < 0)
-		return false;
-	if (cpu_clocks_read(cfg->cpu_clocks, cfg->nr_cpu_clocks, ns) < 0)
-		return false;
-	*ns += usage_ns;
-	return true;
-}
-
 static void take_mark(const struct load *l, struct mark *m)
 {
 	m->count = l->count;
 	m->idle_ns = l->idle_ns;
-	m->have_server_ns = read_server_ns(l->cfg, &m->server_ns);
+	m->have_server_ns = cpu_server_read(l->cfg->cpu_clocks, l->cfg->nr_cpu_clocks,
+					    l->cfg->cpu_usage, &m->server_ns);
 	m->client_ns = cpu_self_ns();
 	m->now_ns = mono_ns();
 }

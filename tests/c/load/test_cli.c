@@ -271,6 +271,18 @@ static void test_usage_errors(void **state)
 		 "one for each"},
 		{"--target TARGET --path /x --connections 1 surplus", "surplus"},
 		{"--bogus", "bogus"},
+		{"--target TARGET --relay --forward", "either"},
+		{"--target TARGET --relay", "--size"},
+		{"--target TARGET --relay --size 1 --direction down", "only for --forward"},
+		{"--target TARGET --relay --size 1 --count 1 --slices", "--count"},
+		{"--target TARGET --relay --size 0", "number of bytes"},
+		{"--target TARGET --relay --size 101g", "number of bytes"},
+		{"--target TARGET --relay --size 17179869184g", "number of bytes"},
+		{"--target TARGET --relay --size 1 --prefix a/b", "--prefix"},
+		{"--target TARGET --forward --size 1", "--upstream"},
+		{"--target TARGET --forward --upstream TARGET --size 1 --chunked",
+		 "only for --relay"},
+		{"--target TARGET --forward --upstream TARGET --count 1", "--count"},
 	};
 
 	for (size_t i = 0; i < NR(cases); i++)

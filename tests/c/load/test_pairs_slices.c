@@ -131,6 +131,30 @@ static void test_pauses_are_no_latency(void **state)
 	pairs_rig_stop(&r);
 }
 
+static void test_cpu_times_of_clocks_and_groups_add_up(void **state)
+{
+	char path[] = "/tmp/iolab-usage-XXXXXX";
+	int fd = mkstemp(path);
+	clockid_t clock;
+	struct pairs_rig r;
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "5\n", 2), 2);
+	assert_int_equal(cpu_clock_open(getpid(), &clock), 0);
+	pairs_rig_start(&r, false, pass_both);
+	r.cfg.cpu_clocks = &clock;
+	r.cfg.nr_cpu_clocks = 1;
+	r.cfg.cpu_usage = path;
+	pairs_rig_slice(&r, 5);
+	assert_true(r.res.slice.have_server_ns);
+	assert_true(r.res.slice.server_ns > 0); /* the group stands still, this process does not */
+	assert_int_equal(unlink(path), 0);
+	pairs_rig_slice(&r, 5);
+	assert_false(r.res.slice.have_server_ns);
+	close(fd);
+	pairs_rig_stop(&r);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -138,6 +162,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_directions_have_rates_of_their_own),
 		cmocka_unit_test(test_a_pause_waits_only_for_what_is_on_its_way),
 		cmocka_unit_test(test_pauses_are_no_latency),
+		cmocka_unit_test(test_cpu_times_of_clocks_and_groups_add_up),
 	};
 
 	if (argc > 1)
