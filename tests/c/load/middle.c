@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "middle.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
@@ -190,11 +191,24 @@ static struct addrinfo address(struct sockaddr_in *addr)
 	};
 }
 
+static unsigned int count_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned int nr = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		nr++;
+	closedir(dir);
+	return nr;
+}
+
 void pairs_rig_start(struct pairs_rig *r, bool relay, middle_script *script)
 {
 	struct middle *m = &r->middle;
 
 	memset(r, 0, sizeof(*r));
+	r->nr_fds = count_fds();
 	m->script = script;
 	m->relay = relay;
 	m->listen_fd = bound_socket(&m->addr);
@@ -216,13 +230,19 @@ void pairs_rig_start(struct pairs_rig *r, bool relay, middle_script *script)
 	};
 }
 
+void pairs_rig_run_middle(struct pairs_rig *r)
+{
+	assert_int_equal(pthread_create(&r->middle.thread, NULL, middle_thread, &r->middle), 0);
+	r->middle.running = true;
+}
+
 /* The middle starts with the pairs, so that a test can change how it works before. */
 static void open_pairs(struct pairs_rig *r)
 {
 	if (r->pairs)
 		return;
 	assert_int_equal(pairs_open(&r->cfg, &r->pairs), 0);
-	assert_int_equal(pthread_create(&r->middle.thread, NULL, middle_thread, &r->middle), 0);
+	pairs_rig_run_middle(r);
 }
 
 void pairs_rig_count(struct pairs_rig *r, uint64_t count)
@@ -240,13 +260,15 @@ void pairs_rig_slice(struct pairs_rig *r, unsigned int duration_ms)
 
 void pairs_rig_stop(struct pairs_rig *r)
 {
-	if (r->pairs) {
+	if (r->pairs)
 		pairs_close(r->pairs);
+	if (r->middle.running) {
 		shutdown(r->middle.listen_fd, SHUT_RDWR);
 		pthread_join(r->middle.thread, NULL);
 	}
 	close(r->middle.listen_fd);
 	close(r->middle.reserved_fd);
+	assert_int_equal(count_fds(), r->nr_fds);
 }
 
 void pairs_rig_expect(const struct pairs_rig *r, enum load_error kind, uint64_t nr)

@@ -30,6 +30,7 @@ struct middle {
 	int listen_fd, reserved_fd;
 	struct sockaddr_in addr, upstream;
 	pthread_t thread;
+	bool running;
 	atomic_uint nr_served; /* transfers that the script began */
 	atomic_uint mark;      /* for scripts and tests to meet at */
 };
@@ -57,6 +58,7 @@ int middle_connect(const struct middle *m);
 void middle_reset(int *fd);
 
 struct pairs_rig {
+	unsigned int nr_fds; /* open before */
 	struct middle middle;
 	struct addrinfo target, upstream;
 	struct pairs_config cfg;
@@ -74,7 +76,10 @@ void pairs_rig_start(struct pairs_rig *r, bool relay, middle_script *script);
 void pairs_rig_count(struct pairs_rig *r, uint64_t count);
 void pairs_rig_slice(struct pairs_rig *r, unsigned int duration_ms);
 
-/* Closes the pairs, then ends the middle. */
+/* Starts the middle alone, for pairs that a test has opened itself. */
+void pairs_rig_run_middle(struct pairs_rig *r);
+
+/* Closes the pairs, then ends the middle. Fails if a descriptor is left. */
 void pairs_rig_stop(struct pairs_rig *r);
 
 /* Fails unless there were `nr` errors of one kind in the last result and none of any other. */

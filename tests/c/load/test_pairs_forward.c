@@ -157,8 +157,6 @@ static void test_the_buffer_of_a_slow_upstream(void **state)
 	bool known = getsockopt(accepted, SOL_SOCKET, SO_BUF_LOCK, &locks, &len) == 0;
 	close(fd);
 	close(accepted);
-	pairs_close(r.pairs);
-	r.pairs = NULL;
 	pairs_rig_stop(&r);
 	if (!known) {
 		print_message("skipped: this kernel does not tell (SO_BUF_LOCK, Linux 5.15)\n");
@@ -187,8 +185,6 @@ static void test_events_of_a_closed_socket_are_not_its_successors(void **state)
 	end_close(&p->b);
 	pair_event(&p->b, EPOLLIN | EPOLLOUT);
 	assert_false(p->b.writable);
-	pairs_close(r.pairs);
-	r.pairs = NULL;
 	pairs_rig_stop(&r);
 }
 

@@ -107,8 +107,6 @@ static void test_a_pause_waits_only_for_what_is_on_its_way(void **state)
 	assert_false(pair_on_its_way(p));
 	r.cfg.size = SMALL_BYTES;
 	assert_true(pair_on_its_way(p)); /* to be finished */
-	pairs_close(r.pairs);
-	r.pairs = NULL;
 	pairs_rig_stop(&r);
 }
 
@@ -140,6 +138,7 @@ static void test_cpu_times_of_clocks_and_groups_add_up(void **state)
 
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, "5\n", 2), 2);
+	close(fd);
 	assert_int_equal(cpu_clock_open(getpid(), &clock), 0);
 	pairs_rig_start(&r, false, pass_both);
 	r.cfg.cpu_clocks = &clock;
@@ -151,7 +150,6 @@ static void test_cpu_times_of_clocks_and_groups_add_up(void **state)
 	assert_int_equal(unlink(path), 0);
 	pairs_rig_slice(&r, 5);
 	assert_false(r.res.slice.have_server_ns);
-	close(fd);
 	pairs_rig_stop(&r);
 }
 

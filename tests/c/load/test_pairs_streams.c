@@ -8,6 +8,7 @@
 #include "check.h"
 #include "clocks.h"
 #include "middle.h"
+#include "pair.h"
 #include "pattern.h"
 
 #define SIZE ((1u << 20) + 3) /* of the rig's transfers */
@@ -402,6 +403,47 @@ static void test_connections_given_up_between_slices(void **state)
 	assert_int_equal(r.middle.nr_served, 3);
 }
 
+/* The last part of 100 GiB, as if the rest had gone through in slices before. */
+static void check_far_end(uint8_t check, const struct deed *what)
+{
+	const uint64_t size = 100ull << 30;
+	struct pairs_rig r;
+
+	deed = *what;
+	pairs_rig_start(&r, false, forward_up);
+	r.cfg.size = size;
+	r.cfg.check = check;
+	r.cfg.count = 1;
+	assert_int_equal(pairs_open(&r.cfg, &r.pairs), 0);
+	struct pair *p = &r.pairs->pair[0];
+	r.pairs->sending = true;
+	r.pairs->now_ns = mono_ns();
+	pair_start(p);
+	p->flow[0].sent = p->flow[0].got = size - SIZE;
+	pairs_rig_run_middle(&r);
+	pairs_count(r.pairs, &r.res);
+	pairs_rig_expect(&r, what->error, what->name ? 1 : 0);
+	assert_int_equal(r.res.slice.total.requests, what->name ? 0 : 1);
+	if (!what->name)
+		assert_int_equal(r.res.slice.total.body_bytes, SIZE);
+	pairs_rig_stop(&r);
+}
+
+static void test_the_end_of_100_GiB(void **state)
+{
+	static const struct deed deeds[] = {
+		{0},
+		{.name = "last byte", .flip = SIZE, .error = LOAD_ERR_MISMATCH},
+		{.name = "last byte missing", .cut = SIZE, .error = LOAD_ERR_SHORT},
+		{.name = "a byte more", .surplus = 1, .error = LOAD_ERR_LONG},
+	};
+
+	for (size_t i = 0; i < NR(deeds); i++) {
+		check_far_end(CHECK_SAMPLE, &deeds[i]);
+		check_far_end(CHECK_FULL, &deeds[i]);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -416,6 +458,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_other_ends_of_relayed_transfers),
 		cmocka_unit_test(test_what_was_not_sent_is_not_complete),
 		cmocka_unit_test(test_connections_given_up_between_slices),
+		cmocka_unit_test(test_the_end_of_100_GiB),
 	};
 
 	if (argc > 1)

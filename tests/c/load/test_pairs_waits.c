@@ -202,8 +202,6 @@ static void test_a_connect_that_takes_too_long(void **state)
 	assert_int_equal(pairs_open(&r.cfg, &r.pairs), 0); /* without the middle */
 	pairs_count(r.pairs, &r.res);
 	pairs_rig_expect(&r, LOAD_ERR_CONNECT, 2);
-	pairs_close(r.pairs);
-	r.pairs = NULL;
 	close(fd);
 	pairs_rig_stop(&r);
 }
@@ -226,8 +224,6 @@ static void test_waits_go_on_over_slices(void **state)
 		usleep(SHORT_NS / 4000);
 	} while (!r.res.slice.total.errors[LOAD_ERR_CONNECT]);
 	assert_true(slices_ns > r.cfg.timeout_ns);
-	pairs_close(r.pairs);
-	r.pairs = NULL;
 	close(fd);
 	pairs_rig_stop(&r);
 }
