@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The two ends of a forwarder's connection: who belongs to whom, and what nobody sent. */
+#include <errno.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -188,6 +190,78 @@ static void test_events_of_a_closed_socket_are_not_its_successors(void **state)
 	pairs_rig_stop(&r);
 }
 
+/* A connection of the pair over a socketpair(2); returns the server's side of it. */
+static int stand_in(struct end *e)
+{
+	int fds[2];
+
+	assert_return_code(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), errno);
+	e->fd = fds[0];
+	e->writable = true;
+	reply_init(e->reply);
+	return fds[1];
+}
+
+static void test_a_full_socket_does_not_keep_the_other_head(void **state)
+{
+	struct pairs_rig r;
+	char text[8] = "";
+
+	pairs_rig_start(&r, true, answer_the_client);
+	assert_int_equal(pairs_open(&r.cfg, &r.pairs), 0);
+	struct pair *p = &r.pairs->pair[0];
+	int sender = stand_in(&p->a), receiver = stand_in(&p->b);
+	while (send(p->a.fd, text, sizeof(text), 0) > 0)
+		;
+	end_say(&p->a, "PUT");
+	end_say(&p->b, "GET");
+	p->running = true;
+	pair_pump(p);
+	assert_int_equal(recv(receiver, text, sizeof(text), 0), 3);
+	assert_string_equal(text, "GET");
+	close(sender);
+	close(receiver);
+	pairs_rig_stop(&r);
+}
+
+/* Allows no further descriptor; returns the limit there was. */
+static struct rlimit use_up_descriptors(void)
+{
+	struct rlimit was, now;
+	int next = dup(0);
+
+	assert_return_code(next, errno);
+	close(next);
+	assert_return_code(getrlimit(RLIMIT_NOFILE, &was), errno);
+	now = was;
+	now.rlim_cur = (rlim_t)next;
+	assert_return_code(setrlimit(RLIMIT_NOFILE, &now), errno);
+	return was;
+}
+
+/* What cannot be accepted keeps nobody busy, and is accepted when it can be. */
+static void test_a_listener_short_of_descriptors(void **state)
+{
+	struct pairs_rig r;
+	char byte;
+
+	pairs_rig_start(&r, false, let_others_in);
+	r.cfg.timeout_ns = 50 * NS_PER_MS;
+	assert_int_equal(pairs_open(&r.cfg, &r.pairs), 0);
+	int fd = middle_connect(&r.middle);
+	middle_say(fd, "%s", wrong_hellos[0]);
+	struct rlimit was = use_up_descriptors();
+	pairs_slice(r.pairs, 0, 30 * NS_PER_MS, &r.res);
+	assert_return_code(setrlimit(RLIMIT_NOFILE, &was), errno);
+	/* Each turn waits for at least a millisecond, but for a few that events end. */
+	assert_true(r.pairs->nr_turns <= r.res.slice.total_ns / NS_PER_MS + 10);
+	assert_true(r.res.slice.total.errors[LOAD_ERR_CONNECT] > 0);
+	while (recv(fd, &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN)
+		pairs_slice(r.pairs, 0, 10 * NS_PER_MS, &r.res);
+	close(fd);
+	pairs_rig_stop(&r);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +271,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_bytes_in_the_other_direction),
 		cmocka_unit_test(test_the_buffer_of_a_slow_upstream),
 		cmocka_unit_test(test_events_of_a_closed_socket_are_not_its_successors),
+		cmocka_unit_test(test_a_full_socket_does_not_keep_the_other_head),
+		cmocka_unit_test(test_a_listener_short_of_descriptors),
 	};
 
 	if (argc > 1)
