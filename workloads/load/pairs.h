@@ -61,11 +61,17 @@ struct pairs;
 int pairs_open(const struct pairs_config *cfg, struct pairs **out);
 void pairs_close(struct pairs *ps);
 
-/* A slice as load_slice(): warm up, measure, pause, drain. */
+/*
+ * A slice as load_slice(): warm up, measure, pause, drain, for at most the time-out. Rates hold
+ * until the window ends; time-outs and latencies leave the pauses between slices out.
+ */
 void pairs_slice(struct pairs *ps, uint64_t warmup_ns, uint64_t duration_ns,
 		 struct pairs_result *res);
 
-/* Every pair makes cfg->count transfers; the window is all of it. */
+/*
+ * Every pair makes cfg->count transfers, failed ones included, or gives up after several failures
+ * in a row; the window is all of it. To be called once.
+ */
 void pairs_count(struct pairs *ps, struct pairs_result *res);
 
 #endif
