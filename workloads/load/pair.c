@@ -284,6 +284,8 @@ bool pair_on_its_way(const struct pair *p)
 {
 	if (!p->running)
 		return false;
+	if (p->owner->cfg->forward && p->b.fd < 0)
+		return true; /* the greeting is */
 	return p->owner->cfg->size <= SMALL_BYTES || flow_on_its_way(p, &p->flow[0]) ||
 	       flow_on_its_way(p, &p->flow[1]);
 }

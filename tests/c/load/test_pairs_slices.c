@@ -92,6 +92,10 @@ static void test_a_pause_waits_only_for_what_is_on_its_way(void **state)
 	assert_int_equal(pairs_open(&r.cfg, &r.pairs), 0);
 	struct pair *p = &r.pairs->pair[0];
 	p->running = true;
+	assert_true(pair_on_its_way(p)); /* the greeting, before the upstream's end is known */
+	p->b.fd = dup(0);
+	assert_true(p->b.fd >= 0);
+	assert_false(pair_on_its_way(p));
 	p->flow[0].sent = r.cfg.size;
 	p->flow[0].got = r.cfg.size - 1;
 	p->flow[0].finished_sending = true;
