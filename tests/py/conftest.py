@@ -18,6 +18,7 @@ CACHE = Option(name="cache", type="enum", values=("none", "memory"), default="no
 SNDBUF = Option(name="sndbuf", type="size", default="0", min=0, max=1 << 30)
 POLICY = Option(name="policy", type="enum", values=("stream", "buffered", "hybrid"))
 PIPE = Option(name="pipe", type="size", default="262144", min=4096, max=1 << 20)
+BATCH = Option(name="batch", type="size", default="0", min=0, max=4 << 20)
 SIZE = Option(name="size", type="size", default="1024", min=0, max=1 << 26)
 
 
@@ -52,7 +53,7 @@ def offer() -> Offer:
             name="splice",
             sources=("socket",),
             roles=("relay", "forward"),
-            options=(SNDBUF, PIPE, POLICY),
+            options=(SNDBUF, PIPE, POLICY, BATCH),
         ),
     )
     peers = {
