@@ -294,8 +294,10 @@ static void do_move(struct conn *c)
 	struct bl_conn *b = conn_of(c);
 	int res;
 
-	if (!b->begun)
+	if (!b->begun) {
 		xfer_take_unfed(c);
+		xfer_cork(c, true);
+	}
 	b->moving = b->begun = true;
 	unlock(c);
 	res = c->w->engine->mover->move(c);
@@ -309,8 +311,10 @@ static void do_move(struct conn *c)
 	if (c->step != STEP_XFER || res > 0)
 		return;
 	b->begun = false;
-	if (!res)
+	if (!res) {
+		xfer_cork(c, false);
 		xfer_shut_dsts(c);
+	}
 	conn_done(c, res);
 }
 

@@ -68,8 +68,10 @@ static void end_transfer(struct conn *c, int res)
 	u->begun = u->stopping = false;
 	if (mover->release)
 		mover->release(c);
-	if (!res)
+	if (!res) {
+		xfer_cork(c, false);
 		xfer_shut_dsts(c);
+	}
 	conn_done(c, res);
 }
 
@@ -95,8 +97,10 @@ bool ur_do_move(struct conn *c)
 		stop_if_alone(c);
 		return false;
 	}
-	if (!u->begun)
+	if (!u->begun) {
 		xfer_take_unfed(c);
+		xfer_cork(c, true);
+	}
 	u->moving = u->begun = true;
 	res = ur_of(c->w)->mover->start(c);
 	if (!res)

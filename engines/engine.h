@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -303,17 +304,33 @@ struct opt_def {
 enum common_opt {
 	COPT_SNDBUF,
 	COPT_NODELAY,
+	COPT_HOLD,
 	COPT_NR
 };
-#define COMMON_OPTIONS                                                                       \
-	{.name = "sndbuf",                                                                   \
-	 .type = OPT_SIZE,                                                                   \
-	 .max = 1 << 30,                                                                     \
-	 .help = "SO_SNDBUF of each connection in bytes, which also ends the kernel's send-" \
-		 "buffer autotuning; 0 leaves autotuning on (tcp(7))"},                      \
-	{                                                                                    \
-		.name = "nodelay", .type = OPT_BOOL, .def = 1, .max = 1,                     \
-		.help = "TCP_NODELAY: send a partial segment at once (tcp(7))"               \
+
+/* What keeps the pieces of a response in full segments: values of COPT_HOLD. */
+enum hold {
+	HOLD_MORE,
+	HOLD_CORK,
+	HOLD_NONE
+};
+extern const char *const hold_values[];
+#define COMMON_OPTIONS                                                                        \
+	{.name = "sndbuf",                                                                    \
+	 .type = OPT_SIZE,                                                                    \
+	 .max = 1 << 30,                                                                      \
+	 .help = "SO_SNDBUF of each connection in bytes, which also ends the kernel's send-"  \
+		 "buffer autotuning; 0 leaves autotuning on (tcp(7))"},                       \
+		{.name = "nodelay",                                                           \
+		 .type = OPT_BOOL,                                                            \
+		 .def = 1,                                                                    \
+		 .max = 1,                                                                    \
+		 .help = "TCP_NODELAY: send a partial segment at once (tcp(7))"},             \
+	{                                                                                     \
+		.name = "hold", .type = OPT_ENUM, .max = 2, .values = hold_values,            \
+		.help = "what keeps a file's pieces in full segments: more: MSG_MORE on all " \
+			"but the last; cork: TCP_CORK around them, two calls a response; "    \
+			"none (send(2), tcp(7))"                                              \
 	}
 
 /* ------------------------------------------------------------------------------ movers */
@@ -595,6 +612,13 @@ static inline size_t xfer_iov_bytes(const struct xfer *x)
  */
 #define DRIVE_EPOLL_BYTES 64
 int drive_epoll_init(struct worker *w);
+
+/*
+ * Between init and run. edge: sockets are watched edge-triggered, for all events and once; else
+ * level-triggered, for what their step waits for, with an epoll_ctl when that changes.
+ * busy_poll_ns: so long is looked for events before the thread sleeps for them.
+ */
+void drive_epoll_tune(struct worker *w, bool edge, uint64_t busy_poll_ns);
 int drive_epoll_run(struct worker *w);
 void drive_epoll_exit(struct worker *w);
 
@@ -609,6 +633,15 @@ void drive_blocking_exit(struct worker *w);
 
 /* Movers that more than one engine uses. */
 extern const struct mover move_copy;
+
+/* For movers: MSG_MORE for a piece that others of the same transfer follow, 0 without hold=more. */
+static inline int hold_flag(const struct conn *c)
+{
+	return c->w->opt[COPT_HOLD] == HOLD_MORE ? MSG_MORE : 0;
+}
+
+/* For drivers: with hold=cork, before the first and after the last piece of a file's transfer. */
+void xfer_cork(struct conn *c, bool on);
 
 /*
  * For movers: sends the memory pieces to every living destination, flags as for sendmsg(2).

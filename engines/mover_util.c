@@ -140,6 +140,18 @@ int send_iov(struct conn *c, int flags)
 	return MOVED_WANT_DST;
 }
 
+const char *const hold_values[] = {"more", "cork", "none", NULL};
+
+void xfer_cork(struct conn *c, bool on)
+{
+	int value = on;
+
+	if (c->w->opt[COPT_HOLD] != HOLD_CORK || c->xfer.nr_dst || c->xfer.src == SOURCE_MEMORY)
+		return;
+	setsockopt(c->fd, IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
+	count_one(c->ctr, sys_other);
+}
+
 void xfer_shut_dsts(struct conn *c)
 {
 	struct xfer *x = &c->xfer;

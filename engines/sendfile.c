@@ -10,15 +10,27 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
-static const struct opt_def options[] = {COMMON_OPTIONS, COPY_CACHE_OPTIONS, {0}};
+enum {
+	OPT_CHUNK = COPT_COPY_LIMIT + 1
+};
+
+static const struct opt_def options[] = {COMMON_OPTIONS,
+					 COPY_CACHE_OPTIONS,
+					 {.name = "chunk",
+					  .type = OPT_SIZE,
+					  .def = TURN_BYTES,
+					  .min = 4096,
+					  .max = TURN_BYTES,
+					  .help = "bytes asked of one sendfile(2)"},
+					 {0}};
 
 static int sendfile_body(struct conn *c)
 {
 	struct xfer *x = &c->xfer;
-	size_t moved = 0;
+	size_t moved = 0, chunk = (size_t)c->w->opt[OPT_CHUNK];
 
 	while (x->len) {
-		size_t want = x->len < TURN_BYTES ? (size_t)x->len : TURN_BYTES;
+		size_t want = x->len < chunk ? (size_t)x->len : chunk;
 		off_t off = (off_t)x->off;
 		ssize_t n = sendfile(c->fd, x->file_fd, &off, want);
 
@@ -41,7 +53,7 @@ static int sendfile_body(struct conn *c)
 
 static int sendfile_move(struct conn *c)
 {
-	int res = send_iov(c, c->xfer.len ? MSG_MORE : 0);
+	int res = send_iov(c, c->xfer.len ? hold_flag(c) : 0);
 
 	return res ? res : sendfile_body(c);
 }

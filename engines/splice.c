@@ -26,7 +26,8 @@ enum {
 	OPT_PIPE = COPT_NR,
 	OPT_POLICY,
 	OPT_THRESHOLD,
-	OPT_BATCH
+	OPT_BATCH,
+	OPT_CHUNK
 };
 
 static const struct opt_def options[] = {
@@ -46,6 +47,12 @@ static const struct opt_def options[] = {
 	 .max = 4 << 20,
 	 .help = "a stream at full speed is read in batches of so many "
 		 "bytes (SO_RCVLOWAT); its end may wait 1 ms"},
+	{.name = "chunk",
+	 .type = OPT_SIZE,
+	 .def = TURN_BYTES,
+	 .min = 4096,
+	 .max = TURN_BYTES,
+	 .help = "bytes asked of one splice(2) into the pipe"},
 	{0}};
 
 /* Pipes of a transfer to several destinations: one each, but for the last that lives. */
@@ -92,12 +99,18 @@ static void give_back(struct conn *c, struct splice_conn *s)
 
 /* ---------------------------------------------------------------- file to socket */
 
+static size_t chunk_bytes(const struct conn *c)
+{
+	return (size_t)c->w->opt[OPT_CHUNK];
+}
+
 /* File to pipe. 0, or -errno; -EPIPE when the file became shorter. */
 static int fill_from_file(struct conn *c, struct splice_conn *s)
 {
 	struct xfer *x = &c->xfer;
+	size_t want = x->len < chunk_bytes(c) ? (size_t)x->len : chunk_bytes(c);
 	off_t off = (off_t)x->off;
-	ssize_t n = splice(x->file_fd, &off, s->pipe.wr, NULL, (size_t)x->len, SPLICE_F_NONBLOCK);
+	ssize_t n = splice(x->file_fd, &off, s->pipe.wr, NULL, want, SPLICE_F_NONBLOCK);
 
 	count_one(c->ctr, sys_splice);
 	if (n <= 0)
@@ -113,7 +126,8 @@ static int drain_pipe(struct conn *c, struct splice_conn *s)
 	bool file = x->src == SOURCE_FILE;
 
 	while (s->in_pipe) {
-		unsigned flags = file && x->len > s->in_pipe ? SPLICE_F_MORE : 0;
+		bool more = file && x->len > s->in_pipe && hold_flag(c);
+		unsigned flags = more ? SPLICE_F_MORE : 0;
 		ssize_t n = splice(s->pipe.rd, NULL, xfer_sink(c)->fd, NULL, s->in_pipe, flags);
 
 		count_one(c->ctr, sys_splice);
@@ -162,7 +176,7 @@ enum filled {
 static int fill_from_socket(struct conn *c, struct splice_conn *s)
 {
 	struct xfer *x = &c->xfer;
-	size_t want = x->len < TURN_BYTES ? (size_t)x->len : TURN_BYTES;
+	size_t want = x->len < chunk_bytes(c) ? (size_t)x->len : chunk_bytes(c);
 	ssize_t n = splice(c->fd, NULL, s->pipe.wr, NULL, want, SPLICE_F_NONBLOCK);
 
 	count_one(c->ctr, sys_splice);
@@ -390,7 +404,7 @@ static int splice_move(struct conn *c)
 
 	if (c->xfer.src == SOURCE_SOCKET && policy_buffers(c, OPT_POLICY))
 		return queue_move(c, &s->queue, QUEUE_CHUNKS, QUEUE_CHUNK_BYTES);
-	res = send_iov(c, file && c->xfer.len ? MSG_MORE : 0);
+	res = send_iov(c, file && c->xfer.len ? hold_flag(c) : 0);
 	if (!res && !xfer_live(&c->xfer))
 		res = -EPIPE;
 	if (!res && c->xfer.len)

@@ -145,6 +145,7 @@ def test_two_workers(binary: Path, name: str, root: Path) -> None:
     with running(binary, name, root, "--workers", "2") as server:
         for _ in range(40):
             assert server.get("/f4097").body == (root / "f4097").read_bytes()
+        server.until("requests", 40)  # counted when the last byte was handed over
         workers = server.counters()["workers"]
         assert len(workers) == 2
         assert sum(w["counters"]["requests"] for w in workers) == 40

@@ -20,6 +20,7 @@ from relay_client import (
     digest,
     head,
     payload,
+    push_until_blocked,
     receiver,
     sender,
     transfers,
@@ -51,6 +52,32 @@ def waiting_pair_of_two(server: Server) -> Iterator[None]:
     frm.reset()
     to.reset()
     until_empty(server)
+
+
+def test_nobody_who_waits_keeps_a_worker_busy(relay: Server, relay_spec: str) -> None:
+    if "busy_poll" in relay_spec:
+        pytest.skip("this option polls instead of waiting")
+    with contextlib.ExitStack() as stack:
+
+        def enter(party: Party) -> Party:
+            stack.callback(party.reset)
+            return party
+
+        enter(sender(relay, "/idle-sender", 10))
+        enter(receiver(relay, "/idle-receiver"))
+        half = enter(receiver(relay, "/idle-half"))
+        until_waiting(relay, "/idle-half")
+        half.sock.shutdown(socket.SHUT_WR)  # it may still be served
+        stuck = enter(sender(relay, "/idle-stuck", 100_000_000))
+        slow = enter(receiver(relay, "/idle-stuck", rcvbuf=16384))
+        slow.read_fields()
+        push_until_blocked(stuck.sock, bytes(1 << 16), 100_000_000)
+        calls = relay.counters()["total"]["syscalls"]
+        time.sleep(0.5)
+        later = relay.counters()["total"]["syscalls"]
+        # Ticks of two workers, and what the last bytes into buffers cause; a spin is 100,000.
+        assert sum(later.values()) - sum(calls.values()) < 2_000
+    until_empty(relay)
 
 
 @pytest.mark.parametrize("n", ["0", "-1", "x", "", "1.5", "257", "99999999999"])
