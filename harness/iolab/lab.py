@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -99,14 +99,16 @@ class Lab:
             self.files, scratch, self.split.server, self.testbed, upstream, memory_limit_bytes
         )
 
-    def open_load(self, server: RunningServer, workload: Workload, seed: int) -> LoadSession:
+    def open_load(
+        self, server: RunningServer, workloads: Sequence[Workload], seed: int
+    ) -> LoadSession:
         """See runner.Stage."""
         return IolabLoad.open(
             self.executor,
             self.house.need(self.house.load_binary),
             self.testbed,
             Target.of(server),
-            workload,
+            workloads,
             self.split.client,
             seed,
         )

@@ -10,6 +10,7 @@ does not exist at all is an error.
 from __future__ import annotations
 
 import fnmatch
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 from iolab.describe import Describe, Engine
 from iolab.errors import InputError, did_you_mean
 from iolab.model import Cell, Direction, Plan, Role, Server, Workload
-from iolab.sizes import parse_size
+from iolab.sizes import format_size, parse_size
 from iolab.toml import Section, parse_toml
 
 Size = Annotated[int, BeforeValidator(parse_size)]
@@ -43,6 +44,7 @@ class RunTable(Section):
     precision: Annotated[float, Field(gt=0, lt=1)] | None = None
     wrk_check: bool = False
     memory_limit: Size | None = None
+    share_connections: bool = False
 
 
 class ServersTable(Section):
@@ -70,15 +72,31 @@ class WorkloadTable(Section):
     exclude: tuple[str, ...] = ()
 
 
+class GridTable(Section):
+    """`[[grid]]`: a workload for each size at each number of connections, for role file.
+
+    `servers` replaces the common list. Grids of a matrix are drawn as one.
+
+    A slice ends when all that was asked for has arrived: so a place of the grid is left out, and
+    said to be, when its connections together may ask for more than `max_outstanding`.
+    """
+
+    sizes: Annotated[tuple[Size, ...], Field(min_length=2)]
+    connections: Annotated[tuple[Annotated[int, Field(ge=1, le=100_000)], ...], Field(min_length=2)]
+    max_outstanding: Size = 1 << 30
+    servers: tuple[str, ...] | None = None
+
+
 class MatrixFile(Section):
-    """The whole file."""
+    """The whole file: workloads one by one, a grid of them, or both."""
 
     schema_version: Literal[1]
     name: Name
     summary: str
     run: RunTable
     servers: ServersTable
-    workload: Annotated[tuple[WorkloadTable, ...], Field(min_length=1)]
+    workload: tuple[WorkloadTable, ...] = ()
+    grid: tuple[GridTable, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -238,12 +256,19 @@ class _Expansion:
         self._matrix = matrix
         self._offer = offer
         self._place = place
+        self._left_out: list[str] = []
 
     def plan(self) -> Plan:
         self._check_names()
         common = self._expand(self._matrix.servers.list, "servers.list")
         common = self._exclude(common, self._matrix.servers.exclude, "servers.exclude")
         cells: list[Cell] = []
+        for number, grid in enumerate(self._matrix.grid, start=1):
+            chosen = common
+            if grid.servers is not None:
+                chosen = self._expand(grid.servers, f"grid[{number}].servers")
+            for workload in self._grid(grid):
+                cells += [Cell(server, workload) for server in chosen]
         for number, table in enumerate(self._matrix.workload, start=1):
             key = f"workload[{number}]"
             chosen = common
@@ -255,7 +280,25 @@ class _Expansion:
                 raise InputError(f"{self._place}: {key}: no server is left")
             workload = self._workload(table, key)
             cells += [Cell(server, workload) for server in chosen]
+        doubled = [cell_id for cell_id, nr in Counter(cell.id for cell in cells).items() if nr > 1]
+        if doubled:
+            raise InputError(f"{self._place}: {doubled[0]}: named by two workloads or grids")
         return self._with_baseline(tuple(cells))
+
+    def _grid(self, grid: GridTable) -> list[Workload]:
+        """The workloads of a grid; what is too large at a time is noted as left out."""
+        if self._matrix.run.role != "file":
+            raise InputError(f"{self._place}: grid: only for role file")
+        found = []
+        for size in dict.fromkeys(grid.sizes):
+            for connections in dict.fromkeys(grid.connections):
+                name = f"{format_size(size)}-c{connections}"
+                if size * connections <= grid.max_outstanding:
+                    found.append(Workload(name, size, connections))
+                else:
+                    limit = format_size(grid.max_outstanding)
+                    self._left_out.append(f"{name}: its connections would ask for over {limit}")
+        return found
 
     def _workload(self, table: WorkloadTable, key: str) -> Workload:
         """What a table describes, its keys being those of the role."""
@@ -285,6 +328,8 @@ class _Expansion:
         )
 
     def _check_names(self) -> None:
+        if not self._matrix.workload and not self._matrix.grid:
+            raise InputError(f"{self._place}: [[workload]] or [[grid]]: missing, one is required")
         names = [table.name for table in self._matrix.workload]
         for number, name in enumerate(names, start=1):
             if name in names[: number - 1]:
@@ -329,6 +374,8 @@ class _Expansion:
             baseline=run.baseline,
             cells=cells,
             memory_limit_bytes=run.memory_limit,
+            grid=bool(self._matrix.grid),
+            left_out=tuple(self._left_out),
             **run.model_dump(exclude={"baseline", "baseline_fallback", "memory_limit"}),
         )
         labels = [server.label for server in plan.servers]
@@ -363,7 +410,8 @@ def choose_baseline(plan: Plan, wanted: Iterable[str | None]) -> Plan:
     """
     usable = [server.label for server in plan.servers if server.unsupported is None]
     reasons = {server.label: server.unsupported for server in plan.servers}
-    notes = [
+    notes = list(plan.left_out)
+    notes += [
         f"{server.label}: {server.unsupported}"
         for server in plan.servers
         if server.unsupported is not None

@@ -109,9 +109,11 @@ class Plan:
     """A matrix made concrete for this machine: what a run measures, and how.
 
     `precision` is the relative half-width of every interval at which a run may stop early (None:
-    only the budget and `max_blocks` end it). `memory_limit_bytes` bounds each server process with
-    all it forks (None: not at all). `left_out` says what the matrix names and this run has not,
-    with the reason.
+    only the budget and `max_blocks` end it). With `share_connections` the workloads of a server
+    that differ in nothing but their size take turns on the same connections. `grid` says that
+    workloads are a grid of sizes and connections, to be drawn as one. `memory_limit_bytes` bounds
+    each server process with all it forks (None: not at all). `left_out` says what the matrix names
+    and this run has not, with the reason.
     """
 
     name: str
@@ -129,6 +131,8 @@ class Plan:
     precision: float | None = None
     wrk_check: bool = False
     memory_limit_bytes: int | None = None
+    share_connections: bool = False
+    grid: bool = False
     left_out: tuple[str, ...] = ()
 
     @property
@@ -148,6 +152,13 @@ class Plan:
         roles each cell has its own: its memory is the cell's, and role forward its upstream's.
         """
         return cell.server.label if self.role == "file" else cell.id
+
+    def session(self, cell: Cell) -> str:
+        """Whose connections drive `cell`; cells of equal names take turns on the same ones."""
+        load = cell.workload
+        if self.share_connections and not load.pairs:
+            return f"{self.instance(cell)}/{load.connections}/{load.pipeline}"
+        return cell.id
 
     def cell(self, cell_id: str) -> Cell:
         """The cell of that id; KeyError when the plan has none."""

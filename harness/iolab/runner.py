@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -66,8 +66,10 @@ class Stage(Protocol):
     ) -> RunningServer:
         """A running server; ProcessError when it does not come up."""
 
-    def open_load(self, server: RunningServer, workload: Workload, seed: int) -> LoadSession:
-        """Connected clients; ProcessError when they do not connect."""
+    def open_load(
+        self, server: RunningServer, workloads: Sequence[Workload], seed: int
+    ) -> LoadSession:
+        """Connected clients for workloads that differ in size; ProcessError without connections."""
 
 
 @dataclass(frozen=True)
@@ -213,22 +215,27 @@ class Runner:
         return self._retired
 
     def _open_sessions(self, stage: Stage, failures: Mapping[str, str]) -> None:
-        """One connected load process per cell; they are idle while not driven."""
+        """One connected load process per session of the plan; they are idle while not driven."""
         for number, cell in enumerate(self._plan.cells):
+            session_name = self._plan.session(cell)
             name = self._plan.instance(cell)
             if cell.server.unsupported is not None:
                 self._retire(cell.id, Status.UNSUPPORTED, cell.server.unsupported)
             elif name in failures:
                 self._retire(cell.id, Status.FAILED, failures[name])
-            if cell.id in self._retired:
+            if cell.id in self._retired or session_name in self._sessions:
                 continue
+            sharing = [c for c in self._plan.cells if self._plan.session(c) == session_name]
             try:
-                session = stage.open_load(self._servers[name], cell.workload, number + 1)
+                session = stage.open_load(
+                    self._servers[name], [other.workload for other in sharing], number + 1
+                )
             except ProcessError as error:
-                self._retire(cell.id, Status.FAILED, self._blame(cell, str(error)))
+                for other in sharing:
+                    self._retire(other.id, Status.FAILED, self._blame(cell, str(error)))
                 continue
             self._stack.callback(session.close)
-            self._sessions[cell.id] = session
+            self._sessions[session_name] = session
 
     def measure(self, writer: SampleWriter, first_block: int = 0, spent_s: float = 0.0) -> Outcome:
         """Blocks until budget, precision or `max_blocks` end it; `spent_s` is already used up."""
@@ -318,7 +325,8 @@ class Runner:
         try:
             before = server.counters()
             started_ns = clock.monotonic_ns()
-            load = self._sessions[cell.id].slice(self._plan.warmup_ms, self._plan.slice_ms)
+            session = self._sessions[self._plan.session(cell)]
+            load = session.slice(cell.workload, self._plan.warmup_ms, self._plan.slice_ms)
             wall_ns = clock.monotonic_ns() - started_ns
             delta, after = self._settled_delta(server, before, load)
             extra = self._memory(server, after)

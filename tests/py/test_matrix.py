@@ -40,7 +40,7 @@ def test_every_matrix_of_the_tree_loads(house_root: Path, offer: Offer) -> None:
     for path in paths:
         plan = load_plan(path, offer)
         assert plan.name == path.stem
-        assert plan.baseline == BASELINES[plan.role]
+        assert plan.baseline == ("epoll" if plan.grid else BASELINES[plan.role])
 
 
 def test_a_star_means_every_engine_that_serves_files(offer: Offer) -> None:
@@ -115,6 +115,54 @@ def test_a_star_is_all_that_play_the_role(offer: Offer) -> None:
     assert (plan.memory_limit_bytes, workload.unit) == (1 << 30, "GiB")
     assert [plan.instance(cell) for cell in plan.cells[:1]] == ["haproxy-splice@w"]
     assert plan_from_json(plan_to_json(plan), "manifest.json") == plan
+
+
+GRID = (
+    MATRIX[: MATRIX.index("[[workload]]")]
+    + """
+[[grid]]
+sizes = ["64B", "1MiB"]
+connections = [1, 4096]
+[[grid]]
+sizes = ["2MiB", "3MiB"]
+connections = [1, 2]
+servers = ["peer:nginx"]
+"""
+)
+
+
+def test_a_grid_is_every_size_at_every_number_of_connections(offer: Offer) -> None:
+    plan = parse_plan(GRID, offer, "m.toml")
+    assert plan.grid
+    names = [workload.name for workload in plan.workloads]
+    assert names == [
+        "64B-c1", "64B-c4096", "1MiB-c1", "2MiB-c1", "2MiB-c2", "3MiB-c1", "3MiB-c2",
+    ]  # fmt: skip
+    assert plan.left_out[0] == "1MiB-c4096: its connections would ask for over 1GiB"
+    small = [cell.server.label for cell in plan.cells if cell.workload.name == "64B-c1"]
+    assert "sendfile" in small
+    large = [cell.server.label for cell in plan.cells if cell.workload.name == "2MiB-c1"]
+    assert large == ["nginx"]
+    sharing = replace(plan, share_connections=True)
+    assert len({sharing.session(cell) for cell in sharing.cells}) < len(plan.cells)
+    assert len({plan.session(cell) for cell in plan.cells}) == len(plan.cells)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('["64B", "1MiB"]', '["64B"]', ["grid[1].sizes", "at least 2"]),
+        ("[run]", '[run]\nrole = "relay"', ["grid", "only for role file"]),
+        ('["2MiB", "3MiB"]', '["64B", "3MiB"]', ["nginx@64B-c1", "two workloads"]),
+        ("[[grid]]", "[[gird]]", ["gird", "unknown key"]),
+    ],
+)
+def test_wrong_grids_name_the_key(offer: Offer, old: str, new: str, words: list[str]) -> None:
+    text = GRID if "role" not in new else GRID.replace("peer:nginx", "peer:piping-server")
+    with pytest.raises(InputError) as caught:
+        parse_plan(text.replace(old, new), offer, "m.toml")
+    for word in ["m.toml", *words]:
+        assert word in str(caught.value)
 
 
 def test_an_engine_named_for_a_role_it_has_not_is_unsupported(offer: Offer) -> None:

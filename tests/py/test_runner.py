@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -62,11 +62,14 @@ class FakeServer:
 
 
 class FakeSession:
-    def __init__(self, stage: FakeStage, server: FakeServer, workload: Workload) -> None:
-        self.stage, self.server, self.workload = stage, server, workload
+    def __init__(self, stage: FakeStage, server: FakeServer, workloads: Sequence[Workload]) -> None:
+        self.stage, self.server, self.workloads = stage, server, tuple(workloads)
+        self.workload = workloads[0]
         self.closed = False
 
-    def slice(self, warmup_ms: int, duration_ms: int) -> dict[str, Any]:
+    def slice(self, workload: Workload, warmup_ms: int, duration_ms: int) -> dict[str, Any]:
+        assert workload in self.workloads
+        self.workload = workload
         self.stage.clock.now_ns += (warmup_ms + duration_ms) * 1_000_000
         nr = 10
         size = self.workload.size_bytes
@@ -108,9 +111,11 @@ class FakeStage:
         self.servers[server.label] = FakeServer()
         return self.servers[server.label]
 
-    def open_load(self, server: RunningServer, workload: Workload, seed: int) -> LoadSession:
+    def open_load(
+        self, server: RunningServer, workloads: Sequence[Workload], seed: int
+    ) -> LoadSession:
         assert isinstance(server, FakeServer)
-        session = FakeSession(self, server, workload)
+        session = FakeSession(self, server, workloads)
         self.sessions.append(session)
         return session
 
@@ -322,6 +327,14 @@ def test_role_file_shares_a_server_other_roles_have_one_a_cell(
     samples = read_samples(tmp_path).samples
     assert {s.status for s in samples} == {Status.OK}
     assert all(s.extra["memory"]["resident_peak_bytes"] == 4096 for s in samples)
+
+
+def test_sizes_may_take_turns_on_the_same_connections(stage: FakeStage, tmp_path: Path) -> None:
+    measure(stage, plan("a", "b", share_connections=True), tmp_path)
+    assert [session.workloads for session in stage.sessions] == [(SMALL, LARGE)] * 2
+    samples = read_samples(tmp_path).samples
+    assert {s.status for s in samples} == {Status.OK}
+    assert len({s.cell for s in samples}) == 4
 
 
 def test_gauges_are_stored_as_they_stand(stage: FakeStage, tmp_path: Path) -> None:

@@ -33,16 +33,29 @@ static bool at_line_end(const char *at)
 	return !*at;
 }
 
-struct command command_parse(const char *line)
+/* A path, or nothing, up to the end of the line. */
+static bool take_path(const char *at, const char **path)
+{
+	*path = NULL;
+	if (at_line_end(at))
+		return true;
+	size_t blanks = strspn(at, " \t");
+
+	*path = at + blanks;
+	return blanks && at[blanks] == '/' && !strpbrk(*path, " \t");
+}
+
+struct command command_parse(char *line)
 {
 	struct command command = {.kind = COMMAND_WRONG};
 
+	line[strcspn(line, "\r\n")] = '\0';
 	if (strncmp(line, "quit", 4) == 0 && at_line_end(line + 4)) {
 		command.kind = COMMAND_QUIT;
 	} else if (strncmp(line, "slice", 5) == 0) {
 		const char *at = line + 5;
 		if (take_ms(&at, &command.warmup_ns) && take_ms(&at, &command.duration_ns) &&
-		    command.duration_ns && at_line_end(at))
+		    command.duration_ns && take_path(at, &command.path))
 			command.kind = COMMAND_SLICE;
 	}
 	return command;
@@ -51,9 +64,10 @@ struct command command_parse(const char *line)
 static int answer(FILE *out, slice_fn slice, void *arg, struct command command)
 {
 	if (command.kind == COMMAND_WRONG)
-		return output_error(out, "expected 'slice WARMUP_MS DURATION_MS' (whole numbers, "
-					 "a window of at least 1 ms, at most a day) or 'quit'");
-	return slice(arg, out, command.warmup_ns, command.duration_ns);
+		return output_error(out, "expected 'slice WARMUP_MS DURATION_MS [/PATH]' (whole "
+					 "numbers, a window of at least 1 ms, at most a day) or "
+					 "'quit'");
+	return slice(arg, out, &command);
 }
 
 int commands_serve(FILE *in, FILE *out, slice_fn slice, void *arg)

@@ -18,16 +18,20 @@ struct command {
 	enum command_kind kind;
 	uint64_t warmup_ns;
 	uint64_t duration_ns;
+	const char *path; /* what to ask for alone, in the parsed line; NULL: all */
 };
 
 /* Longest slice that a command may ask for. */
 #define COMMAND_MAX_MS 86400000u
 
-/* Parses "slice WARMUP_MS DURATION_MS" or "quit", with or without a line end. */
-struct command command_parse(const char *line);
+/*
+ * Parses "slice WARMUP_MS DURATION_MS [PATH]" or "quit", with or without a line end, which is cut
+ * off. A path begins with a slash and goes on to the end of the line.
+ */
+struct command command_parse(char *line);
 
 /* Runs one slice and writes its result document. Returns 0, or -errno when it could not. */
-typedef int (*slice_fn)(void *arg, FILE *out, uint64_t warmup_ns, uint64_t duration_ns);
+typedef int (*slice_fn)(void *arg, FILE *out, const struct command *command);
 
 /*
  * Answers commands from `in` with one line each on `out` until "quit" or the end of input. A line

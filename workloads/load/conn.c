@@ -221,7 +221,7 @@ static const char *ask(struct load *l, struct conn *c, uint32_t nr, size_t *len)
 		uint32_t place = (c->first + c->nr_asked + i) & l->ring_mask;
 
 		c->ring[place] = (struct asked){.start_ns = l->now_ns, .route = route};
-		if (p->nr_routes > 1)
+		if (p->only == PLAN_ALL)
 			memcpy(p->batch + *len, r->text, r->text_bytes);
 		*len += r->text_bytes;
 	}

@@ -75,6 +75,12 @@ void load_close(struct load *l);
 uint32_t load_connected(const struct load *l);
 
 /*
+ * What the next slices ask for: one of the paths, or with NULL all of them in turn. 0, or -ENOENT
+ * when it is none of them; then nothing changes.
+ */
+int load_choose(struct load *l, const char *path);
+
+/*
  * Runs one slice: re-opens lost connections, fills every connection, warms up for warmup_ns,
  * measures for duration_ns, stops asking, and drains what is outstanding, for at most the
  * time-out; what is still missing then counts as timed out and loses its connection. Between

@@ -116,12 +116,14 @@ struct session {
 	struct load *load;
 };
 
-static int slice_of_load(void *arg, FILE *out, uint64_t warmup_ns, uint64_t duration_ns)
+static int slice_of_load(void *arg, FILE *out, const struct command *command)
 {
 	struct session *s = arg;
 	struct slice_result res;
 
-	load_slice(s->load, warmup_ns, duration_ns, &res);
+	if (load_choose(s->load, command->path) < 0)
+		return output_error(out, "the path of a slice must be one of --path");
+	load_slice(s->load, command->warmup_ns, command->duration_ns, &res);
 	return output_result(out, s->cfg, &res);
 }
 
@@ -162,12 +164,14 @@ struct pairs_session {
 	struct pairs *pairs;
 };
 
-static int slice_of_pairs(void *arg, FILE *out, uint64_t warmup_ns, uint64_t duration_ns)
+static int slice_of_pairs(void *arg, FILE *out, const struct command *command)
 {
 	struct pairs_session *s = arg;
 	struct pairs_result res;
 
-	pairs_slice(s->pairs, warmup_ns, duration_ns, &res);
+	if (command->path)
+		return output_error(out, "pairs have no paths to choose from");
+	pairs_slice(s->pairs, command->warmup_ns, command->duration_ns, &res);
 	return output_pairs(out, s->cfg, &res);
 }
 
@@ -180,8 +184,10 @@ static int run_pairs(const struct options *o, struct pairs_session *s)
 		pairs_count(s->pairs, &result);
 		return output_pairs(stdout, s->cfg, &result);
 	}
-	if (!o->slices)
-		return slice_of_pairs(s, stdout, o->warmup_ns, o->duration_ns);
+	if (!o->slices) {
+		pairs_slice(s->pairs, o->warmup_ns, o->duration_ns, &result);
+		return output_pairs(stdout, s->cfg, &result);
+	}
 	res = output_ready(stdout, o->pairs);
 	return res < 0 ? res : commands_serve(stdin, stdout, slice_of_pairs, s);
 }

@@ -32,10 +32,10 @@ static int route_init(struct route *r, const char *host, const char *path)
 {
 	int len = asprintf(&r->text, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, host);
 
-	if (len < 0) {
-		r->text = NULL;
+	r->text = len < 0 ? NULL : r->text;
+	r->path = strdup(path);
+	if (!r->text || !r->path)
 		return -ENOMEM;
-	}
 	r->text_bytes = (size_t)len;
 	return 0;
 }
@@ -51,18 +51,23 @@ static size_t longest_text(const struct plan *p)
 	return longest;
 }
 
-static int batch_init(struct plan *p, uint32_t depth)
+void plan_choose(struct plan *p, uint32_t route)
 {
-	const struct route *first = &p->routes[0];
+	p->only = route;
+	if (route == PLAN_ALL)
+		return;
+	const struct route *r = &p->routes[route];
+	for (uint32_t i = 0; i < p->depth; i++)
+		memcpy(p->batch + i * r->text_bytes, r->text, r->text_bytes);
+}
 
-	p->batch = calloc(depth, longest_text(p));
-	if (!p->batch)
-		return -ENOMEM;
-	if (p->nr_routes > 1)
-		return 0;
-	for (uint32_t i = 0; i < depth; i++)
-		memcpy(p->batch + i * first->text_bytes, first->text, first->text_bytes);
-	return 0;
+uint32_t plan_find(const struct plan *p, const char *path)
+{
+	for (uint32_t i = 0; i < p->nr_routes; i++) {
+		if (strcmp(p->routes[i].path, path) == 0)
+			return i;
+	}
+	return PLAN_ALL;
 }
 
 int plan_init(struct plan *p, const char *host, const char *const *paths, uint32_t nr_paths,
@@ -80,13 +85,20 @@ int plan_init(struct plan *p, const char *host, const char *const *paths, uint32
 			return -ENOMEM;
 	}
 	p->at = nr_paths;
-	return batch_init(p, depth);
+	p->depth = depth;
+	p->batch = calloc(depth, longest_text(p));
+	if (!p->batch)
+		return -ENOMEM;
+	plan_choose(p, nr_paths == 1 ? 0 : PLAN_ALL);
+	return 0;
 }
 
 void plan_free(struct plan *p)
 {
-	for (uint32_t i = 0; i < p->nr_routes; i++)
+	for (uint32_t i = 0; i < p->nr_routes; i++) {
 		free(p->routes[i].text);
+		free(p->routes[i].path);
+	}
 	free(p->routes);
 	free(p->order);
 	free(p->batch);

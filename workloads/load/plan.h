@@ -11,6 +11,7 @@
 
 /* One path, and what is remembered of its responses. */
 struct route {
+	char *path; /* as asked for */
 	char *text; /* the request, terminated for convenience */
 	size_t text_bytes;
 	uint32_t ask_bytes;		/* how much to receive when a response to it is due */
@@ -28,8 +29,12 @@ struct plan {
 	uint32_t *order; /* the round: a permutation of route numbers */
 	uint32_t at;	 /* next place in it */
 	uint64_t random; /* state of the generator */
-	char *batch;	 /* room for `depth` requests; with one route always full of them */
+	uint32_t only;	 /* the one route that is asked for, PLAN_ALL for all in turn */
+	uint32_t depth;
+	char *batch; /* room for `depth` requests; with one route always full of them */
 };
+
+#define PLAN_ALL UINT32_MAX
 
 /*
  * Builds the requests "GET path HTTP/1.1, Host: host". Returns 0 or -ENOMEM; plan_free() is due in
@@ -39,14 +44,20 @@ int plan_init(struct plan *p, const char *host, const char *const *paths, uint32
 	      uint32_t depth, uint64_t seed);
 void plan_free(struct plan *p);
 
+/* From now on asks for this route alone, or for PLAN_ALL. Nothing may be outstanding. */
+void plan_choose(struct plan *p, uint32_t route);
+
+/* The route of a path, as given to plan_init(), or PLAN_ALL when there is none. */
+uint32_t plan_find(const struct plan *p, const char *path);
+
 /* Shuffles the next round; called by plan_next() only. */
 void plan_shuffle(struct plan *p);
 
 /* Number of the route whose turn it is. */
 static inline uint32_t plan_next(struct plan *p)
 {
-	if (p->nr_routes == 1)
-		return 0;
+	if (p->only != PLAN_ALL)
+		return p->only;
 	if (p->at == p->nr_routes)
 		plan_shuffle(p);
 	return p->order[p->at++];

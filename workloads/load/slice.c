@@ -210,6 +210,19 @@ uint32_t load_connected(const struct load *l)
 	return l->nr_up;
 }
 
+int load_choose(struct load *l, const char *path)
+{
+	uint32_t route = path ? plan_find(&l->plan, path) : PLAN_ALL;
+
+	if (path && route == PLAN_ALL)
+		return -ENOENT;
+	if (!path && l->plan.nr_routes == 1)
+		route = 0;
+	if (route != l->plan.only)
+		plan_choose(&l->plan, route);
+	return 0;
+}
+
 static void check_idle(struct load *l)
 {
 	for (uint32_t i = 0; i < l->nr_conns; i++)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from iolab.model import Workload
+
 
 class LoadSession(Protocol):
-    """The clients of one cell: connected once, driven slice by slice, idle in between."""
+    """Clients that are connected once, driven slice by slice, and idle in between."""
 
-    def slice(self, warmup_ms: int, duration_ms: int) -> dict[str, Any]:
-        """Drives one slice and returns the tool's document; ProcessError when the tool failed."""
+    def slice(self, workload: Workload, warmup_ms: int, duration_ms: int) -> dict[str, Any]:
+        """Drives one slice of a workload that they were opened for; returns the tool's document.
+
+        ProcessError when the tool failed.
+        """
 
     def close(self) -> None:
         """Closes the connections and ends the tool."""

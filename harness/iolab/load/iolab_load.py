@@ -41,8 +41,10 @@ class Target:
 class IolabLoad:
     """A running `iolab-load --slices`; implements LoadSession."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, paths: int = 1) -> None:
+        """`paths` is how many it may choose from; a slice then names its own."""
         self._process = process
+        self._paths = paths
 
     @classmethod
     def open(
@@ -51,15 +53,16 @@ class IolabLoad:
         binary: Path,
         testbed: Testbed,
         target: Target,
-        workload: Workload,
+        workloads: Sequence[Workload],
         cpu: int,
         seed: int,
     ) -> IolabLoad:
-        """Connects all connections of `workload` to `target` and waits until they stand.
+        """Connects all connections of `workloads` to `target` and waits until they stand.
 
-        ProcessError with the tool's own words when they do not.
+        The workloads may differ in their size alone. ProcessError with the tool's own words when
+        the connections do not stand.
         """
-        argv = arguments(binary, target, workload, cpu, seed)
+        argv = arguments(binary, target, workloads, cpu, seed)
         process = executor.start(testbed.on_client([*argv, "--slices"]))
         try:
             ready = _document(process.read_line(_CONNECT_TIMEOUT_S))
@@ -69,11 +72,12 @@ class IolabLoad:
         if not ready.get("ready"):
             process.stop()
             raise ProcessError(f"iolab-load: expected a ready line, got {ready}")
-        return cls(process)
+        return cls(process, len({workload.path for workload in workloads}))
 
-    def slice(self, warmup_ms: int, duration_ms: int) -> dict[str, Any]:
+    def slice(self, workload: Workload, warmup_ms: int, duration_ms: int) -> dict[str, Any]:
         """See LoadSession."""
-        self._process.write_line(f"slice {warmup_ms} {duration_ms}")
+        path = f" {workload.path}" if self._paths > 1 else ""
+        self._process.write_line(f"slice {warmup_ms} {duration_ms}{path}")
         patience = (warmup_ms + duration_ms) / 1000 + _REQUEST_TIMEOUT_S * 2 + 5
         return _document(self._process.read_line(patience))
 
@@ -96,7 +100,7 @@ def count_pairs(
 
     ProcessError when the tool says nothing of use.
     """
-    argv = arguments(binary, target, workload, None, 1)
+    argv = arguments(binary, target, [workload], None, 1)
     done = executor.run(testbed.on_client([*argv, *check]), timeout_s=60)
     if done.code != 0:
         raise ProcessError(f"iolab-load: exit code {done.code}: {done.stderr.strip()[-400:]}")
@@ -104,15 +108,16 @@ def count_pairs(
 
 
 def arguments(
-    binary: Path, target: Target, workload: Workload, cpu: int | None, seed: int
+    binary: Path, target: Target, workloads: Sequence[Workload], cpu: int | None, seed: int
 ) -> list[str]:
-    """The command line of `workload` against `target`, without a mode."""
+    """The command line of `workloads` against `target`, without a mode."""
+    first = workloads[0]
     argv = [
         str(binary),
         "--target", format_address((target.host, target.port)),
         "--timeout", f"{_REQUEST_TIMEOUT_S:g}",
         "--seed", str(seed),
-        *(_pairs(target, workload) if workload.pairs else _gets(workload)),
+        *(_pairs(target, first) if first.pairs else _gets(workloads)),
     ]  # fmt: skip
     if cpu is not None:
         argv += ["--cpu", str(cpu)]
@@ -123,11 +128,12 @@ def arguments(
     return argv
 
 
-def _gets(workload: Workload) -> list[str]:
+def _gets(workloads: Sequence[Workload]) -> list[str]:
+    paths = dict.fromkeys(workload.path for workload in workloads)
     return [
-        "--path", workload.path,
-        "--connections", str(workload.connections),
-        "--pipeline", str(workload.pipeline),
+        *(word for path in paths for word in ("--path", path)),
+        "--connections", str(workloads[0].connections),
+        "--pipeline", str(workloads[0].pipeline),
     ]  # fmt: skip
 
 

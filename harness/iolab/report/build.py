@@ -11,10 +11,11 @@ import numpy as np
 
 from iolab import stats
 from iolab.model import GIB, Sample, Status, Workload
-from iolab.report import context, crosscheck, fmt, latency, palette
+from iolab.report import context, crosscheck, crossover, fmt, latency, palette
 from iolab.report.run import Run
 from iolab.report.view import (
     CellView,
+    Crossing,
     Estimate,
     Headline,
     Point,
@@ -45,7 +46,9 @@ def build(run: Run) -> ReportView:
     summaries = stats.summarise(run.plan, run.samples)
     slices = _counted(run)
     controls = context.control_servers(run.manifest, run.plan)
-    workloads = tuple(_workload(s, slices, run.plan.seed, controls) for s in summaries)
+    built = [_workload(s, slices, run.plan.seed, controls) for s in summaries]
+    workloads = tuple(workload for workload, _ in built)
+    places = {place.workload: place for _, place in built}
     labels = [server.label for server in run.plan.servers]
     return ReportView(
         run=run.name,
@@ -64,6 +67,7 @@ def build(run: Run) -> ReportView:
         styles=palette.styles(labels, run.plan.baseline),
         manifest=run.manifest,
         raw_files=run.raw_files,
+        crossings=crossover.crossings(run.plan, places),
     )
 
 
@@ -85,7 +89,7 @@ def _counted(run: Run) -> _Slices:
 
 def _workload(
     summary: stats.WorkloadSummary, slices: _Slices, seed: int, controls: frozenset[str]
-) -> WorkloadView:
+) -> tuple[WorkloadView, Crossing]:
     workload = summary.workload
     rates = {cell.cell: _rates(slices.ok(cell.cell), workload) for cell in summary.cells}
     ranked = list(summary.cells)
@@ -103,7 +107,7 @@ def _workload(
     )
     order = {"ranked": 0, "baseline": 0, "unranked": 0, "client-limited": 1, "control": 2, "out": 3}
     cells = tuple(sorted(cells, key=lambda cell: order[cell.place]))
-    return WorkloadView(
+    view = WorkloadView(
         name=workload.name,
         size_bytes=workload.size_bytes,
         connections=workload.connections,
@@ -117,6 +121,7 @@ def _workload(
         cells=cells,
         headline=headline(cells, summary.baseline),
     )
+    return view, crossover.crossing(summary, ranked, rates, seed)
 
 
 def cpu_unit(unit_bytes: int) -> str:

@@ -54,6 +54,17 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A rectangle of a map: where it stands, its colour, whether that is sure, what it says."""
+
+    column: int
+    row: int
+    colour: str
+    sure: bool
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Chart:
     """All that a template needs to draw one chart, and what the page says about it."""
 
@@ -78,6 +89,8 @@ class Chart:
     ticks: tuple[Tick, ...] = ()
     xticks: tuple[Tick, ...] = ()
     minutes: float = 1.0
+    box: layout.Box | None = None
+    places: tuple[Place, ...] = ()
 
     @property
     def svg_name(self) -> str:
@@ -143,7 +156,8 @@ def _workload_title(workload: WorkloadView) -> tuple[str, str]:
     return layout.shorten(workload.name, 22), workload.clients
 
 
-def _caption(view: ReportView) -> str:
+def caption(view: ReportView) -> str:
+    """What stands below a chart: run, blocks, host."""
     blocks = sorted({w.blocks for w in view.workloads})
     span = str(blocks[0]) if len(blocks) == 1 else f"{blocks[0]} to {blocks[-1]}"
     host = "; ".join(fact.text for fact in view.host[:3])
@@ -225,7 +239,7 @@ def _row_chart(view: ReportView, spec: _RowSpec) -> Chart:
         template="rows.gp.j2",
         title=spec.title,
         subtitle=spec.subtitle,
-        caption=_caption(view),
+        caption=caption(view),
         alt=spec.alt,
         width=grid.width,
         height=grid.height,
@@ -488,7 +502,7 @@ def drift_chart(view: ReportView) -> Chart | None:
         title=f"The best server's ratio to {layout.shorten(view.baseline)}, block by block",
         subtitle="x: minutes since the run began. Line and band: median and 95% interval. A slope "
         "or a step here means the run cannot be read as one number.",
-        caption=_caption(view),
+        caption=caption(view),
         alt="Ratio of each block over time for the best server of each workload",
         width=grid.width,
         height=grid.height,

@@ -59,5 +59,6 @@ def summary(view: ReportView) -> dict[str, Any]:
             }
             for workload in view.workloads
         ],
+        "crossings": [dataclasses.asdict(place) for place in view.crossings],
         "wrk": [dataclasses.asdict(row) for row in view.wrk],
     }

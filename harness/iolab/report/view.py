@@ -160,6 +160,29 @@ class WorkloadView:
 
 
 @dataclass(frozen=True)
+class Crossing:
+    """One place of a grid: who leads at this size and number of connections.
+
+    `ahead` is the leader's ratio to `behind`, the first server told apart from it; None where there
+    is none. `client_limited` servers have no rank, and might be faster.
+    """
+
+    workload: str
+    size_bytes: int
+    connections: int
+    leader: str | None
+    tied: tuple[str, ...]
+    behind: str | None
+    ahead: Estimate | None
+    client_limited: tuple[str, ...]
+
+    @property
+    def sure(self) -> bool:
+        """True when one server alone leads, and another one is told apart from it."""
+        return self.leader is not None and not self.tied and self.ahead is not None
+
+
+@dataclass(frozen=True)
 class WrkRow:
     """The cross-check of one cell by wrk beside iolab-load's ratio."""
 
@@ -201,6 +224,7 @@ class ReportView:
     styles: dict[str, Style]
     manifest: dict[str, object]
     raw_files: tuple[str, ...] = ()
+    crossings: tuple[Crossing, ...] = ()
 
     @property
     def servers(self) -> tuple[str, ...]:

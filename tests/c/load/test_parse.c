@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Targets and commands. */
+#include <stdio.h>
 #include <string.h>
 
 #include "check.h"
@@ -68,16 +69,35 @@ static void test_long_host(void **state)
 	assert_int_equal(strlen(t.host), 255);
 }
 
+/* Parsing cuts the line: each gets room of its own. The path points into it. */
+static char line[200];
+
+static struct command parse(const char *text)
+{
+	snprintf(line, sizeof(line), "%s", text);
+	return command_parse(line);
+}
+
 static void test_commands(void **state)
 {
-	struct command c = command_parse("slice 30 200\n");
+	struct command c = parse("slice 30 200\n");
 
 	assert_int_equal(c.kind, COMMAND_SLICE);
 	assert_int_equal(c.warmup_ns, 30000000);
 	assert_int_equal(c.duration_ns, 200000000);
-	assert_int_equal(command_parse("slice  0\t1").kind, COMMAND_SLICE);
-	assert_int_equal(command_parse("quit\n").kind, COMMAND_QUIT);
-	assert_int_equal(command_parse("quit \r\n").kind, COMMAND_QUIT);
+	assert_null(c.path);
+	assert_int_equal(parse("slice  0\t1").kind, COMMAND_SLICE);
+	assert_int_equal(parse("quit\n").kind, COMMAND_QUIT);
+	assert_int_equal(parse("quit \r\n").kind, COMMAND_QUIT);
+}
+
+static void test_commands_with_a_path(void **state)
+{
+	struct command c = parse("slice 30 200 /1024.bin\r\n");
+
+	assert_int_equal(c.kind, COMMAND_SLICE);
+	assert_string_equal(c.path, "/1024.bin");
+	assert_null(parse("slice 30 200  \n").path);
 }
 
 static void test_wrong_commands(void **state)
@@ -90,6 +110,9 @@ static void test_wrong_commands(void **state)
 		"slice 1 0",
 		"slice 1 -2",
 		"slice 1 2 3",
+		"slice 1 2 /a /b",
+		"slice 1 2/a",
+		"slice 1 2 a",
 		"slice1 2",
 		"slice 1.5 2",
 		"slice 1 99999999999",
@@ -101,7 +124,7 @@ static void test_wrong_commands(void **state)
 	};
 
 	for (size_t i = 0; i < NR(cases); i++) {
-		if (command_parse(cases[i]).kind != COMMAND_WRONG)
+		if (parse(cases[i]).kind != COMMAND_WRONG)
 			fail_msg("'%s' was accepted", cases[i]);
 	}
 }
@@ -111,7 +134,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_targets),	       cmocka_unit_test(test_wrong_targets),
 		cmocka_unit_test(test_long_host),      cmocka_unit_test(test_commands),
-		cmocka_unit_test(test_wrong_commands),
+		cmocka_unit_test(test_wrong_commands), cmocka_unit_test(test_commands_with_a_path),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,6 +41,28 @@ static void test_single_path_fills_the_batch(void **state)
 	plan_free(&p);
 }
 
+static void test_one_of_several_may_be_chosen(void **state)
+{
+	struct plan p = {0};
+
+	assert_int_equal(plan_init(&p, "h:1", paths, NR_PATHS, 3, 1), 0);
+	assert_int_equal(plan_find(&p, "/ccc"), 2);
+	assert_int_equal(plan_find(&p, "/cc"), PLAN_ALL);
+	plan_choose(&p, 2);
+	for (int i = 0; i < 3; i++) {
+		const struct route *r = &p.routes[2];
+		assert_int_equal(plan_next(&p), 2);
+		assert_memory_equal(p.batch + (size_t)i * r->text_bytes, r->text, r->text_bytes);
+	}
+	plan_choose(&p, PLAN_ALL);
+	bool seen[NR_PATHS] = {false};
+	for (int i = 0; i < NR_PATHS; i++)
+		seen[plan_next(&p)] = true;
+	for (int i = 0; i < NR_PATHS; i++)
+		assert_true(seen[i]);
+	plan_free(&p);
+}
+
 static void test_order_follows_the_seed(void **state)
 {
 	uint32_t first[100], again[100], other[100];
@@ -75,6 +97,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_request_text),
 		cmocka_unit_test(test_single_path_fills_the_batch),
+		cmocka_unit_test(test_one_of_several_may_be_chosen),
 		cmocka_unit_test(test_order_follows_the_seed),
 		cmocka_unit_test(test_every_round_asks_for_every_path),
 	};

@@ -26,14 +26,14 @@ def executor(lines: list[str], answer: Callable[[str], Iterable[str]]) -> FakeEx
 
 
 def opened(fake: FakeExecutor) -> IolabLoad:
-    return IolabLoad.open(fake, Path("iolab-load"), Loopback(), TARGET, WORKLOAD, 1, 3)
+    return IolabLoad.open(fake, Path("iolab-load"), Loopback(), TARGET, [WORKLOAD], 1, 3)
 
 
 def test_a_session_connects_once_and_runs_slices() -> None:
     fake = executor([READY], lambda line: ['{"window":{"requests":5}}'])
     session = opened(fake)
-    assert session.slice(30, 200) == {"window": {"requests": 5}}
-    session.slice(30, 200)
+    assert session.slice(WORKLOAD, 30, 200) == {"window": {"requests": 5}}
+    session.slice(WORKLOAD, 30, 200)
     session.close()
     (process,) = fake.started
     assert process.written == ["slice 30 200", "slice 30 200", "quit"]
@@ -51,19 +51,29 @@ def test_a_session_connects_once_and_runs_slices() -> None:
         assert words in text
 
 
+def test_sizes_that_share_connections_are_named_slice_by_slice() -> None:
+    fake = executor([READY], lambda line: ['{"window":{}}'])
+    both = [WORKLOAD, Workload("4KiB", 4096, 50, 4)]
+    session = IolabLoad.open(fake, Path("iolab-load"), Loopback(), TARGET, both, 1, 3)
+    session.slice(both[1], 30, 200)
+    (process,) = fake.started
+    assert process.written == ["slice 30 200 /4096.bin"]
+    assert "--path /1024.bin --path /4096.bin" in " ".join(process.argv)
+
+
 def test_a_group_stands_in_for_processes() -> None:
     target = Target("127.0.0.1", 99, (), Path("/g/cpu.stat"))
-    words = arguments(Path("iolab-load"), target, WORKLOAD, None, 3)
+    words = arguments(Path("iolab-load"), target, [WORKLOAD], None, 3)
     assert words[words.index("--cpu-usage") + 1] == "/g/cpu.stat"
     assert "--cpu-clock" not in words
 
 
 def test_a_target_with_an_upstream_is_a_forwarder_one_without_a_relay() -> None:
     binary, relay = Path("iolab-load"), Target("127.0.0.1", 99, ())
-    words = arguments(binary, relay, Workload("w", 4096, pairs=3, chunked=True), None, 1)
+    words = arguments(binary, relay, [Workload("w", 4096, pairs=3, chunked=True)], None, 1)
     assert words[5:] == ["--seed", "1", "--relay", "--pairs", "3", "--size", "4096", "--chunked"]
     forwarder = Target("127.0.0.1", 99, (), None, ("::1", 98))
-    words = arguments(binary, forwarder, Workload("w", 0, pairs=1, direction="down"), None, 1)
+    words = arguments(binary, forwarder, [Workload("w", 0, pairs=1, direction="down")], None, 1)
     text = " ".join(words)
     assert "--forward --upstream [::1]:98 --pairs 1 --direction down" in text
     assert "--size" not in text
@@ -96,7 +106,7 @@ def test_a_tool_that_dies_in_a_slice_is_reported() -> None:
 
     session = opened(executor([READY], die))
     with pytest.raises(ProcessError, match="connection refused"):
-        session.slice(1, 1)
+        session.slice(WORKLOAD, 1, 1)
     session.close()
 
 
@@ -120,4 +130,4 @@ def test_wrk_without_a_result_is_an_error(out: str) -> None:
 def test_documents_are_plain_json() -> None:
     document = {"window": {"requests": 1}, "latency": {"counts": [[1, 2]]}}
     session = opened(executor([READY], lambda line: [json.dumps(document)]))
-    assert session.slice(1, 1) == document
+    assert session.slice(WORKLOAD, 1, 1) == document
