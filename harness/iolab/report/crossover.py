@@ -81,9 +81,8 @@ def crossover_chart(view: ReportView) -> Chart | None:
         name="crossover",
         template="crossover.gp.j2",
         title="Which technique leads where",
-        subtitle="Rows: size of a response; columns: connections. The leader, and its ratio to the "
-        "first server that is told apart from it, with the 95% interval. Hatched: the leader is "
-        "tied, or nobody was told apart.",
+        subtitle="Sizes of a response by connections: the leader, its ratio to the first server "
+        "told apart from it, the 95% interval. Hatched: tied, or nobody was told apart.",
         caption=caption(view),
         alt="The leading server at every size and number of connections",
         width=width,
@@ -102,11 +101,13 @@ def _lines(place: Crossing) -> tuple[str, ...]:
     if place.leader is None:
         return ("no ranking",)
     lines = [layout.shorten(clean(place.leader), 24)]
-    if place.tied:
-        lines.append(layout.shorten(f"= {', '.join(place.tied)}", 28))
+    if len(place.tied) == 1:
+        lines.append(layout.shorten(f"= {clean(place.tied[0])}", 24))
+    elif place.tied:
+        lines.append(f"tied with {len(place.tied)} others")
     if place.ahead is not None:
         interval = fmt.interval(place.ahead.low, place.ahead.high)
         lines.append(f"{fmt.ratio(place.ahead.value)} [{interval}]")
         if not place.tied:
-            lines.append(layout.shorten(f"of {clean(place.behind or '')}", 28))
+            lines.append(layout.shorten(f"of {clean(place.behind or '')}", 24))
     return tuple(lines)
