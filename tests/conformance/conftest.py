@@ -74,7 +74,7 @@ LEVELS = {
     "forward_spec": ("forward", True),
 }
 # They say how files are read, or change nothing that a transfer between sockets could get wrong.
-NOT_FOR_RELAYS = {"cache", "cache_limit", "nodelay", "threshold"}
+NOT_FOR_RELAYS = {"busy_poll", "cache", "cache_limit", "hold", "nodelay", "threshold"}
 
 
 def has_role(engine: dict[str, Any], role: str) -> bool:

@@ -54,9 +54,7 @@ def waiting_pair_of_two(server: Server) -> Iterator[None]:
     until_empty(server)
 
 
-def test_nobody_who_waits_keeps_a_worker_busy(relay: Server, relay_spec: str) -> None:
-    if "busy_poll" in relay_spec:
-        pytest.skip("this option polls instead of waiting")
+def test_nobody_who_waits_keeps_a_worker_busy(relay: Server) -> None:
     with contextlib.ExitStack() as stack:
 
         def enter(party: Party) -> Party:
