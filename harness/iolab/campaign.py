@@ -138,7 +138,8 @@ def verify_troupe(lab: Lab, plan: Plan, troupe: Troupe) -> list[Verification]:
         if running is None or (engine is not None and not engine.plays(plan.role)):
             continue
         if plan.role == "file":
-            result = verify_server(server.label, running.host, running.port, lab.files)
+            with lab.testbed.at_client():
+                result = verify_server(server.label, running.host, running.port, lab.files)
         else:
             result = lab.check_pairs(server.label, running, plan.role)
         results.append(result)
@@ -219,6 +220,7 @@ def _manifest(
         "cpus": asdict(lab.split),
         "memory_limit": _memory_limit(plan),
         "testbed": lab.testbed.name,
+        "testbed_facts": lab.testbed.facts(),
         "compiler": described.compiler,
         "cflags": described.cflags,
         "build_type": described.build_type,

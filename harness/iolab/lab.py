@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from iolab.files import ensure_files
 from iolab.load import LoadSession
 from iolab.load.iolab_load import IolabLoad, Target, count_pairs
 from iolab.matrix import Offer, load_plan
-from iolab.model import Plan, Role, Server, Workload
+from iolab.model import Plan, Role, Server, TestbedName, Workload
 from iolab.paths import House, find_house
 from iolab.ports import free_port
 from iolab.servers import Place, RunningServer
@@ -26,6 +26,7 @@ from iolab.servers.iolab_server import IolabServer, describe
 from iolab.servers.peer import PeerFile, PeerServer, load_peers, offer_peers
 from iolab.testbed import Testbed
 from iolab.testbed.loopback import Loopback
+from iolab.testbed.netns import open_netns
 from iolab.topology import CpuSplit, host_split
 from iolab.verify import Verification
 from iolab.verify_pairs import verify_pairs
@@ -94,7 +95,8 @@ class Lab:
         scratch.chmod(0o755)  # workers of a peer may run as another user
         upstream = None
         if role == "forward":
-            upstream = self.testbed.client_host, free_port(self.testbed.client_host)
+            with self.testbed.at_client():
+                upstream = self.testbed.client_host, free_port(self.testbed.client_host)
         return Place(
             self.files, scratch, self.split.server, self.testbed, upstream, memory_limit_bytes
         )
@@ -127,6 +129,19 @@ class Lab:
                 pairs_check,
             ),
         )
+
+
+@contextmanager
+def on_testbed(lab: Lab, name: TestbedName) -> Iterator[Lab]:
+    """`lab` on the testbed of that name, which is taken down on leaving.
+
+    IolabError with the remedy when it cannot be built here.
+    """
+    if name == "loopback":
+        yield lab
+        return
+    with open_netns(lab.executor) as bed:
+        yield replace(lab, testbed=bed)
 
 
 @contextmanager

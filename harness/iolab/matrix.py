@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 
 from iolab.describe import Describe, Engine
 from iolab.errors import InputError, did_you_mean
-from iolab.model import Cell, Direction, Plan, Role, Server, Workload
+from iolab.model import Cell, Direction, Plan, Role, Server, TestbedName, Workload
 from iolab.sizes import format_size, parse_size
 from iolab.toml import Section, parse_toml
 
@@ -32,7 +32,7 @@ class RunTable(Section):
     """`[run]`: how to measure. Times carry their unit in the name."""
 
     role: Role = "file"
-    testbed: Literal["loopback"] = "loopback"
+    testbed: TestbedName = "loopback"
     baseline: str
     baseline_fallback: str | None = None
     budget_s: Annotated[float, Field(gt=0)] = 60.0

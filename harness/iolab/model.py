@@ -12,6 +12,7 @@ GIB = 1 << 30
 
 Role = Literal["file", "relay", "forward"]
 Direction = Literal["up", "down", "both"]
+TestbedName = Literal["loopback", "netns"]
 
 
 class Status(StrEnum):
@@ -95,7 +96,7 @@ class Cell:
     server: Server
     workload: Workload
     profile: str = "none"
-    testbed: str = "loopback"
+    testbed: TestbedName = "loopback"
 
     @property
     def id(self) -> str:
@@ -121,7 +122,7 @@ class Plan:
     baseline: str
     cells: tuple[Cell, ...]
     role: Role = "file"
-    testbed: str = "loopback"
+    testbed: TestbedName = "loopback"
     budget_s: float = 60.0
     min_blocks: int = 4
     max_blocks: int = 400

@@ -192,7 +192,8 @@ class PeerServer:
         prefix = place.scratch / peer.name
         for directory in ("", *peer.directories):
             (prefix / directory).mkdir(parents=True, exist_ok=True)
-        address = place.testbed.server_host, free_port(place.testbed.server_host)
+        with place.testbed.at_server():
+            address = place.testbed.server_host, free_port(place.testbed.server_host)
         variables = _variables(binary, house_root, prefix, address, place)
         for file in peer.file:
             (prefix / file.path).write_text(render(file.template, variables), encoding="utf-8")
@@ -211,7 +212,8 @@ class PeerServer:
             )
             undo.callback(process.stop)
             try:
-                _await_ready(process, *address, peer.ready)
+                with place.testbed.at_client():
+                    _await_ready(process, *address, peer.ready)
                 pids = _cpu_pids(peer, process.pid)
             except ProcessError as error:
                 reason = f"{error.message}{enclosure.complaint()}{_tail(log)}"

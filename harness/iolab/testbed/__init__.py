@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 
 class Testbed(Protocol):
@@ -26,3 +27,12 @@ class Testbed(Protocol):
 
     def on_client(self, argv: Sequence[str]) -> list[str]:
         """`argv` wrapped so that it runs on the client's side."""
+
+    def at_server(self) -> AbstractContextManager[None]:
+        """While it lasts, sockets that the calling thread makes are on the server's side."""
+
+    def at_client(self) -> AbstractContextManager[None]:
+        """The same for the client's side."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of it beside its name."""

@@ -7,7 +7,9 @@ driver, queue or interrupt takes part. Reports label such results.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -25,3 +27,15 @@ class Loopback:
     def on_client(self, argv: Sequence[str]) -> list[str]:
         """See Testbed."""
         return list(argv)
+
+    def at_server(self) -> AbstractContextManager[None]:
+        """See Testbed."""
+        return nullcontext()
+
+    def at_client(self) -> AbstractContextManager[None]:
+        """See Testbed."""
+        return nullcontext()
+
+    def facts(self) -> dict[str, Any]:
+        """See Testbed."""
+        return {}
