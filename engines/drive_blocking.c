@@ -248,9 +248,7 @@ static void do_recv(struct conn *c, struct inbox *in)
 	ssize_t n;
 
 	if (c->unfed_len) {
-		used = conn_feed(c, c->unfed + c->unfed_off, c->unfed_len);
-		c->unfed_off += (uint32_t)used;
-		c->unfed_len -= (uint32_t)used;
+		conn_feed_unfed(c);
 		return;
 	}
 	conn_trim_unfed(c);

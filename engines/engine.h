@@ -582,6 +582,9 @@ static inline void xfer_take_unfed(struct conn *c)
 	xfer_relayed(c, n);
 }
 
+/* For drivers, in STEP_RECV: feeds what was kept before anything new is received. */
+void conn_feed_unfed(struct conn *c);
+
 /* Frees the unfed bytes' memory when all of them were fed, and no transfer has borrowed them. */
 void conn_trim_unfed(struct conn *c);
 

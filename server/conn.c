@@ -246,6 +246,14 @@ void conn_release(struct sconn *sc, bool keep)
 	stamp(sc);
 }
 
+void conn_feed_unfed(struct conn *c)
+{
+	size_t used = conn_feed(c, c->unfed + c->unfed_off, c->unfed_len);
+
+	c->unfed_off += (uint32_t)used;
+	c->unfed_len -= (uint32_t)used;
+}
+
 void conn_trim_unfed(struct conn *c)
 {
 	if (!c->unfed || c->unfed_len)
