@@ -59,7 +59,9 @@ struct worker;
  * short_moves: calls that moved less than asked. zc_sends/zc_notified/zc_copied: zero-copy sends
  * accepted, their completions, and those of them the kernel reports as copied after all. zc_waived:
  * sends of a zero-copy engine that went by copy, because too many completions were outstanding.
- * sqes/cqes: ring entries submitted and reaped.
+ * sqes/cqes: ring entries submitted and reaped. cq_overflows: waits that ended with completions
+ * held back for want of room in the completion queue. no_buffers: receives that ended for want of
+ * provided buffers. cancelled: operations that completed with ECANCELED.
  * relayed_bytes: bytes taken from a socket source and delivered to every living destination.
  * transfers/transfers_failed: relayed uploads, or forwarded connections, that ended well or not.
  * moves: connections handed to another worker. pipes/pipe_bytes: pipes that exist now, pooled ones
@@ -88,6 +90,9 @@ struct worker;
 	X(zc_waived)        \
 	X(sqes)             \
 	X(cqes)             \
+	X(cq_overflows)     \
+	X(no_buffers)       \
+	X(cancelled)        \
 	X(relayed_bytes)    \
 	X(transfers)        \
 	X(transfers_failed) \
@@ -187,6 +192,7 @@ struct xfer {
 	bool started;	 /* some byte of it was handed to the kernel */
 	bool shut_dst;	 /* TO_EOF: at end of file shut down writing to the destination */
 	bool dst_failed; /* a destination has an err that conn_drop_dsts() has not seen */
+	bool ends;	 /* conn_done() will ask for CLOSE: no more is received on the connection */
 	uint16_t nr_dst;
 	struct xfer_dst *dst; /* the skeleton's, until conn_done() */
 	int file_fd;
@@ -401,6 +407,11 @@ struct engine {
 	const struct opt_def *options; /* ends with name == NULL */
 	const struct mover *mover;     /* for the stock drivers */
 
+	/*
+	 * Whether the options go together, and with a role whose sources are sockets (relays). 0,
+	 * or -EINVAL and a sentence that names the remedy. NULL: all do.
+	 */
+	int (*check)(const int64_t *opt, bool relays, char reason[REASON_MAX]);
 	/*
 	 * Whether this kernel can do what the name says, found by trying it, never by version.
 	 * 0, or -errno with one sentence in reason. opt may be NULL: judge the defaults.

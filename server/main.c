@@ -221,6 +221,10 @@ static void check_engine(const struct server_config *cfg)
 			cfg->role->relays ? "one socket's bytes to others" : "files or memory");
 		exit(EXIT_UNSUPPORTED);
 	}
+	if (cfg->engine->check && cfg->engine->check(cfg->opt, cfg->role->relays, reason)) {
+		complain("--engine %s: %s", cfg->engine->name, reason);
+		exit(EXIT_USAGE);
+	}
 	if (cfg->engine->probe && cfg->engine->probe(cfg->opt, reason)) {
 		fprintf(stderr, "unsupported: %s\n", reason);
 		exit(EXIT_UNSUPPORTED);

@@ -76,20 +76,33 @@ static void explain(const struct engine *engine, const struct opt_def *def, cons
 	fputc('\n', stderr);
 }
 
+/* A number below 0 of an option that allows it; 0 when it is none. */
+static int64_t parse_negative(const struct opt_def *def, const char *text)
+{
+	int64_t value = def->min < 0 && *text == '-' ? parse_size(text + 1) : 0;
+
+	return value > 0 ? -value : 0;
+}
+
 static int parse_value(const struct engine *engine, const struct opt_def *def, const char *text,
 		       int64_t *value)
 {
+	bool malformed = false;
+
 	switch (def->type) {
 	case OPT_ENUM:
 		*value = parse_enum(def, text);
+		malformed = *value < 0;
 		break;
 	case OPT_BOOL:
 		*value = parse_bool(text);
+		malformed = *value < 0;
 		break;
 	default:
 		*value = parse_size(text);
+		malformed = *value < 0 && (*value = parse_negative(def, text)) == 0;
 	}
-	if (*value >= def->min && *value <= def->max && *value >= 0)
+	if (!malformed && *value >= def->min && *value <= def->max)
 		return 0;
 	explain(engine, def, text);
 	return -EINVAL;
