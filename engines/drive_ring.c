@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define ACCEPT_PAUSE_NS 100000000ull
+#define QUIET_WAIT_NS	1000000ull /* until quiet operations are counted, at the latest */
 
 struct io_uring_sqe *ur_conn_sqe(struct conn *c)
 {
@@ -24,6 +25,48 @@ struct io_uring_sqe *ur_conn_sqe(struct conn *c)
 	u->cancelled = false; /* by what came before */
 	return ring_sqe(&ur_of(c->w)->ring);
 }
+
+void ring_move_reserve(struct conn *c, unsigned nr)
+{
+	ring_reserve(&ur_of(c->w)->ring, nr);
+}
+
+/* ---------------------------------------------------------------- slots */
+
+bool ring_has_slot(const struct conn *c)
+{
+	return ((const struct ur_conn *)c->priv)->slot_flag;
+}
+
+void ring_use_socket(struct io_uring_sqe *sqe, const struct conn *c)
+{
+	sqe->flags |= ((const struct ur_conn *)c->priv)->slot_flag;
+}
+
+bool ur_take_slot(struct conn *c)
+{
+	struct ring *r = &ur_of(c->w)->ring;
+	struct ur_conn *u = c->priv;
+
+	if (!r->cfg.fixed_files)
+		return true;
+	if ((unsigned)c->fd >= r->nr_files)
+		return false;
+	ring_register_socket(r, &c->fd);
+	u->slot_flag = IOSQE_FIXED_FILE;
+	return true;
+}
+
+void ur_leave_slot(struct conn *c)
+{
+	struct ur_conn *u = c->priv;
+
+	if (u->slot_flag)
+		ring_unregister_socket(&ur_of(c->w)->ring, c->fd);
+	u->slot_flag = 0;
+}
+
+/* ---------------------------------------------------------------- accepting */
 
 static void arm_accept(struct worker *w)
 {
@@ -45,6 +88,24 @@ static void arm_wake(struct worker *w)
 
 /* ---------------------------------------------------------------- loop */
 
+/* A socket that no slot is left for is reset: its connection cannot be told why. */
+static void no_slot(struct conn *c)
+{
+	count_one(c->ctr, aborts);
+	c->step = STEP_CLOSE;
+	c->close_how = CLOSE_ABORT;
+}
+
+static void attach(struct conn *c)
+{
+	bool ok = ur_take_slot(c);
+
+	c->mover = (char *)c->priv + RING_CONN_BYTES;
+	conn_attached(c);
+	if (!ok)
+		no_slot(c);
+}
+
 void ur_advance(struct conn *c)
 {
 	bool more = true;
@@ -61,8 +122,7 @@ void ur_advance(struct conn *c)
 			more = ur_do_park(c);
 			break;
 		case STEP_ATTACH:
-			c->mover = (char *)c->priv + RING_CONN_BYTES;
-			conn_attached(c);
+			attach(c);
 			break;
 		case STEP_CONNECT:
 			c->mover = (char *)c->priv + RING_CONN_BYTES;
@@ -95,6 +155,8 @@ static void on_accept(struct worker *w, const struct io_uring_cqe *cqe)
 		return;
 	}
 	c->mover = (char *)c->priv + RING_CONN_BYTES;
+	if (!ur_take_slot(c))
+		no_slot(c);
 	ur_advance(c);
 }
 
@@ -105,7 +167,11 @@ static void on_cqe(struct worker *w, const struct io_uring_cqe *cqe)
 	struct conn *c = (struct conn *)(uintptr_t)address;
 	uint16_t dst = (uint16_t)((data >> DST_SHIFT) - 1); /* 0 becomes RING_OWN */
 
+	if (cqe->res == -ECANCELED)
+		count_one(w->ctr, cancelled);
 	switch (data & OP_MASK) {
+	case OP_IGNORE:
+		break;
 	case OP_RECV:
 		ur_on_recv(c, cqe);
 		break;
@@ -126,6 +192,8 @@ static void on_cqe(struct worker *w, const struct io_uring_cqe *cqe)
 		ur_on_connect(c, cqe->res);
 		break;
 	default:
+		if (((struct ur_conn *)c->priv)->quiet)
+			ur_forget_quiet(c);
 		ur_on_move(c, data & OP_MASK, dst, cqe->res);
 	}
 }
@@ -166,13 +234,19 @@ static void manage_accept(struct worker *w)
 int drive_ring_init(struct worker *w, const struct ring_mover *mover)
 {
 	struct ur_worker *ur = calloc(1, sizeof(*ur));
+	struct ring_config cfg;
 	int res;
 
 	if (!ur)
 		return -ENOMEM;
 	w->priv = ur;
 	ur->mover = mover;
-	res = ring_init(&ur->ring, w->relays ? RING_BUFFERS_RELAY : RING_BUFFERS, w->ctr);
+	ur->quiet_tail = &ur->quiet;
+	ur->starved_tail = &ur->starved;
+	ring_config_read(&cfg, NULL);
+	if (mover->configure)
+		mover->configure(&cfg, w->opt);
+	res = ring_init(&ur->ring, &cfg, w->relays ? RING_BUFFERS_RELAY : RING_BUFFERS, w->ctr);
 	if (!res && mover->nr_threads)
 		res = ring_limit_threads(&ur->ring, mover->nr_threads);
 	if (!res)
@@ -197,17 +271,22 @@ int drive_ring_run(struct worker *w)
 
 		if (ur->accept_again_ns && wait_ns > ACCEPT_PAUSE_NS)
 			wait_ns = ACCEPT_PAUSE_NS;
+		if (ur->quiet && wait_ns > QUIET_WAIT_NS)
+			wait_ns = QUIET_WAIT_NS;
 		res = ring_wait(&ur->ring, wait_ns);
 		if (res)
 			return res;
 		worker_tick(w, clock_now_ns());
+		ur_settle(ur);
 		handle_completions(w);
+		ur_finish_settled(ur);
 		while ((c = worker_next(w)))
 			ur_advance(c);
 		ring_recycle_flush(&ur->ring);
 		ur_feed_starved(ur);
 		manage_accept(w);
 	}
+	ring_submit(&ur->ring); /* sockets that are to leave their slots */
 	return 0;
 }
 

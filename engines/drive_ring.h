@@ -21,16 +21,21 @@ enum {
 	OP_WAKE,
 	OP_POLL,
 	OP_CONNECT,
+	OP_IGNORE = RING_IGNORE,
 	OP_MASK = 63,
 	DST_SHIFT = 48,
 };
-_Static_assert(OP_CONNECT <= OP_MASK, "operations no longer fit beside an address");
+_Static_assert(OP_CONNECT < OP_MASK, "operations no longer fit beside an address");
 
 /* Of a worker, at w->priv. */
 struct ur_worker {
 	struct ring ring;
 	const struct ring_mover *mover;
-	struct conn *starved; /* their receive ended for want of buffers */
+	struct conn *starved,
+		**starved_tail; /* want input, and there was no buffer; oldest first */
+	/* Operations that complete quietly, see ring_move_tag_quiet(); oldest first. */
+	struct conn *quiet, **quiet_tail; /* prepared since the last wait, or not settled by it */
+	struct conn *settling;		  /* settled, unless a completion says otherwise */
 	uint64_t accept_again_ns;
 	uint64_t wake_value;
 	bool accepting;
@@ -39,6 +44,11 @@ struct ur_worker {
 /* Of a connection, at c->priv. */
 struct ur_conn {
 	struct conn *next_starved;
+	struct conn *next_quiet;
+	uint32_t quiet_bytes; /* of the quiet operation, if it succeeds */
+	uint8_t quiet_op;
+	bool quiet;	      /* such an operation is in flight */
+	uint8_t slot_flag;    /* IOSQE_FIXED_FILE: the socket is in the slot of its number; or 0 */
 	uint16_t first, last; /* received buffers, in order; valid while nr_held */
 	uint16_t nr_held;
 	uint16_t in_flight;  /* operations without their last completion, on or for this one */
@@ -81,6 +91,24 @@ struct io_uring_sqe *ur_cancel_sqe(struct conn *c);
 
 /* Ends every operation on fd, on behalf of c. Asynchronous: their completions are to come. */
 void ur_cancel_fd(struct conn *c, int fd);
+
+/* The connection's socket gets a slot, if the ring has slots. False when it has none for it. */
+bool ur_take_slot(struct conn *c);
+
+/* The socket leaves its slot, if it has one. Nothing may be in flight on it. */
+void ur_leave_slot(struct conn *c);
+
+/* ------------------------------------------------------------------------------ quiet operations
+ */
+
+/* After a wait, before its completions are looked at: which quiet operations are decided by now. */
+void ur_settle(struct ur_worker *ur);
+
+/* After those completions: the decided operations without one have succeeded. */
+void ur_finish_settled(struct ur_worker *ur);
+
+/* The operation has a completion of its own: it failed, or was short. */
+void ur_forget_quiet(struct conn *c);
 
 /* ------------------------------------------------------------------------------ what comes in */
 

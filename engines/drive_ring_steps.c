@@ -155,6 +155,7 @@ static void arm_poll(struct conn *c)
 	struct io_uring_sqe *sqe = ur_conn_sqe(c);
 
 	io_uring_prep_poll_multishot(sqe, c->fd, POLLRDHUP);
+	ring_use_socket(sqe, c);
 	ur_tag(sqe, c, OP_POLL);
 	u->polling = true;
 }
@@ -213,9 +214,14 @@ bool ur_do_connect(struct conn *c)
 		conn_done(c, c->fd);
 		return true;
 	}
+	if (!ur_take_slot(c)) {
+		conn_done(c, -EMFILE);
+		return true;
+	}
 	u->connecting = true;
 	sqe = ur_conn_sqe(c);
 	io_uring_prep_connect(sqe, c->fd, c->addr, c->addr_len);
+	ring_use_socket(sqe, c);
 	ur_tag(sqe, c, OP_CONNECT);
 	count_one(c->ctr, sys_connect);
 	return false;
@@ -239,6 +245,7 @@ void ur_do_leave(struct conn *c)
 	struct ur_conn *u = c->priv;
 
 	if (!u->in_flight) {
+		ur_leave_slot(c);
 		worker_post(c);
 	} else if (!u->cancelled) {
 		u->cancelled = true;
@@ -256,6 +263,7 @@ static void finish(struct conn *c)
 	while (u->nr_held)
 		ur_drop_first(c);
 	if (c->fd >= 0) {
+		ur_leave_slot(c);
 		close(c->fd);
 		count_one(c->ctr, sys_close);
 	}

@@ -35,27 +35,61 @@ struct ur_move {
 	char *buf;   /* of the file part in flight */
 	size_t part; /* bytes of it */
 	int error;   /* of a read that its linked send has not followed yet */
+	bool waits;  /* the socket was full: the send in flight waits for room */
 	struct msghdr msg;
 	struct iovec iov[XFER_IOV + 1];
 };
 
-static const struct opt_def options[] = {COMMON_OPTIONS, COPY_OPTIONS, {0}};
+/* Positions of the options below, behind those that engines share. */
+enum {
+	OPT_BUNDLE = COPT_COPY_NR,
+	OPT_QUIET,
+	OPT_RING
+};
 
+static const struct opt_def options[] = {
+	COMMON_OPTIONS,
+	COPY_OPTIONS,
+	{.name = "bundle",
+	 .type = OPT_BOOL,
+	 .max = 1,
+	 .help = "files: one completion for as many receive buffers as a receive fills (Linux "
+		 "6.10)"},
+	{.name = "quiet_sends",
+	 .type = OPT_BOOL,
+	 .def = 1,
+	 .max = 1,
+	 .help = "sends from memory that find room in the socket post no completion "
+		 "(IOSQE_CQE_SKIP_SUCCESS, Linux 5.17), unless more is to be done for the "
+		 "connection; without effect with sqpoll"},
+	RING_OPTIONS,
+	{0}};
+
+/*
+ * MSG_WAITALL: the ring goes on after a short send by itself (Linux 5.19). A quiet send does not
+ * wait, so that it is decided at submission; what did not find room is sent again by one that does.
+ */
 static void send_memory(struct conn *c, struct ur_move *m)
 {
+	bool quiet = c->w->opt[OPT_QUIET] && !m->waits && ring_may_be_quiet(c);
+	int flags = MSG_NOSIGNAL | MSG_WAITALL | (quiet ? MSG_DONTWAIT : 0);
 	struct xfer *x = &c->xfer;
 	struct io_uring_sqe *sqe = ring_move_sqe(c);
 
-	/* MSG_WAITALL: the ring goes on after a short send by itself (Linux 5.19) */
 	if (x->iov_nr - x->iov_at == 1) {
 		io_uring_prep_send(sqe, c->fd, x->iov[x->iov_at].iov_base,
-				   x->iov[x->iov_at].iov_len, MSG_NOSIGNAL | MSG_WAITALL);
+				   x->iov[x->iov_at].iov_len, flags);
 	} else {
 		m->msg = (struct msghdr){.msg_iov = x->iov + x->iov_at,
 					 .msg_iovlen = (size_t)(x->iov_nr - x->iov_at)};
-		io_uring_prep_sendmsg(sqe, c->fd, &m->msg, MSG_NOSIGNAL | MSG_WAITALL);
+		io_uring_prep_sendmsg(sqe, c->fd, &m->msg, (unsigned)flags);
 	}
-	ring_move_tag(c, sqe, OP_SEND);
+	ring_use_socket(sqe, c);
+	m->waits = true; /* whatever comes after this one */
+	if (quiet)
+		ring_move_tag_quiet(c, sqe, OP_SEND, (uint32_t)xfer_iov_bytes(x));
+	else
+		ring_move_tag(c, sqe, OP_SEND);
 }
 
 /* A part of the file into the buffer, the send linked: a short read breaks the link. */
@@ -72,6 +106,7 @@ static int send_file(struct conn *c, struct ur_move *m)
 	if (!m->buf)
 		return -ENOMEM;
 	m->error = 0;
+	ring_move_reserve(c, 2);
 	sqe = ring_move_sqe(c);
 	io_uring_prep_read(sqe, x->file_fd, m->buf, (unsigned)m->part, x->off);
 	sqe->flags |= IOSQE_IO_LINK;
@@ -82,6 +117,7 @@ static int send_file(struct conn *c, struct ur_move *m)
 	sqe = ring_move_sqe(c);
 	io_uring_prep_sendmsg(sqe, c->fd, &m->msg,
 			      MSG_NOSIGNAL | MSG_WAITALL | (x->len > m->part ? hold_flag(c) : 0));
+	ring_use_socket(sqe, c);
 	ring_move_tag(c, sqe, OP_SEND);
 	return 0;
 }
@@ -105,6 +141,7 @@ static void receive_part(struct conn *c, struct ur_relay *r)
 	}
 	sqe = ring_move_sqe(c);
 	io_uring_prep_recv(sqe, c->fd, r->in, left < size ? (size_t)left : size, 0);
+	ring_use_socket(sqe, c);
 	ring_move_tag(c, sqe, OP_RECV_PART);
 	r->receiving = true;
 }
@@ -116,6 +153,7 @@ static void send_part_to(struct conn *c, struct ur_relay *r, uint16_t i)
 
 	io_uring_prep_send(sqe, d->c->fd, r->out + d->at, r->sending - d->at,
 			   MSG_NOSIGNAL | MSG_WAITALL);
+	ring_use_socket(sqe, d->c);
 	ring_dst_tag(c, sqe, OP_SEND_PART, i);
 	r->nr_sends++;
 }
@@ -217,6 +255,7 @@ static void send_iov_to(struct conn *c, struct ur_move *m, uint16_t i)
 	struct io_uring_sqe *sqe = ring_dst_sqe(c, i);
 
 	io_uring_prep_sendmsg(sqe, c->xfer.dst[i].c->fd, &m->msg, MSG_NOSIGNAL | MSG_WAITALL);
+	ring_use_socket(sqe, c->xfer.dst[i].c);
 	ring_dst_tag(c, sqe, OP_SEND_IOV, i);
 	m->relay.nr_sends++;
 }
@@ -294,6 +333,10 @@ static int send_completed(struct conn *c, struct ur_move *m, int res)
 	struct xfer *x = &c->xfer;
 	size_t head = xfer_iov_bytes(x);
 
+	if (res == -EAGAIN && m->waits) {
+		count_one(c->ctr, eagain);
+		return RING_PART;
+	}
 	if (res < 0)
 		return res == -ECANCELED && m->error ? m->error : res;
 	xfer_touch(c);
@@ -329,14 +372,26 @@ static void release(struct conn *c)
 {
 	struct ur_move *m = c->mover;
 
-	free(m->buf);
-	m->buf = NULL;
-	free(m->relay.in);
-	free(m->relay.out);
-	memset(&m->relay, 0, sizeof(m->relay));
+	m->waits = false;
+	if (m->buf) {
+		free(m->buf);
+		m->buf = NULL;
+	}
+	if (m->relay.in || m->relay.out) {
+		free(m->relay.in);
+		free(m->relay.out);
+	}
+	m->relay = (struct ur_relay){0};
+}
+
+static void configure(struct ring_config *cfg, const int64_t *opt)
+{
+	ring_config_read(cfg, &opt[OPT_RING]);
+	cfg->bundle = opt[OPT_BUNDLE];
 }
 
 static const struct ring_mover move_ring = {
+	.configure = configure,
 	.start = start,
 	.completed = completed,
 	.release = release,
@@ -345,6 +400,21 @@ static const struct ring_mover move_ring = {
 static int ur_init(struct worker *w)
 {
 	return drive_ring_init(w, &move_ring);
+}
+
+static int check(const int64_t *opt, bool relays, char reason[REASON_MAX])
+{
+	return ring_options_check(&opt[OPT_RING], reason);
+}
+
+static int probe(const int64_t *opt, char reason[REASON_MAX])
+{
+	struct ring_config cfg;
+
+	ring_config_read(&cfg, NULL);
+	if (opt)
+		configure(&cfg, opt);
+	return ring_config_probe(&cfg, reason);
 }
 
 const struct engine engine_io_uring = {
@@ -357,7 +427,8 @@ const struct engine engine_io_uring = {
 	.sources = SOURCE_MEMORY | SOURCE_FILE | SOURCE_SOCKET | SOURCE_FANOUT,
 	.conn_bytes = RING_CONN_BYTES + sizeof(struct ur_move),
 	.options = options,
-	.probe = ring_probe,
+	.check = check,
+	.probe = probe,
 	.bodies = copy_bodies,
 	.worker_init = ur_init,
 	.worker_run = drive_ring_run,

@@ -5,22 +5,38 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-/*
- * DEFER_TASKRUN: completions run when this thread asks for them, in one batch, instead of
- * interrupting it (Linux 6.1). CQSIZE: a multishot operation completes more often than it is
- * submitted.
- */
-static int create(struct io_uring *uring, unsigned entries)
-{
-	struct io_uring_params p = {
-		.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-			 IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE,
-		.cq_entries = 4 * entries,
-	};
+#define CQ_ENTRIES_MAX 65536u /* IORING_MAX_CQ_ENTRIES, io_uring/io_uring.h */
 
-	return io_uring_queue_init_params(entries, uring, &p);
+static unsigned setup_flags(const struct ring_config *cfg)
+{
+	return IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE |
+	       (cfg->defer ? IORING_SETUP_DEFER_TASKRUN : 0) |
+	       (cfg->coop ? IORING_SETUP_COOP_TASKRUN : 0) |
+	       (cfg->sqpoll ? IORING_SETUP_SQPOLL : 0) |
+	       (cfg->sqpoll && cfg->sqpoll_cpu >= 0 ? IORING_SETUP_SQ_AFF : 0);
+}
+
+/* CQSIZE: a multishot operation completes more often than it is submitted. */
+static int create(struct ring *r)
+{
+	const struct ring_config *cfg = &r->cfg;
+	unsigned cq = 4 * cfg->entries;
+	struct io_uring_params p = {
+		.flags = setup_flags(cfg),
+		.cq_entries = cq < CQ_ENTRIES_MAX ? cq : CQ_ENTRIES_MAX,
+		.sq_thread_idle = cfg->sqpoll_idle_ms,
+		.sq_thread_cpu = cfg->sqpoll_cpu < 0 ? 0 : (unsigned)cfg->sqpoll_cpu,
+	};
+	int res = io_uring_queue_init_params(cfg->entries, &r->uring, &p);
+
+	r->features = p.features;
+	if (res)
+		r->uring.ring_fd = -1;
+	return res;
 }
 
 static size_t buf_ring_bytes(const struct ring *r)
@@ -53,51 +69,130 @@ static int add_buffers(struct ring *r)
 	return 0;
 }
 
-int ring_init(struct ring *r, unsigned nr_buffers, struct counters *ctr)
+/* A slot for every descriptor the process may have, up to a bound: the table takes memory. */
+static int add_slots(struct ring *r)
+{
+	struct rlimit lim;
+	int res;
+
+	if (!r->cfg.fixed_files)
+		return 0;
+	if (getrlimit(RLIMIT_NOFILE, &lim))
+		return -errno;
+	r->nr_files = lim.rlim_cur < RING_FILES_MAX ? (unsigned)lim.rlim_cur : RING_FILES_MAX;
+	res = io_uring_register_files_sparse(&r->uring, r->nr_files);
+	return res < 0 ? res : 0;
+}
+
+static int add_napi(struct ring *r)
+{
+	struct uring_napi napi = {.busy_poll_to = r->cfg.napi_usec, .prefer_busy_poll = 1};
+
+	if (!r->cfg.napi_usec)
+		return 0;
+	return syscall(__NR_io_uring_register, r->uring.ring_fd, URING_REGISTER_NAPI, &napi, 1)
+		       ? -errno
+		       : 0;
+}
+
+int ring_init(struct ring *r, const struct ring_config *cfg, unsigned nr_buffers,
+	      struct counters *ctr)
 {
 	int res;
 
+	r->cfg = *cfg;
 	r->ctr = ctr;
 	r->nr_buffers = nr_buffers;
-	r->uring.ring_fd = -1;
-	res = create(&r->uring, RING_ENTRIES);
-	if (res)
-		return res;
+	res = create(r);
+	if (!res)
+		res = add_buffers(r);
+	if (!res)
+		res = add_slots(r);
+	if (!res)
+		res = add_napi(r);
 	/* Saves looking the descriptor up in every call; not vital (Linux 5.18). */
-	io_uring_register_ring_fd(&r->uring);
-	return add_buffers(r);
+	if (!res)
+		io_uring_register_ring_fd(&r->uring);
+	return res;
 }
 
 void ring_exit(struct ring *r)
 {
-	if (r->uring.ring_fd >= 0)
+	if (r->cfg.entries && r->uring.ring_fd >= 0)
 		io_uring_queue_exit(&r->uring);
 	if (r->br)
 		munmap(r->br, buf_ring_bytes(r));
 	free(r->buffers);
 }
 
+void ring_submit(struct ring *r)
+{
+	io_uring_submit(&r->uring);
+	count_one(r->ctr, sys_enter);
+}
+
+/* Submits until nr entries are free. With sqpoll that is for the kernel's thread to do. */
+static void make_space(struct ring *r, unsigned nr)
+{
+	while (io_uring_sq_space_left(&r->uring) < nr) {
+		ring_submit(r);
+		if (r->cfg.sqpoll)
+			io_uring_sqring_wait(&r->uring);
+	}
+}
+
+void ring_reserve(struct ring *r, unsigned nr)
+{
+	make_space(r, nr);
+}
+
 struct io_uring_sqe *ring_sqe(struct ring *r)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&r->uring);
 
-	while (!sqe) {
-		io_uring_submit(&r->uring);
-		count_one(r->ctr, sys_enter);
+	if (!sqe) {
+		make_space(r, 1);
 		sqe = io_uring_get_sqe(&r->uring);
 	}
 	count_one(r->ctr, sqes);
 	return sqe;
 }
 
+static bool overflown(const struct ring *r)
+{
+	return IO_URING_READ_ONCE(*r->uring.sq.kflags) & IORING_SQ_CQ_OVERFLOW;
+}
+
+bool ring_settled(const struct ring *r)
+{
+	return !io_uring_sq_ready(&r->uring) && !overflown(r);
+}
+
+/* Whether waiting for nr will be a system call: with sqpoll it need not be. */
+static bool will_enter(struct ring *r, unsigned nr)
+{
+	unsigned flags = IO_URING_READ_ONCE(*r->uring.sq.kflags);
+
+	return io_uring_cq_ready(&r->uring) < nr ||
+	       (!r->cfg.sqpoll && io_uring_sq_ready(&r->uring)) ||
+	       flags & (IORING_SQ_NEED_WAKEUP | IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN);
+}
+
 int ring_wait(struct ring *r, uint64_t timeout_ns)
 {
-	struct __kernel_timespec ts = {.tv_sec = (int64_t)(timeout_ns / 1000000000u),
-				       .tv_nsec = (int64_t)(timeout_ns % 1000000000u)};
+	bool gather = r->busy && r->cfg.batch > 1;
+	uint64_t bound_ns = gather ? r->cfg.batch_wait_usec * 1000ull : timeout_ns;
+	uint64_t ns = bound_ns < timeout_ns ? bound_ns : timeout_ns;
+	struct __kernel_timespec ts = {.tv_sec = (int64_t)(ns / 1000000000u),
+				       .tv_nsec = (int64_t)(ns % 1000000000u)};
+	unsigned nr = gather ? r->cfg.batch : 1;
 	struct io_uring_cqe *cqe;
-	int res = io_uring_submit_and_wait_timeout(&r->uring, &cqe, 1, &ts, NULL);
+	int res;
 
-	count_one(r->ctr, sys_enter);
+	count_add(r->ctr, sys_enter, will_enter(r, nr));
+	res = io_uring_submit_and_wait_timeout(&r->uring, &cqe, nr, &ts, NULL);
+	r->busy = io_uring_cq_ready(&r->uring);
+	count_add(r->ctr, cq_overflows, overflown(r));
 	return res < 0 && res != -ETIME && res != -EINTR && res != -EBUSY && res != -EAGAIN ? res
 											    : 0;
 }
@@ -109,8 +204,32 @@ int ring_limit_threads(struct ring *r, unsigned nr)
 	return io_uring_register_iowq_max_workers(&r->uring, limits);
 }
 
+/* -1 empties a slot. Failing shows in what uses the slot: EBADF. */
+static void update_slot(struct ring *r, const int *fd, unsigned slot)
+{
+	struct io_uring_sqe *sqe = ring_sqe(r);
+
+	io_uring_prep_files_update(sqe, (int *)(uintptr_t)fd, 1, (int)slot);
+	sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+	io_uring_sqe_set_data64(sqe, RING_IGNORE);
+}
+
+void ring_register_socket(struct ring *r, const int *fd)
+{
+	update_slot(r, fd, (unsigned)*fd);
+}
+
+void ring_unregister_socket(struct ring *r, int fd)
+{
+	static const int none = -1;
+
+	update_slot(r, &none, (unsigned)fd);
+}
+
 void ring_recycle(struct ring *r, unsigned bid)
 {
+	r->held[r->last_added].after = (uint16_t)bid;
+	r->last_added = (uint16_t)bid;
 	io_uring_buf_ring_add(r->br, ring_buffer(r, bid), RING_BUFFER_BYTES, (unsigned short)bid,
 			      io_uring_buf_ring_mask(r->nr_buffers), (int)r->nr_recycled);
 	r->nr_recycled++;
@@ -125,42 +244,110 @@ void ring_recycle_flush(struct ring *r)
 	r->nr_recycled = 0;
 }
 
+/* ---------------------------------------------------------------- probing */
+
+/* What a ring may be set up with, from the oldest on; each is tried with those before it. */
+static const struct {
+	size_t wanted; /* offset of a bool in struct ring_config */
+	const char *need;
+} setups[] = {
+	{offsetof(struct ring_config, coop), "needs Linux 5.19: IORING_SETUP_COOP_TASKRUN"},
+	{offsetof(struct ring_config, defer), "needs Linux 6.1: IORING_SETUP_DEFER_TASKRUN"},
+	{offsetof(struct ring_config, sqpoll), "needs Linux 5.11: IORING_SETUP_SQPOLL"},
+};
+
+static int refuse(int res, char reason[REASON_MAX], const char *need)
+{
+	snprintf(reason, REASON_MAX, "%s (%s)", need, strerror(-res));
+	return res;
+}
+
+/* A ring of 8 entries with cfg's flags, at once closed. */
+static int try_setup(const struct ring_config *cfg)
+{
+	struct ring r = {.cfg = *cfg};
+	int res;
+
+	r.cfg.entries = 8;
+	res = create(&r);
+	if (!res)
+		io_uring_queue_exit(&r.uring);
+	return res;
+}
+
+static int probe_setup(const struct ring_config *cfg, char reason[REASON_MAX])
+{
+	struct ring_config one = {.sqpoll_cpu = -1, .sqpoll_idle_ms = 1};
+	int res = try_setup(&one);
+
+	if (res)
+		return refuse(res, reason,
+			      res == -EPERM ? "io_uring is switched off: see sysctl "
+					      "kernel.io_uring_disabled and seccomp"
+					    : "needs Linux 6.0: io_uring with SINGLE_ISSUER");
+	for (size_t i = 0; i < sizeof(setups) / sizeof(*setups); i++) {
+		bool wanted = *(const bool *)((const char *)cfg + setups[i].wanted);
+
+		*(bool *)((char *)&one + setups[i].wanted) = wanted;
+		res = wanted ? try_setup(&one) : 0;
+		if (res)
+			return refuse(res, reason, setups[i].need);
+	}
+	res = try_setup(cfg);
+	return res ? refuse(res, reason,
+			    "sqpoll_cpu: no such CPU, or none of this process's cpuset; -1 lets "
+			    "the "
+			    "scheduler choose")
+		   : 0;
+}
+
+/* What is registered with a ring that can be set up. */
 static int probe_ring(struct ring *r, char reason[REASON_MAX])
 {
-	int res = create(&r->uring, 8);
+	int res = create(r);
 
-	if (res) {
-		snprintf(reason, REASON_MAX, "%s (%s)",
-			 res == -EPERM ? "io_uring is switched off: see sysctl "
-					 "kernel.io_uring_disabled and seccomp"
-				       : "needs Linux 6.1: io_uring with SINGLE_ISSUER and "
-					 "DEFER_TASKRUN",
-			 strerror(-res));
-		return res;
-	}
+	if (res)
+		return refuse(res, reason,
+			      "ring_entries: the kernel has no memory for a ring of this size");
 	res = add_buffers(r);
 	if (res)
-		snprintf(reason, REASON_MAX,
-			 "needs Linux 5.19: a ring of provided buffers is refused (%s)",
-			 strerror(-res));
+		return refuse(res, reason,
+			      "needs Linux 5.19: a ring of provided buffers is refused");
+	res = r->cfg.fixed_files ? io_uring_register_files_sparse(&r->uring, 8) : 0;
+	if (res < 0)
+		return refuse(res, reason, "needs Linux 5.19: a sparse table of registered files");
+	res = add_napi(r);
+	if (res)
+		return refuse(res, reason, "needs Linux 6.9: IORING_REGISTER_NAPI");
+	if (r->cfg.bundle && !(r->features & URING_FEAT_RECVSEND_BUNDLE))
+		return refuse(-EOPNOTSUPP, reason, "needs Linux 6.10: IORING_FEAT_RECVSEND_BUNDLE");
+	return 0;
+}
+
+int ring_config_probe(const struct ring_config *cfg, char reason[REASON_MAX])
+{
+	struct counters ignored = {0};
+	struct ring *r;
+	int res = probe_setup(cfg, reason);
+
+	if (res)
+		return res;
+	r = calloc(1, sizeof(*r));
+	if (!r)
+		return -ENOMEM;
+	r->cfg = *cfg;
+	r->ctr = &ignored;
+	r->nr_buffers = RING_BUFFERS;
+	res = probe_ring(r, reason);
+	ring_exit(r);
+	free(r);
 	return res;
 }
 
 int ring_probe(const int64_t *opt, char reason[REASON_MAX])
 {
-	struct counters ignored = {0};
-	struct ring *r = calloc(1, sizeof(*r));
-	int res;
+	struct ring_config cfg;
 
-	if (!r)
-		return -ENOMEM;
-	r->ctr = &ignored;
-	r->nr_buffers = RING_BUFFERS;
-	r->uring.ring_fd = -1;
-	res = probe_ring(r, reason);
-	if (res && !r->br)
-		r->uring.ring_fd = -1;
-	ring_exit(r);
-	free(r);
-	return res;
+	ring_config_read(&cfg, NULL);
+	return ring_config_probe(&cfg, reason);
 }

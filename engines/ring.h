@@ -6,43 +6,76 @@
 #ifndef IOLAB_RING_H
 #define IOLAB_RING_H
 
-#include "engine.h"
+#include "ring_options.h"
 #include "uring_compat.h"
 
 enum {
-	RING_ENTRIES = 1024,
 	RING_BUFFERS = 1024,	 /* receive buffers of a worker; a power of two */
 	RING_BUFFERS_RELAY = 64, /* where they are given back as soon as they were looked at */
 	RING_BUFFER_BYTES = 2048,
 	RING_BGID = 0,
+	RING_FILES_MAX = 1 << 17, /* descriptors that fixed_files can register */
 };
+
+/* user_data of operations whose outcome nobody waits for. */
+#define RING_IGNORE 63ull
 
 /* A receive buffer that was filled and is not yet recycled. */
 struct ring_held {
 	uint32_t off, len;
-	uint16_t next; /* buffer id, in the list of its connection */
+	uint16_t next;	/* buffer id, in the list of its connection */
+	uint16_t after; /* buffer id given to the kernel next after this one: bundles go on there */
 };
 
 struct ring {
 	struct io_uring uring;
+	struct ring_config cfg;
+	unsigned features; /* IORING_FEAT_*, of the kernel */
 	struct io_uring_buf_ring *br;
 	char *buffers;
 	unsigned nr_buffers;
 	struct ring_held held[RING_BUFFERS];
 	unsigned nr_free;     /* buffers the kernel has */
 	unsigned nr_recycled; /* added to the buffer ring, not yet shown to the kernel */
+	uint16_t last_added;  /* to the buffer ring; valid while anything was */
+	unsigned nr_files;    /* slots for registered sockets: descriptors below it */
+	bool busy;	      /* the last wait brought completions */
 	struct counters *ctr;
 };
 
-/* 0 or -errno; the ring is created for the calling thread. ring_exit() also after a failure. */
-int ring_init(struct ring *r, unsigned nr_buffers, struct counters *ctr);
+/*
+ * 0 or -errno; the ring is created for the calling thread. r is zeroed. ring_exit() also after a
+ * failure.
+ */
+int ring_init(struct ring *r, const struct ring_config *cfg, unsigned nr_buffers,
+	      struct counters *ctr);
 void ring_exit(struct ring *r);
 
 /* The next submission entry; submits when the queue is full, so it never fails. */
 struct io_uring_sqe *ring_sqe(struct ring *r);
 
-/* Submits, and waits for a completion or until timeout_ns is over. 0 or -errno. */
+/*
+ * Sees to it that the next nr calls of ring_sqe() submit nothing: a chain of linked entries ends
+ * where a submission ends (io_submit_state_end, io_uring/io_uring.c), so that its parts would run
+ * at the same time. nr is 4 at most.
+ */
+void ring_reserve(struct ring *r, unsigned nr);
+
+/* Submits what was prepared, without waiting. */
+void ring_submit(struct ring *r);
+
+/*
+ * Submits, and waits until timeout_ns is over for one completion; while there is traffic for as
+ * many as `batch` says, but no longer than `batch_wait`. 0 or -errno.
+ */
 int ring_wait(struct ring *r, uint64_t timeout_ns);
+
+/*
+ * True when every entry that was prepared has been taken by the kernel and no completion of them is
+ * held back for want of room in the completion queue: what succeeds in line has then succeeded, and
+ * what failed has its completion in the queue. Never of a ring with sqpoll.
+ */
+bool ring_settled(const struct ring *r);
 
 static inline char *ring_buffer(const struct ring *r, unsigned bid)
 {
@@ -58,6 +91,20 @@ void ring_recycle_flush(struct ring *r);
  * have as many as RLIMIT_NPROC allows. Linux 5.15. 0 or -errno.
  */
 int ring_limit_threads(struct ring *r, unsigned nr);
+
+/* The buffer that the kernel filled after bid, in a receive that took several. */
+static inline unsigned ring_next_buffer(const struct ring *r, unsigned bid)
+{
+	return r->held[bid].after;
+}
+
+/*
+ * fixed_files: gives the socket the slot of its descriptor's number, or takes the slot's socket
+ * away. The memory of *fd must last until the next submission. The descriptor stays valid; the
+ * socket is only closed when it has left its slot, too.
+ */
+void ring_register_socket(struct ring *r, const int *fd);
+void ring_unregister_socket(struct ring *r, int fd);
 
 /* Whether this kernel has what the engines build on. 0, or -errno and one sentence. */
 int ring_probe(const int64_t *opt, char reason[REASON_MAX]);
@@ -93,6 +140,8 @@ enum ring_moved {
  */
 struct ring_mover {
 	unsigned nr_threads; /* 0: it needs none */
+	/* How the ring is to be, from the worker's options; NULL: as by default. */
+	void (*configure)(struct ring_config *cfg, const int64_t *opt);
 	int (*prepare_socket)(int fd);
 	int (*worker_init)(struct worker *w);
 	void (*worker_exit)(struct worker *w);
@@ -105,6 +154,30 @@ struct ring_mover {
 struct io_uring_sqe *ring_move_sqe(struct conn *c);
 void ring_move_tag(struct conn *c, struct io_uring_sqe *sqe, unsigned op);
 
+/*
+ * As ring_move_tag(), for an operation that the kernel decides in line (MSG_DONTWAIT, and
+ * MSG_WAITALL, so that a short one fails): it completes without an entry in the completion queue if
+ * it moved all of its `bytes`; completed() is called all the same, after the next wait
+ * (IOSQE_CQE_SKIP_SUCCESS, Linux 5.17). Only where ring_may_be_quiet(), and one at a time.
+ */
+void ring_move_tag_quiet(struct conn *c, struct io_uring_sqe *sqe, unsigned op, uint32_t bytes);
+
+/*
+ * Whether nothing is to be done for c at the end of its transfer but to wait for input: nobody
+ * loses time if that end is noticed when something else happens. Not on a ring with sqpoll, whose
+ * submissions are taken at some later time.
+ */
+bool ring_may_be_quiet(const struct conn *c);
+
+/* Sees to it that the next nr entries of c's ring are submitted together: before a linked chain. */
+void ring_move_reserve(struct conn *c, unsigned nr);
+
+/* Makes the prepared operation name c's socket by its slot, if it has one (fixed_files). */
+void ring_use_socket(struct io_uring_sqe *sqe, const struct conn *c);
+
+/* Whether c's socket is named by its slot, for operations that say so in flags of their own. */
+bool ring_has_slot(const struct conn *c);
+
 /* The same for an operation on destination `dst`, which cannot be freed before its completion. */
 struct io_uring_sqe *ring_dst_sqe(struct conn *c, uint16_t dst);
 void ring_dst_tag(struct conn *c, struct io_uring_sqe *sqe, unsigned op, uint16_t dst);
@@ -113,7 +186,7 @@ void ring_dst_tag(struct conn *c, struct io_uring_sqe *sqe, unsigned op, uint16_
 void ring_stop_source(struct conn *c);
 
 /* conn_bytes of an engine must be RING_CONN_BYTES plus its own, which are at c->mover. */
-#define RING_CONN_BYTES 40
+#define RING_CONN_BYTES 56
 
 int drive_ring_init(struct worker *w, const struct ring_mover *mover);
 int drive_ring_run(struct worker *w);

@@ -22,4 +22,17 @@
 #define IORING_ASYNC_CANCEL_FD (1U << 1)
 #endif
 
+/* What liburing 2.3 has no name for has one of ours: it is the same with every liburing. */
+#define URING_FEAT_RECVSEND_BUNDLE (1U << 14) /* IORING_FEAT_RECVSEND_BUNDLE, Linux 6.10 */
+#define URING_RECVSEND_BUNDLE	   (1U << 4)  /* IORING_RECVSEND_BUNDLE, in sqe->ioprio */
+#define URING_REGISTER_NAPI	   27	      /* IORING_REGISTER_NAPI, Linux 6.9 */
+
+/* The argument of URING_REGISTER_NAPI. */
+struct uring_napi {
+	uint32_t busy_poll_to; /* us */
+	uint8_t prefer_busy_poll;
+	uint8_t pad[3];
+	uint64_t resv;
+};
+
 #endif

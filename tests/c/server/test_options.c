@@ -81,12 +81,75 @@ static void unknown_engine(void **state)
 	assert_int_equal(parse(&cfg, "warp", ""), -EINVAL);
 }
 
+/* The position of an option of the first engine that has it; parses "engine,rest" into cfg. */
+static int parse_option(struct server_config *cfg, const char *option, const char *rest, int *at)
+{
+	for (unsigned i = 0; i < nr_engines; i++)
+		for (*at = 0; engines[i]->options[*at].name; ++*at)
+			if (!strcmp(engines[i]->options[*at].name, option))
+				return parse(cfg, engines[i]->name, rest);
+	fail_msg("no engine has option %s", option);
+	return 0;
+}
+
+static void numbers_below_zero(void **state)
+{
+	struct server_config cfg = {0};
+	int at;
+
+	assert_int_equal(parse_option(&cfg, "sqpoll_cpu", ",sqpoll_cpu=-1", &at), 0);
+	assert_int_equal(cfg.opt[at], -1);
+	assert_int_equal(parse_option(&cfg, "sqpoll_cpu", ",sqpoll_cpu=3", &at), 0);
+	assert_int_equal(cfg.opt[at], 3);
+	assert_int_equal(parse_option(&cfg, "sqpoll_cpu", ",sqpoll_cpu=-2", &at), -EINVAL);
+	assert_int_equal(parse_option(&cfg, "sqpoll_cpu", ",sqpoll_cpu=x", &at), -EINVAL);
+	assert_int_equal(parse_option(&cfg, "sqpoll_cpu", ",sqpoll_cpu=-", &at), -EINVAL);
+	assert_int_equal(parse_option(&cfg, "sqpoll_cpu", ",sqpoll_cpu=-x", &at), -EINVAL);
+	assert_int_equal(parse_option(&cfg, "ring_entries", ",ring_entries=-1", &at), -EINVAL);
+}
+
+static int check_options(const char *rest, char reason[REASON_MAX])
+{
+	struct server_config cfg = {0};
+	int at;
+
+	assert_int_equal(parse_option(&cfg, "sqpoll", rest, &at), 0);
+	return cfg.engine->check(cfg.opt, false, reason);
+}
+
+static void options_that_exclude_each_other(void **state)
+{
+	static const char *const wrong[] = {
+		",sqpoll=on,defer_taskrun=on",
+		",sqpoll=on,coop_taskrun=on",
+		",coop_taskrun=on,defer_taskrun=on",
+	};
+	static const char *const right[] = {
+		"",
+		",sqpoll=on",
+		",coop_taskrun=on",
+		",sqpoll=on,defer_taskrun=off",
+		",defer_taskrun=on",
+	};
+	char reason[REASON_MAX];
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		*reason = '\0';
+		assert_int_equal(check_options(wrong[i], reason), -EINVAL);
+		assert_non_null(strstr(reason, "exclude each other"));
+	}
+	for (size_t i = 0; i < sizeof(right) / sizeof(*right); i++)
+		assert_int_equal(check_options(right[i], reason), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes),
 		cmocka_unit_test(every_engine),
 		cmocka_unit_test(unknown_engine),
+		cmocka_unit_test(numbers_below_zero),
+		cmocka_unit_test(options_that_exclude_each_other),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
