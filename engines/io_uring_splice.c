@@ -7,7 +7,9 @@
  * IORING_OP_SPLICE never runs in line: it is always punted to a thread of io-wq (io_splice_prep
  * sets REQ_F_FORCE_ASYNC, io_uring/splice.c), and there it may block, because the sockets of a ring
  * are blocking ones. So each splice is linked behind a poll of its socket, which is done in line
- * when the socket is ready, and else waits without a thread.
+ * when the socket is ready, and else waits without a thread. With linked=off the splice is
+ * submitted when the poll has completed: a round through the worker more, and no chain for the
+ * kernel.
  *
  * Writable means that a third of the send buffer is free, which may be less than the pipe holds:
  * the splice would send what fits and wait for the rest, with the pipe locked, so that the splice
@@ -27,34 +29,61 @@
 /* Of a worker. A few suffice as long as none waits; the rest is for those that wait out a tick. */
 #define NR_THREADS 64
 
-static const struct opt_def options[] = {COMMON_OPTIONS,
-					 {.name = "pipe",
-					  .type = OPT_SIZE,
-					  .def = 128 << 10,
-					  .min = 4096,
-					  .max = 1 << 20,
-					  .help = "bytes a pipe holds (F_SETPIPE_SZ; fcntl(2))"},
-					 {0}};
+static const struct opt_def options[] = {
+	COMMON_OPTIONS,
+	{.name = "pipe",
+	 .type = OPT_SIZE,
+	 .def = 128 << 10,
+	 .min = 4096,
+	 .max = 1 << 20,
+	 .help = "bytes a pipe holds (F_SETPIPE_SZ; fcntl(2))"},
+	{.name = "linked",
+	 .type = OPT_BOOL,
+	 .def = 1,
+	 .max = 1,
+	 .help = "on: each splice is linked behind the poll of its "
+		 "socket and submitted with it; off: it is submitted "
+		 "when the poll has completed"},
+	RING_OPTIONS,
+	{0}};
 
 /* ---------------------------------------------------------------- source to pipe */
 
+static uint64_t left_to_take(const struct conn *c, const struct ring_splice *s)
+{
+	return c->xfer.len == XFER_TO_EOF ? TURN_BYTES : c->xfer.len - s->in_pipe;
+}
+
+/* The splice that waits for nothing: the socket has been polled, or will be by the link. */
+static void take_in(struct conn *c, struct ring_splice *s)
+{
+	uint64_t left = left_to_take(c, s);
+	unsigned flags = SPLICE_F_NONBLOCK | (ring_has_slot(c) ? SPLICE_F_FD_IN_FIXED : 0);
+	struct io_uring_sqe *sqe = ring_move_sqe(c);
+
+	io_uring_prep_splice(sqe, c->fd, -1, s->pipe.wr, -1,
+			     left < TURN_BYTES ? (unsigned)left : TURN_BYTES, flags);
+	ring_move_tag(c, sqe, OP_IN);
+}
+
 static void splice_in(struct conn *c, struct ring_splice *s)
 {
-	uint64_t left = c->xfer.len == XFER_TO_EOF ? TURN_BYTES : c->xfer.len - s->in_pipe;
+	bool linked = c->w->opt[OPT_LINKED];
 	struct io_uring_sqe *sqe;
 
-	if (s->in_busy || s->eof || s->error || s->maybe_full || !left || c->step != STEP_XFER)
+	if (s->in_busy || s->eof || s->error || s->maybe_full || !left_to_take(c, s) ||
+	    c->step != STEP_XFER)
 		return;
 	if (s->in_pipe >= s->pipe.bytes || (fans_out(c) && s->in_pipe))
 		return;
+	ring_move_reserve(c, 2);
 	sqe = ring_move_sqe(c);
 	io_uring_prep_poll_add(sqe, c->fd, POLLIN | POLLRDHUP);
-	sqe->flags |= IOSQE_IO_LINK;
+	ring_use_socket(sqe, c);
+	sqe->flags |= linked ? IOSQE_IO_LINK : 0;
 	ring_move_tag(c, sqe, OP_POLL_IN);
-	sqe = ring_move_sqe(c);
-	io_uring_prep_splice(sqe, c->fd, -1, s->pipe.wr, -1,
-			     left < TURN_BYTES ? (unsigned)left : TURN_BYTES, SPLICE_F_NONBLOCK);
-	ring_move_tag(c, sqe, OP_IN);
+	if (linked)
+		take_in(c, s);
 	s->in_busy = true;
 }
 
@@ -95,17 +124,38 @@ static uint32_t fitting(struct conn *c, struct ring_splice *s, uint16_t i, uint3
 	return len < *fits ? len : *fits;
 }
 
-void ring_splice_out(struct conn *c, struct ring_splice *s, uint16_t i, int from, uint32_t len)
+/* The splice to destination i: the socket has been polled, or will be by the link. */
+static void give_out(struct conn *c, struct ring_splice *s, uint16_t i)
 {
+	const struct branch *b = fans_out(c) ? &s->branch[i] : NULL;
 	struct io_uring_sqe *sqe = ring_dst_sqe(c, i);
 
-	len = s->asked = fitting(c, s, i, len);
-	io_uring_prep_poll_add(sqe, c->xfer.dst[i].c->fd, POLLOUT);
-	sqe->flags |= IOSQE_IO_LINK;
-	ring_dst_tag(c, sqe, OP_POLL_OUT, i);
-	sqe = ring_dst_sqe(c, i);
-	io_uring_prep_splice(sqe, from, -1, c->xfer.dst[i].c->fd, -1, len, 0);
+	io_uring_prep_splice(sqe, b ? b->from : s->pipe.rd, -1, c->xfer.dst[i].c->fd, -1,
+			     b ? b->asked : s->asked, 0);
+	ring_use_socket(sqe, c->xfer.dst[i].c);
 	ring_dst_tag(c, sqe, OP_OUT, i);
+}
+
+void ring_splice_out(struct conn *c, struct ring_splice *s, uint16_t i, int from, uint32_t len)
+{
+	bool linked = c->w->opt[OPT_LINKED];
+	struct io_uring_sqe *sqe;
+
+	len = fitting(c, s, i, len);
+	if (fans_out(c)) {
+		s->branch[i].asked = len;
+		s->branch[i].from = from;
+	} else {
+		s->asked = len;
+	}
+	ring_move_reserve(c, 2);
+	sqe = ring_dst_sqe(c, i);
+	io_uring_prep_poll_add(sqe, c->xfer.dst[i].c->fd, POLLOUT);
+	ring_use_socket(sqe, c->xfer.dst[i].c);
+	sqe->flags |= linked ? IOSQE_IO_LINK : 0;
+	ring_dst_tag(c, sqe, OP_POLL_OUT, i);
+	if (linked)
+		give_out(c, s, i);
 	s->nr_out++;
 }
 
@@ -173,6 +223,7 @@ static int send_iov_to_all(struct conn *c, struct ring_splice *s)
 			continue;
 		sqe = ring_dst_sqe(c, i);
 		io_uring_prep_sendmsg(sqe, x->dst[i].c->fd, &s->msg, MSG_NOSIGNAL | MSG_WAITALL);
+		ring_use_socket(sqe, x->dst[i].c);
 		ring_dst_tag(c, sqe, OP_IOV, i);
 		s->nr_out++;
 	}
@@ -210,6 +261,7 @@ static void send_own(struct conn *c, struct ring_splice *s)
 	s->msg = (struct msghdr){.msg_iov = x->iov + x->iov_at,
 				 .msg_iovlen = (size_t)(x->iov_nr - x->iov_at)};
 	io_uring_prep_sendmsg(sqe, c->fd, &s->msg, MSG_NOSIGNAL | MSG_WAITALL);
+	ring_use_socket(sqe, c);
 	ring_move_tag(c, sqe, OP_IOV);
 }
 
@@ -256,14 +308,51 @@ static int start(struct conn *c)
 	return res == RING_PENDING ? 0 : res;
 }
 
+static void went_out(struct conn *c, struct ring_splice *s, uint16_t i, int res)
+{
+	if (fans_out(c))
+		ring_splice_went_out(c, s, i, res);
+	else
+		one_went_out(c, s, res);
+}
+
+/*
+ * A poll has completed. Linked, its splice follows by itself, cancelled if the poll failed: true.
+ * Else it is submitted now, unless the poll failed or nothing new may be: false, with the result
+ * that the splice shall have had.
+ */
+static bool splice_follows(struct conn *c, struct ring_splice *s, unsigned op, uint16_t i, int *res)
+{
+	if (c->w->opt[OPT_LINKED])
+		return true;
+	if (*res < 0 || c->step != STEP_XFER) {
+		*res = *res < 0 ? *res : -ECANCELED;
+		return false;
+	}
+	if (op == OP_POLL_IN)
+		take_in(c, s);
+	else if (xfer_dst_lives(&c->xfer.dst[i]) && c->xfer.dst[i].c->step != STEP_CLOSE)
+		give_out(c, s, i);
+	else
+		*res = -ECANCELED;
+	return *res >= 0;
+}
+
 static int completed(struct conn *c, unsigned op, uint16_t dst, int res)
 {
 	struct ring_splice *s = c->mover;
 
 	switch (op) {
-	case OP_POLL_IN: /* a poll that failed has cancelled what was linked behind it */
+	case OP_POLL_IN:
+		if (splice_follows(c, s, op, dst, &res))
+			return RING_PENDING;
+		came_in(c, s, res);
+		break;
 	case OP_POLL_OUT:
-		return RING_PENDING;
+		if (splice_follows(c, s, op, dst, &res))
+			return RING_PENDING;
+		went_out(c, s, dst, res);
+		break;
 	case OP_IOV:
 		return dst == RING_OWN ? own_sent(c, res) : iov_sent(c, s, dst, res);
 	case OP_IN:
@@ -275,10 +364,7 @@ static int completed(struct conn *c, unsigned op, uint16_t dst, int res)
 		break;
 	default:
 		count_one(c->ctr, sys_splice);
-		if (fans_out(c))
-			ring_splice_went_out(c, s, dst, res);
-		else
-			one_went_out(c, s, res);
+		went_out(c, s, dst, res);
 	}
 	return pump(c, s);
 }
@@ -303,8 +389,14 @@ static int bound_sends(int fd)
 	return setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tick, sizeof(tick)) ? -errno : 0;
 }
 
+static void configure(struct ring_config *cfg, const int64_t *opt)
+{
+	ring_config_read(cfg, &opt[OPT_RING]);
+}
+
 static const struct ring_mover move_ring_splice = {
 	.nr_threads = NR_THREADS,
+	.configure = configure,
 	.prepare_socket = bound_sends,
 	.worker_init = pipes_init,
 	.worker_exit = pipes_exit,
@@ -318,6 +410,19 @@ static int init(struct worker *w)
 	return drive_ring_init(w, &move_ring_splice);
 }
 
+static int check(const int64_t *opt, bool relays, char reason[REASON_MAX])
+{
+	return ring_options_check(&opt[OPT_RING], reason);
+}
+
+static int probe(const int64_t *opt, char reason[REASON_MAX])
+{
+	struct ring_config cfg;
+
+	ring_config_read(&cfg, opt ? &opt[OPT_RING] : NULL);
+	return ring_config_probe(&cfg, reason);
+}
+
 const struct engine engine_io_uring_splice = {
 	.name = "io_uring_splice",
 	.summary =
@@ -328,7 +433,8 @@ const struct engine engine_io_uring_splice = {
 	.sources = SOURCE_SOCKET | SOURCE_FANOUT,
 	.conn_bytes = RING_CONN_BYTES + sizeof(struct ring_splice),
 	.options = options,
-	.probe = ring_probe,
+	.check = check,
+	.probe = probe,
 	.worker_init = init,
 	.worker_run = drive_ring_run,
 	.worker_exit = drive_ring_exit,

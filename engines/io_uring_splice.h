@@ -12,7 +12,9 @@
 #include <sys/socket.h>
 
 enum {
-	OPT_PIPE = COPT_NR
+	OPT_PIPE = COPT_NR,
+	OPT_LINKED,
+	OPT_RING
 };
 
 /* What the mover tells its operations by. */
@@ -28,7 +30,9 @@ enum {
 /* The pipe of one destination among several; the last one that lives reads the source's pipe. */
 struct branch {
 	struct pipe_pair pipe;
-	uint32_t fits; /* bytes of a splice that a writable socket takes at once */
+	uint32_t fits;	/* bytes of a splice that a writable socket takes at once */
+	uint32_t asked; /* bytes of the splice in flight */
+	int from;	/* its pipe */
 	bool have;
 };
 
@@ -58,7 +62,7 @@ static inline bool fans_out(const struct conn *c)
 
 /*
  * Prepares a splice of at most len bytes from the pipe `from` to destination i, behind a poll of
- * its socket. The destination must live.
+ * its socket: linked to it, or once it has completed. The destination must live.
  */
 void ring_splice_out(struct conn *c, struct ring_splice *s, uint16_t i, int from, uint32_t len);
 
