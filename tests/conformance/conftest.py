@@ -7,6 +7,7 @@ which values their options take.
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 from collections.abc import Iterator
@@ -38,12 +39,28 @@ def describe(config: pytest.Config) -> dict[str, Any]:
     return document
 
 
+# Options whose smallest value is none to try, or is not the only one worth it.
+OWN_VALUES = {
+    "ring_entries": ["4", "4096"],
+    "sqpoll_cpu": [str(min(os.sched_getaffinity(0)))],
+}
+# Options that mean nothing by themselves, and what they are tried beside.
+BESIDE = {
+    "sqpoll_idle": ",sqpoll=on",
+    "sqpoll_cpu": ",sqpoll=on",
+    "batch_wait": ",batch=64",
+    "quiet_sends": ",cache=memory",
+}
+
+
 def values_to_try(option: dict[str, Any]) -> list[str]:
     """Values of an option that differ from its default and are worth a server each."""
     if option["type"] == "enum":
         return [value for value in option["values"] if value != option["default"]]
     if option["type"] == "bool":
         return ["off" if option["default"] == "on" else "on"]
+    if option["name"] in OWN_VALUES:
+        return OWN_VALUES[option["name"]]
     # The smallest one: it makes moves short, which is where mistakes hide.
     smallest = min(max(int(option["min"]), 4096), int(option["max"]))
     return [str(smallest)] if str(smallest) != option["default"] else []
@@ -56,7 +73,8 @@ def specs_of(engine: dict[str, Any], role: str) -> list[str]:
     for option in engine["options"]:
         if role != "file" and option["name"] in NOT_FOR_RELAYS:
             continue
-        specs += [f"{name},{option['name']}={value}" for value in values_to_try(option)]
+        beside = BESIDE.get(option["name"], "")
+        specs += [f"{name}{beside},{option['name']}={value}" for value in values_to_try(option)]
     return specs
 
 
@@ -69,12 +87,22 @@ def serves_files(engine: dict[str, Any]) -> bool:
 LEVELS = {
     "spec": ("file", True),
     "name": ("file", False),
+    "ring_name": ("file", False),
     "relay_spec": ("relay", True),
     "relay_name": ("relay", False),
     "forward_spec": ("forward", True),
 }
 # They say how files are read, or change nothing that a transfer between sockets could get wrong.
-NOT_FOR_RELAYS = {"busy_poll", "cache", "cache_limit", "hold", "nodelay", "threshold"}
+NOT_FOR_RELAYS = {
+    "bundle", "busy_poll", "cache", "cache_limit", "hold", "nodelay", "quiet_sends", "threshold",
+}  # fmt: skip
+# Levels that only engines with an option have.
+NEEDED_OPTION = {"ring_name": "quiet_sends"}
+
+
+def has_option(engine: dict[str, Any], name: str | None) -> bool:
+    """Whether the engine has the option; any has None."""
+    return name is None or any(option["name"] == name for option in engine["options"])
 
 
 def has_role(engine: dict[str, Any], role: str) -> bool:
@@ -91,7 +119,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = metafunc.config.getoption("--engine")
     params = []
     for engine in describe(metafunc.config)["engines"]:
-        if not has_role(engine, role):
+        if not has_role(engine, role) or not has_option(engine, NEEDED_OPTION.get(level)):
             continue
         # A sanitizer looks for mistakes of the code, which the defaults run through as well.
         options = options and (role == "file" or not metafunc.config.getoption("--sanitizer"))
@@ -142,8 +170,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (top / "outside").symlink_to("../secret")
     (top / "absolute").symlink_to("/etc/passwd")
     (top / "up").symlink_to("..")
-    import os
-
     os.mkfifo(top / "fifo")
     with (top / "huge").open("wb") as file:
         file.truncate(5 << 30)
