@@ -267,12 +267,23 @@ struct conn {
 
 /* ------------------------------------------------------------------------------ workers */
 
+/*
+ * Where the skeleton takes memory for responses that are sent again and again. get() returns at
+ * least `bytes`, or NULL; put() gets the same `bytes`, and may come after worker_exit().
+ */
+struct body_memory {
+	void *(*get)(struct worker *w, size_t bytes);
+	void (*put)(struct worker *w, void *mem, size_t bytes);
+};
+
 /* The part of a worker that engines see. One thread, one core, one listener, nothing shared. */
 struct worker {
 	const struct engine *engine;
 	const int64_t *opt; /* values of engine->options, same order */
 	struct counters *ctr;
-	void *priv; /* the engine's, set in worker_init */
+	void *priv;			  /* the engine's, set in worker_init */
+	const struct body_memory *memory; /* set in worker_init; NULL: the heap */
+	void *memory_priv;		  /* of those functions */
 	int index;
 	int cpu; /* -1: not pinned */
 	int node;

@@ -6,7 +6,7 @@
  * other buffer is being sent. Linux 6.1.
  */
 #include "copy.h"
-#include "ring.h"
+#include "ring_memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,10 +32,11 @@ struct ur_relay {
 
 struct ur_move {
 	struct ur_relay relay;
-	char *buf;   /* of the file part in flight */
-	size_t part; /* bytes of it */
-	int error;   /* of a read that its linked send has not followed yet */
-	bool waits;  /* the socket was full: the send in flight waits for room */
+	char *buf;	  /* of the file part in flight */
+	size_t buf_bytes; /* it has */
+	size_t part;	  /* bytes of the part */
+	int error;	  /* of a read that its linked send has not followed yet */
+	bool waits;	  /* the socket was full: the send in flight waits for room */
 	struct msghdr msg;
 	struct iovec iov[XFER_IOV + 1];
 };
@@ -44,6 +45,7 @@ struct ur_move {
 enum {
 	OPT_BUNDLE = COPT_COPY_NR,
 	OPT_QUIET,
+	OPT_FIXED_BUFFERS,
 	OPT_RING
 };
 
@@ -62,8 +64,28 @@ static const struct opt_def options[] = {
 	 .help = "sends from memory that find room in the socket post no completion "
 		 "(IOSQE_CQE_SKIP_SUCCESS, Linux 5.17), unless more is to be done for the "
 		 "connection; without effect with sqpoll"},
+	{.name = "fixed_buffers",
+	 .type = OPT_BOOL,
+	 .max = 1,
+	 .help = "files are read into, and cache=memory is sent from, memory registered with the "
+		 "ring, by READ_FIXED and WRITE_FIXED (Linux 5.19); responses merged or made up "
+		 "for one request are sent as ever. Pinned memory: see RLIMIT_MEMLOCK"},
 	RING_OPTIONS,
 	{0}};
+
+/*
+ * One piece of registered memory. A plain SEND takes none (SENDMSG_FLAGS, io_uring/net.c), but a
+ * write to a socket does; it may be short, and always completes.
+ */
+static void write_fixed(struct conn *c, struct ur_move *m, const struct iovec *v, int index)
+{
+	struct io_uring_sqe *sqe = ring_move_sqe(c);
+
+	io_uring_prep_write_fixed(sqe, c->fd, v->iov_base, (unsigned)v->iov_len, 0, index);
+	ring_use_socket(sqe, c);
+	ring_move_tag(c, sqe, OP_SEND);
+	m->waits = true;
+}
 
 /*
  * MSG_WAITALL: the ring goes on after a short send by itself (Linux 5.19). A quiet send does not
@@ -74,9 +96,16 @@ static void send_memory(struct conn *c, struct ur_move *m)
 	bool quiet = c->w->opt[OPT_QUIET] && !m->waits && ring_may_be_quiet(c);
 	int flags = MSG_NOSIGNAL | MSG_WAITALL | (quiet ? MSG_DONTWAIT : 0);
 	struct xfer *x = &c->xfer;
-	struct io_uring_sqe *sqe = ring_move_sqe(c);
+	bool one = x->iov_nr - x->iov_at == 1;
+	int index = one ? ring_memory_index(c->w, x->iov[x->iov_at].iov_base) : -1;
+	struct io_uring_sqe *sqe;
 
-	if (x->iov_nr - x->iov_at == 1) {
+	if (index >= 0) {
+		write_fixed(c, m, &x->iov[x->iov_at], index);
+		return;
+	}
+	sqe = ring_move_sqe(c);
+	if (one) {
 		io_uring_prep_send(sqe, c->fd, x->iov[x->iov_at].iov_base,
 				   x->iov[x->iov_at].iov_len, flags);
 	} else {
@@ -92,6 +121,23 @@ static void send_memory(struct conn *c, struct ur_move *m)
 		ring_move_tag(c, sqe, OP_SEND);
 }
 
+/* For parts as long as the first one. 0 or -ENOMEM. */
+static int get_buffer(struct conn *c, struct ur_move *m)
+{
+	m->buf_bytes = m->part;
+	m->buf = c->w->memory_priv ? ring_memory_get(c->w, m->part) : malloc(m->part);
+	return m->buf ? 0 : -ENOMEM;
+}
+
+static void put_buffer(struct conn *c, struct ur_move *m)
+{
+	if (c->w->memory_priv)
+		ring_memory_put(c->w, m->buf, m->buf_bytes);
+	else
+		free(m->buf);
+	m->buf = NULL;
+}
+
 /* A part of the file into the buffer, the send linked: a short read breaks the link. */
 static int send_file(struct conn *c, struct ur_move *m)
 {
@@ -101,14 +147,16 @@ static int send_file(struct conn *c, struct ur_move *m)
 	struct io_uring_sqe *sqe;
 
 	m->part = x->len < size ? (size_t)x->len : size;
-	if (!m->buf)
-		m->buf = malloc(m->part);
-	if (!m->buf)
+	if (!m->buf && get_buffer(c, m))
 		return -ENOMEM;
 	m->error = 0;
 	ring_move_reserve(c, 2);
 	sqe = ring_move_sqe(c);
-	io_uring_prep_read(sqe, x->file_fd, m->buf, (unsigned)m->part, x->off);
+	if (c->w->memory_priv)
+		io_uring_prep_read_fixed(sqe, x->file_fd, m->buf, (unsigned)m->part, x->off,
+					 ring_memory_index(c->w, m->buf));
+	else
+		io_uring_prep_read(sqe, x->file_fd, m->buf, (unsigned)m->part, x->off);
 	sqe->flags |= IOSQE_IO_LINK;
 	ring_move_tag(c, sqe, OP_READ);
 	memcpy(m->iov, x->iov + x->iov_at, nr * sizeof(*m->iov));
@@ -373,10 +421,8 @@ static void release(struct conn *c)
 	struct ur_move *m = c->mover;
 
 	m->waits = false;
-	if (m->buf) {
-		free(m->buf);
-		m->buf = NULL;
-	}
+	if (m->buf)
+		put_buffer(c, m);
 	if (m->relay.in || m->relay.out) {
 		free(m->relay.in);
 		free(m->relay.out);
@@ -388,10 +434,26 @@ static void configure(struct ring_config *cfg, const int64_t *opt)
 {
 	ring_config_read(cfg, &opt[OPT_RING]);
 	cfg->bundle = opt[OPT_BUNDLE];
+	cfg->fixed_buffers = opt[OPT_FIXED_BUFFERS];
+}
+
+/* Room for a cached file with its head and what the cache notes of it. */
+#define CACHED_EXTRA_BYTES 4096
+
+static int open_memory(struct worker *w)
+{
+	size_t cached = (size_t)w->opt[COPT_COPY_LIMIT] + CACHED_EXTRA_BYTES;
+	size_t buffer = (size_t)w->opt[COPT_COPY_BUFFER];
+
+	if (!w->opt[OPT_FIXED_BUFFERS])
+		return 0;
+	return ring_memory_open(w, drive_ring_of(w), cached > buffer ? cached : buffer);
 }
 
 static const struct ring_mover move_ring = {
 	.configure = configure,
+	.worker_init = open_memory,
+	.worker_exit = ring_memory_close,
 	.start = start,
 	.completed = completed,
 	.release = release,

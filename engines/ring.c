@@ -84,6 +84,13 @@ static int add_slots(struct ring *r)
 	return res < 0 ? res : 0;
 }
 
+static int add_buffer_table(struct ring *r)
+{
+	return r->cfg.fixed_buffers
+		       ? io_uring_register_buffers_sparse(&r->uring, RING_MEMORY_CHUNKS)
+		       : 0;
+}
+
 static int add_napi(struct ring *r)
 {
 	struct uring_napi napi = {.busy_poll_to = r->cfg.napi_usec, .prefer_busy_poll = 1};
@@ -108,6 +115,8 @@ int ring_init(struct ring *r, const struct ring_config *cfg, unsigned nr_buffers
 		res = add_buffers(r);
 	if (!res)
 		res = add_slots(r);
+	if (!res)
+		res = add_buffer_table(r);
 	if (!res)
 		res = add_napi(r);
 	/* Saves looking the descriptor up in every call; not vital (Linux 5.18). */
@@ -316,6 +325,10 @@ static int probe_ring(struct ring *r, char reason[REASON_MAX])
 	res = r->cfg.fixed_files ? io_uring_register_files_sparse(&r->uring, 8) : 0;
 	if (res < 0)
 		return refuse(res, reason, "needs Linux 5.19: a sparse table of registered files");
+	res = add_buffer_table(r);
+	if (res)
+		return refuse(res, reason,
+			      "needs Linux 5.19: a sparse table of registered buffers");
 	res = add_napi(r);
 	if (res)
 		return refuse(res, reason, "needs Linux 6.9: IORING_REGISTER_NAPI");

@@ -14,7 +14,8 @@ enum {
 	RING_BUFFERS_RELAY = 64, /* where they are given back as soon as they were looked at */
 	RING_BUFFER_BYTES = 2048,
 	RING_BGID = 0,
-	RING_FILES_MAX = 1 << 17, /* descriptors that fixed_files can register */
+	RING_FILES_MAX = 1 << 17,  /* descriptors that fixed_files can register */
+	RING_MEMORY_CHUNKS = 1024, /* registered buffers, see ring_memory.h */
 };
 
 /* user_data of operations whose outcome nobody waits for. */
@@ -144,7 +145,7 @@ struct ring_mover {
 	void (*configure)(struct ring_config *cfg, const int64_t *opt);
 	int (*prepare_socket)(int fd);
 	int (*worker_init)(struct worker *w);
-	void (*worker_exit)(struct worker *w);
+	void (*worker_exit)(struct worker *w); /* the ring still exists */
 	int (*start)(struct conn *c);
 	int (*completed)(struct conn *c, unsigned op, uint16_t dst, int res);
 	void (*release)(struct conn *c);
@@ -187,6 +188,9 @@ void ring_stop_source(struct conn *c);
 
 /* conn_bytes of an engine must be RING_CONN_BYTES plus its own, which are at c->mover. */
 #define RING_CONN_BYTES 56
+
+/* The worker's ring; there is one since before the mover's worker_init(). */
+struct ring *drive_ring_of(const struct worker *w);
 
 int drive_ring_init(struct worker *w, const struct ring_mover *mover);
 int drive_ring_run(struct worker *w);

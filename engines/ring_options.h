@@ -97,7 +97,9 @@ struct ring_config {
 	unsigned sqpoll_idle_ms;
 	int sqpoll_cpu; /* -1: any */
 	bool fixed_files;
-	bool bundle; /* of receives; no option of every engine, so set after ring_config_read() */
+	/* No options of every engine, so set after ring_config_read(): */
+	bool bundle;	    /* of receives */
+	bool fixed_buffers; /* there is a table of registered buffers */
 	unsigned batch;
 	unsigned batch_wait_usec;
 	unsigned napi_usec;

@@ -42,15 +42,23 @@ static void memory_release(struct lease *lease)
 
 	if (mem->fd >= 0)
 		close(mem->fd);
-	free(mem);
+	if (mem->from)
+		mem->from->put(mem->w, mem, mem->bytes);
+	else
+		free(mem);
 }
 
-/* Space for head and body. NULL when out of memory. */
-static struct file_memory *memory_new(size_t bytes)
+/* Space for head and body, from where the engine wants it. NULL when out of memory. */
+static struct file_memory *memory_new(struct file_cache *fc, size_t bytes)
 {
-	struct file_memory *mem = malloc(sizeof(*mem) + bytes);
+	struct worker *w = &fc->sw->w;
+	size_t all = sizeof(struct file_memory) + bytes;
+	struct file_memory *mem = w->memory ? w->memory->get(w, all) : malloc(all);
 
 	if (mem) {
+		mem->w = w;
+		mem->from = w->memory;
+		mem->bytes = all;
 		mem->lease = (struct lease){.refs = 1, .release = memory_release};
 		mem->fd = -1;
 	}
@@ -58,9 +66,10 @@ static struct file_memory *memory_new(size_t bytes)
 }
 
 /* Moves the bytes of mem into a memfd. NULL, and mem released, when that fails. */
-static struct file_memory *memory_to_file(struct file_memory *mem, size_t bytes)
+static struct file_memory *memory_to_file(struct file_cache *fc, struct file_memory *mem,
+					  size_t bytes)
 {
-	struct file_memory *out = memory_new(0);
+	struct file_memory *out = memory_new(fc, 0);
 	size_t done = 0;
 
 	if (out)
@@ -199,7 +208,7 @@ static bool read_whole(struct file_cache *fc, int fd, char *buf, size_t len)
 /* The whole file behind its head, or NULL when it cannot be had (then the file itself serves). */
 static struct file_memory *read_memory(struct file_cache *fc, const struct file_entry *e)
 {
-	struct file_memory *mem = memory_new(e->head_len + e->size);
+	struct file_memory *mem = memory_new(fc, e->head_len + e->size);
 
 	if (!mem)
 		return NULL;
@@ -208,7 +217,8 @@ static struct file_memory *read_memory(struct file_cache *fc, const struct file_
 		lease_put(&mem->lease);
 		return NULL;
 	}
-	return fc->cfg->bodies.memory_as_file ? memory_to_file(mem, e->head_len + e->size) : mem;
+	return fc->cfg->bodies.memory_as_file ? memory_to_file(fc, mem, e->head_len + e->size)
+					      : mem;
 }
 
 static void provide(struct file_cache *fc, struct file_entry *e)
@@ -335,7 +345,7 @@ struct file_entry *file_cache_find(struct file_cache *fc, const char *key, size_
 static bool renew_memory(struct file_cache *fc, struct file_entry *e)
 {
 	size_t bytes = e->head_len + e->size;
-	struct file_memory *old = e->mem, *mem = memory_new(bytes);
+	struct file_memory *old = e->mem, *mem = memory_new(fc, bytes);
 
 	if (!mem)
 		return false;
@@ -346,7 +356,7 @@ static bool renew_memory(struct file_cache *fc, struct file_entry *e)
 		return false;
 	}
 	memcpy(mem->data + e->date_at, fc->sw->date, DATE_BYTES);
-	if (old->fd >= 0 && !(mem = memory_to_file(mem, bytes)))
+	if (old->fd >= 0 && !(mem = memory_to_file(fc, mem, bytes)))
 		return false;
 	lease_put(&old->lease);
 	e->mem = mem;
@@ -396,7 +406,7 @@ static struct file_entry *constant_new(struct file_cache *fc, size_t bytes)
 	describe_entry(e, &(struct stat){.st_size = (off_t)bytes});
 	e->type = mime_type("");
 	format_head(fc->sw, e);
-	e->mem = memory_new(e->head_len + bytes);
+	e->mem = memory_new(fc, e->head_len + bytes);
 	if (!e->mem) {
 		lease_put(&e->lease);
 		return NULL;

@@ -21,7 +21,10 @@
  */
 struct file_memory {
 	struct lease lease;
-	int fd; /* memfd, or -1: data */
+	struct worker *w;
+	const struct body_memory *from; /* NULL: the heap */
+	size_t bytes;			/* of this structure and data[] */
+	int fd;				/* memfd, or -1: data */
 	char data[];
 };
 

@@ -94,7 +94,8 @@ LEVELS = {
 }
 # They say how files are read, or change nothing that a transfer between sockets could get wrong.
 NOT_FOR_RELAYS = {
-    "bundle", "busy_poll", "cache", "cache_limit", "hold", "nodelay", "quiet_sends", "threshold",
+    "bundle", "busy_poll", "cache", "cache_limit", "fixed_buffers", "hold", "nodelay",
+    "quiet_sends", "threshold",
 }  # fmt: skip
 # Levels that only engines with an option have.
 NEEDED_OPTION = {"ring_name": "quiet_sends"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -170,7 +171,41 @@ def test_quiet_sends_save_completions(binary: Path, ring_name: str, root: Path) 
     assert counted["off"] - counted["on"] >= 90, counted
 
 
+def kernel_view(server: Server) -> str:
+    """What the kernel says of the server's ring, in /proc (proc(5), io_uring/fdinfo.c)."""
+    for entry in Path(f"/proc/{server.proc.pid}/fd").iterdir():
+        if "io_uring" in str(entry.readlink()):
+            return Path(f"/proc/{server.proc.pid}/fdinfo/{entry.name}").read_text()
+    raise AssertionError(f"no ring: {server.describe()}")
+
+
+CONFIRMED = [
+    ("ring_entries=64", "SqMask", r"^SqMask:\s*0x3f$"),
+    ("sqpoll=on", "SqThread", r"^SqThread:\s*[1-9]\d*$"),
+    ("fixed_files=on", "UserFiles", r"^\s*\d+: (?!<none>|0x)\S+"),
+    ("fixed_buffers=on", "UserBufs", r"^\s*0: 0x[0-9a-f]+/2097152$"),
+    ("napi=50", "napi_busy_poll_dt", r"^napi_busy_poll_dt:\s*50(000)?$"),
+]
+
+
+@pytest.mark.parametrize(("options", "field", "pattern"), CONFIRMED)
+def test_the_kernel_confirms_what_the_option_says(
+    binary: Path, ring_name: str, root: Path, options: str, field: str, pattern: str
+) -> None:
+    with running(binary, f"{ring_name},{options}", root) as server, server.connect() as conn:
+        assert conn.request("/f1024").status == 200
+        end = time.monotonic() + DEADLINE_S
+        while f"{field}:" not in (view := kernel_view(server)):
+            if "NAPI" not in view and field.startswith("napi"):
+                pytest.skip("this kernel does not show NAPI of a ring in fdinfo")
+            assert time.monotonic() < end, view  # left out while the ring is locked
+        assert re.search(pattern, view, re.MULTILINE), view
+
+
 COMBINED = [
+    "cache=memory,fixed_buffers=on",
+    "cache=memory,cache_limit=16m,fixed_buffers=on,fixed_files=on,sndbuf=16384",
+    "cache=none,fixed_buffers=on,buffer=4m,ring_entries=4",
     "cache=memory,fixed_files=on,bundle=on,batch=64,ring_entries=64",
     "cache=memory,defer_taskrun=off,fixed_files=on",
     "cache=memory,coop_taskrun=on,batch=8",
