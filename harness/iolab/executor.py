@@ -118,6 +118,12 @@ class Executor(Protocol):
         child cannot be put into its `bounds`.
         """
 
+    def detach(self, argv: Sequence[str], *, timeout_s: float = 10.0) -> int:
+        """Starts a process that outlives the harness, and waits until it prints a line.
+
+        Returns its id. ProcessError, with its words, when it ends or stays silent instead.
+        """
+
     def close(self) -> None:
         """Ends all children that still run, the newest first."""
 
@@ -195,6 +201,22 @@ class HostExecutor:
         child = _Child(process, argv, err, stop_signal)
         self._children.append(child)
         return child
+
+    def detach(self, argv: Sequence[str], *, timeout_s: float = 10.0) -> int:
+        """See Executor."""
+        err = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
+        try:
+            process = _popen(argv, subprocess.PIPE, subprocess.PIPE, err, None, None, _nothing)
+        except BaseException:
+            err.close()
+            raise
+        child = _Child(process, argv, err, signal.SIGTERM)
+        try:
+            child.read_line(timeout_s)
+        except BaseException:
+            child.stop()
+            raise
+        return child.let_go()
 
     def close(self) -> None:
         """See Executor. All get their stop signal before any is waited for."""
@@ -302,6 +324,13 @@ class _Child:
             self._close_pipes()
         return int(self._process.returncode)
 
+    def let_go(self) -> int:
+        """Leaves it running on its own and returns its id; it is not waited for any more."""
+        self._close_pipes()
+        # Its exit is nobody's business here; Popen would warn of a child it did not see end.
+        self._process.returncode = 0
+        return self.pid
+
     def _close_pipes(self) -> None:
         self._words = self.last_words()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -349,6 +378,10 @@ def _popen(
         raise ProcessError(f"{_show(argv)}: cannot be started: {error.strerror}") from error
     except subprocess.SubprocessError as error:  # from `prepare`, which says no more
         raise ProcessError(f"{_show(argv)}: its CPUs, groups or limits are refused") from error
+
+
+def _nothing() -> None:
+    """What a detached child does between fork and exec."""
 
 
 def _prepare(

@@ -113,6 +113,10 @@ class FakeExecutor:
         self.started.append(process)
         return process
 
+    def detach(self, argv: Sequence[str], *, timeout_s: float = 10.0) -> int:
+        """See Executor."""
+        return self.start(argv).pid
+
     def close(self) -> None:
         """See Executor."""
         for process in self.started:

@@ -116,3 +116,22 @@ def test_children_die_with_a_harness_that_is_killed(tmp_path: Path) -> None:
         pid = int(harness.read_line(20))
         os.kill(harness.pid, signal.SIGKILL)
         assert gone(pid)
+
+
+def test_a_detached_process_outlives_the_executor() -> None:
+    with HostExecutor() as executor:
+        pid = executor.detach(["sh", "-c", "echo ready; exec sleep 60"])
+    try:
+        assert os.getsid(pid) == pid
+        assert not gone_now(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_a_detached_process_that_fails_says_why() -> None:
+    with (
+        HostExecutor() as executor,
+        pytest.raises(ProcessError, match="ended; its last words: no such device"),
+    ):
+        executor.detach(["sh", "-c", "echo no such device >&2; exit 1"])
