@@ -1,0 +1,167 @@
+"""What families share: a value that is a file, and one that a tool reads and sets."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+from collections.abc import Iterator
+
+from iolab.tuning.host import Host
+from iolab.tuning.knob import KnobError, Target
+from iolab.tuning.profile import Profile
+from iolab.tuning.scene import Scene
+
+_MEANING = {
+    errno.EPERM: "not permitted; as root?",
+    errno.EACCES: "not permitted; as root?",
+    errno.EINVAL: "invalid argument: the kernel does not take this value here",
+    errno.EIO: "I/O error: an interrupt whose affinity the kernel manages cannot be moved",
+    errno.EOVERFLOW: "value too large: a mask names CPUs beyond those of this kernel",
+    errno.ERANGE: "out of range: a list names CPUs beyond those of this kernel",
+    errno.EROFS: "read-only file system; in a container?",
+}
+
+
+class FileFamily:
+    """A family whose values are files below /proc or /sys, one value a file."""
+
+    name = ""
+
+    def collateral(self, profile: Profile, scene: Scene) -> Iterator[Target]:
+        """See Family."""
+        yield from ()
+
+    def available(self, host: Host, target: Target) -> str | None:
+        """See Family."""
+        tree = host.tree(target.netns)
+        if not tree.exists(target.where):
+            return f"/{target.where}: this kernel or device has no such file"
+        if not tree.writable(target.where):
+            return f"/{target.where}: not writable; as root?"
+        try:
+            self.read(host, target)
+        except KnobError as error:
+            return error.message
+        return None
+
+    def read(self, host: Host, target: Target) -> str:
+        """See Family."""
+        try:
+            return host.tree(target.netns).read(target.where)
+        except OSError as error:
+            raise KnobError(f"/{target.where}: cannot be read: {explain(error)}") from error
+
+    def write(self, host: Host, target: Target, value: str) -> None:
+        """See Family."""
+        try:
+            host.tree(target.netns).write(target.where, value)
+        except OSError as error:
+            raise KnobError(f"/{target.where}: {value!r} refused: {explain(error)}") from error
+
+    def same(self, target: Target, requested: str, effective: str) -> bool:
+        """See Family; white space between numbers is no difference."""
+        return requested.split() == effective.split()
+
+    def doubt(self, host: Host, target: Target, value: str) -> str:
+        """See Family."""
+        return ""
+
+    def shell(self, target: Target, value: str) -> list[str]:
+        """See Family."""
+        words = ["put", value, f"/{target.where}"]
+        return [shlex.join([*words, target.netns] if target.netns else words)]
+
+
+class ChoiceFamily(FileFamily):
+    """Files that list all choices with the one in force in brackets: `always [madvise] never`."""
+
+    def read(self, host: Host, target: Target) -> str:
+        """See Family."""
+        text = super().read(host, target)
+        _, bracket, rest = text.partition("[")
+        return rest.partition("]")[0] if bracket else text
+
+
+class ToolFamily:
+    """A family whose values an interface's tool reads and sets; `target.device` is the interface.
+
+    Subclasses give `read` and `commands`; `apply` and the exported script run the same ones.
+    """
+
+    name = ""
+    tool = "ethtool"
+
+    def collateral(self, profile: Profile, scene: Scene) -> Iterator[Target]:
+        """See Family."""
+        yield from ()
+
+    def available(self, host: Host, target: Target) -> str | None:
+        """See Family."""
+        if not host.has_tool(self.tool):
+            return f"{self.tool} is not installed"
+        if not privileged(host):
+            return "not permitted; as root?"
+        try:
+            self.read(host, target)
+        except KnobError as error:
+            return error.message
+        return None
+
+    def read(self, host: Host, target: Target) -> str:
+        """See Family."""
+        raise NotImplementedError
+
+    def commands(self, target: Target, value: str) -> list[list[str]]:
+        """The command lines that set the value, in order."""
+        raise NotImplementedError
+
+    def write(self, host: Host, target: Target, value: str) -> None:
+        """See Family."""
+        for argv in self.commands(target, value):
+            host.run(argv, target.netns)
+
+    def same(self, target: Target, requested: str, effective: str) -> bool:
+        """See Family."""
+        return requested == effective
+
+    def doubt(self, host: Host, target: Target, value: str) -> str:
+        """See Family."""
+        return ""
+
+    def shell(self, target: Target, value: str) -> list[str]:
+        """See Family."""
+        inside = ["ip", "netns", "exec", target.netns] if target.netns else []
+        return [shlex.join(["run", *inside, *argv]) for argv in self.commands(target, value)]
+
+
+def privileged(host: Host) -> bool:
+    """True for root, and on a host that is only imitated."""
+    return str(host.root) != "/" or os.geteuid() == 0
+
+
+def explain(error: OSError) -> str:
+    """The errno by name and what it means for a knob."""
+    name = errno.errorcode.get(error.errno or 0, "error")
+    return f"{name}, {_MEANING.get(error.errno or 0, error.strerror or str(error))}"
+
+
+def ask(host: Host, target: Target, *args: str) -> str:
+    """What `ethtool` prints."""
+    return host.run(["ethtool", *args], target.netns).stdout
+
+
+def fields(text: str) -> dict[str, str]:
+    """Lines `KEY: VALUE` of ethtool as a table, the first of a key's values winning."""
+    table: dict[str, str] = {}
+    for line in text.splitlines():
+        key, colon, value = line.strip().partition(":")
+        if colon:
+            table.setdefault(key, value.strip())
+    return table
+
+
+def current_and_maximum(text: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The two halves of what `ethtool -l` and `-g` print: settings, and preset maximums."""
+    maximum, _, current = text.partition("Current hardware settings:")
+    return fields(current), fields(maximum)

@@ -1,0 +1,45 @@
+"""CPU frequency: governor, energy preference, turbo (Documentation/admin-guide/pm/cpufreq.rst).
+
+/sys/devices/system/cpu/cpufreq/policy*/scaling_governor, energy_performance_preference
+(intel_pstate since Linux 4.10, amd-pstate since 5.17), and for turbo intel_pstate/no_turbo
+(inverted) or cpufreq/boost. Virtual machines usually have none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from iolab.tuning.families.base import FileFamily
+from iolab.tuning.knob import Setting, Target
+from iolab.tuning.profile import Profile
+from iolab.tuning.scene import Scene
+
+_ROOM = "sys/devices/system/cpu"
+
+
+class CpuFrequency(FileFamily):
+    """The family `cpufreq`."""
+
+    name = "cpufreq"
+
+    def settings(self, profile: Profile, scene: Scene) -> Iterator[Setting]:
+        """See Family: the governor before the preference, which some governors fix."""
+        if scene.only_netns:
+            return
+        yield from self._policies(scene, profile.cpu.governor, "scaling_governor", "governor")
+        file = "energy_performance_preference"
+        yield from self._policies(scene, profile.cpu.energy_preference, file, "energy_preference")
+        if profile.cpu.turbo is not None:
+            inverted = scene.host.tree().exists(f"{_ROOM}/intel_pstate/no_turbo")
+            where = f"{_ROOM}/intel_pstate/no_turbo" if inverted else f"{_ROOM}/cpufreq/boost"
+            value = str(int(profile.cpu.turbo != inverted))
+            yield Setting(Target(self.name, where.rpartition("/")[2], where), value, "cpu.turbo")
+
+    def _policies(self, scene: Scene, value: str | None, file: str, key: str) -> Iterator[Setting]:
+        if value is None:
+            return
+        names = scene.host.tree().names(f"{_ROOM}/cpufreq")
+        policies = [name for name in names if name.startswith("policy")] or ["policy0"]
+        for policy in policies:
+            where = f"{_ROOM}/cpufreq/{policy}/{file}"
+            yield Setting(Target(self.name, f"{file} of {policy}", where), value, f"cpu.{key}")

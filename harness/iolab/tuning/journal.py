@@ -1,0 +1,227 @@
+"""The journal: every original on disk before the first write, and how far the writing got.
+
+`journal.jsonl` in the state directory. Its first line holds all entries and appears whole or not at
+all (temporary name, fsync, rename, fsync of the directory). Events follow, one a line, synced: one
+before each write, one after it. A line cut off by a crash is one whose write had not begun, or
+whose result is read anew. The file exists exactly as long as there is something to revert.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from iolab.errors import IolabError
+from iolab.tuning.knob import Target
+
+SCHEMA_VERSION = 1
+_FILE = "journal.jsonl"
+_LOCK = "lock"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One value. `requested` is None for collateral, `original` for what did not exist before."""
+
+    target: Target
+    original: str | None
+    requested: str | None
+    place: str = ""
+    optional: bool = False
+
+
+@dataclass
+class Journal:
+    """An applied profile, or one whose application was cut short (`finished` is False)."""
+
+    path: Path
+    profile: str
+    boot_id: str
+    entries: list[Entry]
+    begun: set[int] = field(default_factory=set)
+    """Entries whose write began, and perhaps happened."""
+    effective: dict[int, str] = field(default_factory=dict)
+    """What was read back after the write."""
+    failed: dict[int, str] = field(default_factory=dict)
+    superseded: set[int] = field(default_factory=set)
+    """Entries that were computed anew after the queues changed."""
+    finished: bool = False
+
+    @classmethod
+    def create(cls, state: Path, profile: str, boot_id: str, entries: Iterable[Entry]) -> Journal:
+        """A new journal, durable when this returns."""
+        journal = cls(state / _FILE, profile, boot_id, list(entries))
+        state.mkdir(parents=True, exist_ok=True)
+        head = {
+            "schema_version": SCHEMA_VERSION,
+            "profile": profile,
+            "boot_id": boot_id,
+            "entries": [asdict(entry) for entry in journal.entries],
+        }
+        temporary = journal.path.with_suffix(".tmp")
+        with temporary.open("w") as file:
+            file.write(json.dumps(head) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(journal.path)
+        _sync(state)
+        return journal
+
+    def begin(self, number: int) -> None:
+        """Before entry `number` is written."""
+        self.begun.add(number)
+        self._append({"event": "begin", "entry": number})
+
+    def wrote(self, number: int, effective: str) -> None:
+        """After it was read back."""
+        self.effective[number] = effective
+        self._append({"event": "wrote", "entry": number, "effective": effective})
+
+    def fail(self, number: int, reason: str) -> None:
+        """It was refused, or came out otherwise and is kept so (--partial)."""
+        self.failed[number] = reason
+        self._append({"event": "failed", "entry": number, "reason": reason})
+
+    def supersede(self, numbers: Iterable[int], entries: Iterable[Entry]) -> None:
+        """Puts `entries` in the place of `numbers`."""
+        old, new = sorted(numbers), list(entries)
+        self.superseded |= set(old)
+        self.entries += new
+        document = {"event": "more", "instead": old, "entries": [asdict(one) for one in new]}
+        self._append(document)
+
+    def finish(self) -> None:
+        """The profile is applied."""
+        self.finished = True
+        self._append({"event": "finished"})
+
+    def remove(self) -> None:
+        """Everything is restored."""
+        self.path.unlink()
+        _sync(self.path.parent)
+
+    def wanted(self) -> list[tuple[int, Entry]]:
+        """The entries that the profile asks for and that did not fail."""
+        return [
+            (number, entry)
+            for number, entry in enumerate(self.entries)
+            if entry.requested is not None
+            and number not in self.superseded
+            and number not in self.failed
+        ]
+
+    def to_restore(self) -> list[tuple[int, Entry]]:
+        """What has to be as it was, in the order of restoring: newest first, collateral last."""
+        return [
+            (number, entry)
+            for number, entry in reversed(list(enumerate(self.entries)))
+            if entry.original is not None and (entry.requested is None or number in self.begun)
+        ]
+
+    def _append(self, event: dict[str, Any]) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(event) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def load(state: Path) -> Journal | None:
+    """The journal of the state directory, None when there is nothing to revert.
+
+    IolabError when it is not readable as one of ours.
+    """
+    path = state / _FILE
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise IolabError(f"{path}: {error.strerror}", "as root?") from error
+    try:
+        head = json.loads(lines[0])
+        if head["schema_version"] != SCHEMA_VERSION:
+            raise IolabError(f"{path}: schema_version {head['schema_version']} is not ours")
+        journal = Journal(path, head["profile"], head["boot_id"], _entries(head["entries"]))
+        for line in lines[1:]:
+            with contextlib.suppress(json.JSONDecodeError):  # cut off by the crash
+                _replay(journal, json.loads(line))
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise IolabError(f"{path}: not a journal of this version: {error!r}") from error
+    return journal
+
+
+def _replay(journal: Journal, event: dict[str, Any]) -> None:
+    kind = event["event"]
+    if kind == "begin":
+        journal.begun.add(event["entry"])
+    elif kind == "wrote":
+        journal.effective[event["entry"]] = event["effective"]
+    elif kind == "failed":
+        journal.failed[event["entry"]] = event["reason"]
+    elif kind == "more":
+        journal.superseded |= set(event["instead"])
+        journal.entries += _entries(event["entries"])
+    elif kind == "finished":
+        journal.finished = True
+
+
+def _entries(documents: list[dict[str, Any]]) -> list[Entry]:
+    return [Entry(**{**document, "target": Target(**document["target"])}) for document in documents]
+
+
+@contextlib.contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Keeps others from tuning this host meanwhile; the kernel drops it with the process."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        handle = os.open(state / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise IolabError(f"{state}: {error.strerror}", "as root?") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise IolabError("another iolab is tuning this host", "wait until it ends") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def busy(state: Path) -> bool:
+    """True while a process tunes this host."""
+    try:
+        handle = os.open(state / _LOCK, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def leftover(state: Path) -> str | None:
+    """A sentence on what a killed run left applied; None when nothing is, or it still runs."""
+    if not (state / _FILE).exists() or busy(state):
+        return None
+    journal = load(state)
+    if journal is None or journal.finished:
+        return None
+    return f"profile {journal.profile} was being applied when its run was killed: iolab tune revert"
+
+
+def _sync(directory: Path) -> None:
+    """Makes a new or removed name durable."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,134 @@
+"""What sysfs and /proc say of an interface: its NUMA node, its queues, its interrupts."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from iolab.tuning.host import Host, Tree
+
+_QUEUE_IRQ = re.compile(
+    r"(?:tx-?rx|rx-?tx|input|output|rx|tx|comp|fp|queue|q)[.\-_]?(?P<queue>\d+)(?:@.*)?$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Irq:
+    """An interrupt of one queue. virtio calls it `virtio2-input.0`, others `eth0-TxRx-0`."""
+
+    number: int
+    name: str
+    queue: int
+
+
+@dataclass(frozen=True)
+class Nic:
+    """An interface. `node` is None when the device belongs to no NUMA node, or is virtual."""
+
+    name: str
+    netns: str
+    node: int | None
+    rx: tuple[int, ...]
+    tx: tuple[int, ...]
+    irqs: tuple[Irq, ...]
+
+
+def read_nic(host: Host, name: str, netns: str = "") -> Nic | None:
+    """The interface as it is now, None when there is none of that name."""
+    tree = host.tree(netns)
+    place = f"sys/class/net/{name}"
+    if not tree.exists(place):
+        return None
+    device = _bus_device(tree, place)
+    return Nic(
+        name=name,
+        netns=netns,
+        node=_node(tree, device),
+        rx=_queues(tree, place, "rx-"),
+        tx=_queues(tree, place, "tx-"),
+        irqs=_irqs(host.tree(), tree, device),
+    )
+
+
+def default_interface(tree: Tree) -> str | None:
+    """The interface of the default route (/proc/net/route), None when there is none."""
+    try:
+        lines = tree.read("proc/net/route").splitlines()[1:]
+    except OSError:
+        return None
+    for line in lines:
+        fields = line.split()
+        if len(fields) > 7 and fields[1] == "00000000" and fields[7] == "00000000":
+            return fields[0]
+    return None
+
+
+def _bus_device(tree: Tree, place: str) -> str | None:
+    """The device that has numa_node and interrupts.
+
+    Of virtio it stands one level above `device`: the link leads to virtioN, whose parent is the
+    PCI function.
+    """
+    if not tree.exists(f"{place}/device"):
+        return None
+    device = tree.real(f"{place}/device")
+    parent = device.rpartition("/")[0]
+    if not tree.exists(f"{device}/numa_node") and tree.exists(f"{parent}/numa_node"):
+        return parent
+    return device
+
+
+def _node(tree: Tree, device: str | None) -> int | None:
+    if device is None:
+        return None
+    try:
+        node = int(tree.read(f"{device}/numa_node"))
+    except (OSError, ValueError):
+        return None
+    return node if node >= 0 else None
+
+
+def _queues(tree: Tree, place: str, prefix: str) -> tuple[int, ...]:
+    names = tree.names(f"{place}/queues")
+    return tuple(int(name[len(prefix) :]) for name in names if name.startswith(prefix))
+
+
+def _irqs(host_tree: Tree, tree: Tree, device: str | None) -> tuple[Irq, ...]:
+    """The interrupts of the device that serve a queue, by queue and number."""
+    if device is None:
+        return ()
+    numbers = {int(name) for name in tree.names(f"{device}/msi_irqs") if name.isdigit()}
+    found = []
+    for number, name in interrupt_names(host_tree).items():
+        match = _QUEUE_IRQ.search(name) if number in numbers else None
+        if match is not None:
+            found.append(Irq(number, name, int(match["queue"])))
+    return tuple(sorted(found, key=lambda irq: (irq.queue, irq.number)))
+
+
+def interrupt_names(tree: Tree) -> dict[int, str]:
+    """The action of each numbered line of /proc/interrupts: its last word."""
+    try:
+        lines = tree.read("proc/interrupts").splitlines()
+    except OSError:
+        return {}
+    names = {}
+    for line in lines:
+        number, colon, rest = line.strip().partition(":")
+        words = rest.split()
+        if colon and number.isdigit() and words:
+            names[int(number)] = words[-1]
+    return names
+
+
+def running_irqbalance(tree: Tree) -> int | None:
+    """The process id of irqbalance, which moves interrupts back every 10 s; None without one."""
+    for name in tree.names("proc"):
+        if name.isdigit():
+            try:
+                if tree.read(f"proc/{name}/comm") == "irqbalance":
+                    return int(name)
+            except OSError:
+                continue
+    return None

@@ -1,0 +1,104 @@
+"""From a profile and a host to concrete settings with their old values; nothing is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from iolab.errors import IolabError
+from iolab.tuning.families import FAMILIES
+from iolab.tuning.knob import KnobError, Setting, Target
+from iolab.tuning.profile import Loaded
+from iolab.tuning.scene import Scene
+
+AFTER_CHANNELS = tuple(FAMILIES)[list(FAMILIES).index("channels") + 1 :]
+"""Families whose settings have to be computed anew once the queues have changed."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One setting, and what stands in its way."""
+
+    setting: Setting
+    place: str
+    """File and key that ask for it."""
+    original: str | None
+    """The value now; None when it cannot be read."""
+    problem: str | None
+    """Why it cannot be set here; None when it can, or when the value is there already."""
+    optional: bool
+    unchanged: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What applying a profile would do. `collateral` may change by itself, and is restored too."""
+
+    profile: str
+    items: tuple[Item, ...]
+    collateral: tuple[tuple[Target, str], ...]
+
+    @property
+    def changes_channels(self) -> bool:
+        """True when the queues will change, and with them what later families can do."""
+        return any(
+            item.setting.target.family == "channels" and not item.unchanged and not item.problem
+            for item in self.items
+        )
+
+    def blockers(self) -> list[Item]:
+        """What keeps the profile from being applied whole."""
+        return [
+            item
+            for item in self.items
+            if item.problem
+            and not item.optional
+            and not (self.changes_channels and item.setting.target.family in AFTER_CHANNELS)
+        ]
+
+
+def make_plan(loaded: Loaded, scene: Scene, families: Sequence[str] = tuple(FAMILIES)) -> Plan:
+    """The plan for this host. InputError when the profile cannot be meant for it."""
+    items: list[Item] = []
+    collateral: dict[Target, str] = {}
+    for name in families:
+        for setting in FAMILIES[name].settings(loaded.profile, scene):
+            items.append(_item(loaded, scene, setting))
+        for target in FAMILIES[name].collateral(loaded.profile, scene):
+            original = _try_read(scene, target)
+            if original is not None:
+                collateral[target] = original
+    return Plan(loaded.name, tuple(items), tuple(collateral.items()))
+
+
+def require(plan: Plan) -> None:
+    """IolabError that names file, key and reason of everything in the way; nothing else happens."""
+    blockers = plan.blockers()
+    if blockers:
+        lines = [f"{one.place}: {one.setting.target.key}: {one.problem}" for one in blockers]
+        raise IolabError(
+            "\n".join(["nothing was written:", *lines]),
+            "--partial applies the rest; `optional` in the profile names what a host may lack",
+        )
+
+
+def _item(loaded: Loaded, scene: Scene, setting: Setting) -> Item:
+    family = FAMILIES[setting.target.family]
+    original = _try_read(scene, setting.target)
+    unchanged = original is not None and family.same(setting.target, setting.value, original)
+    problem = None if unchanged else family.available(scene.host, setting.target)
+    return Item(
+        setting=setting,
+        place=loaded.place(setting.key),
+        original=original,
+        problem=problem,
+        optional=loaded.is_optional(setting.key),
+        unchanged=unchanged,
+    )
+
+
+def _try_read(scene: Scene, target: Target) -> str | None:
+    try:
+        return FAMILIES[target.family].read(scene.host, target)
+    except KnobError:
+        return None

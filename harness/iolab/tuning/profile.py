@@ -1,0 +1,247 @@
+"""Profiles: TOML files of knobs, checked when they are read, before anything is touched."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from iolab.errors import InputError, did_you_mean
+from iolab.toml import Section, read_toml
+from iolab.topology import parse_cpu_list
+from iolab.tuning.cpus import Policy
+
+Steering = Literal["off"] | Policy
+
+
+def _cpu_list(text: str) -> str:
+    try:
+        parse_cpu_list(text)
+    except ValueError:
+        raise ValueError("not a CPU list such as 0-3,8") from None
+    return text
+
+
+CpuList = Annotated[str, AfterValidator(_cpu_list)]
+Count = Annotated[int, Field(ge=0)]
+Limit = Annotated[int, Field(ge=0)] | Literal["unlimited"]
+
+
+class Limits(Section):
+    """Limits of the calling process, inherited by what it starts (setrlimit(2))."""
+
+    nofile: Limit | None = None
+    memlock_bytes: Limit | None = None
+
+
+class Coalesce(Section):
+    """Interrupt coalescing, `ethtool -C`."""
+
+    adaptive_rx: bool | None = None
+    adaptive_tx: bool | None = None
+    rx_usecs: Count | None = None
+    rx_frames: Count | None = None
+    tx_usecs: Count | None = None
+    tx_frames: Count | None = None
+
+
+class Rss(Section):
+    """Receive-side scaling, `ethtool -X`."""
+
+    indirection: Literal["default"] | Annotated[int, Field(ge=1)] | None = None
+    """`default`, or spread evenly over the first N rings."""
+    hash_key: str | None = None
+
+    @field_validator("hash_key")
+    @classmethod
+    def _key(cls, text: str | None) -> str | None:
+        if text is not None and not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2})+", text):
+            raise ValueError("not bytes in lower-case hexadecimal such as 6d:5a:56")
+        return text
+
+
+FlowHash = Annotated[str, Field(pattern=r"^[mvtsdfn]+$")]
+
+
+class FlowHashes(Section):
+    """Header fields that the NIC hashes, the letters of `ethtool -N IF rx-flow-hash`."""
+
+    tcp4: FlowHash | None = None
+    udp4: FlowHash | None = None
+    tcp6: FlowHash | None = None
+    udp6: FlowHash | None = None
+
+
+class NicTable(Section):
+    """What ethtool and tc set."""
+
+    interface: str | None = None
+    channels: Literal["max", "per-core"] | Annotated[int, Field(ge=1)] | None = None
+    rx_ring: Literal["max"] | Annotated[int, Field(ge=1)] | None = None
+    tx_ring: Literal["max"] | Annotated[int, Field(ge=1)] | None = None
+    coalesce: Coalesce = Coalesce()
+    offloads: dict[str, bool] = Field(default_factory=dict)
+    rss: Rss = Rss()
+    flow_hash: FlowHashes = FlowHashes()
+    ntuple: bool | None = None
+    qdisc: str | None = Field(default=None, pattern=r"^(mq/)?[a-z_0-9]+$")
+    """`fq` as root, which replaces mq; `mq/fq` for one below mq for each queue."""
+
+
+class SteeringTable(Section):
+    """Software steering of packets (Documentation/networking/scaling.rst)."""
+
+    rps: Steering | None = None
+    rfs_entries: Count | None = None
+    """Flows of the host's table; the queues share as many among them. A power of two."""
+    xps: Steering | Literal["rx-queues"] | None = None
+    reserve: CpuList = ""
+
+    @field_validator("rfs_entries")
+    @classmethod
+    def _power(cls, count: int | None) -> int | None:
+        if count and count & (count - 1):
+            above = 1 << count.bit_length()
+            raise ValueError(f"not a power of two: the kernel would take {above}")
+        return count
+
+
+class IrqTable(Section):
+    """Affinity of the interface's per-queue interrupts."""
+
+    policy: Policy | None = None
+    reserve: CpuList = ""
+    irqbalance: Literal["refuse", "report"] = "refuse"
+
+
+class CpuTable(Section):
+    """Frequency, idle states, hardware threads."""
+
+    governor: str | None = None
+    energy_preference: str | None = None
+    turbo: bool | None = None
+    latency_usec: Count | None = None
+    """What /dev/cpu_dma_latency is asked for: exit latency of the deepest idle state allowed."""
+    smt: bool | None = None
+
+
+class MemoryTable(Section):
+    """Huge pages and NUMA balancing."""
+
+    thp: Literal["always", "madvise", "never"] | None = None
+    thp_defrag: Literal["always", "defer", "defer+madvise", "madvise", "never"] | None = None
+    hugepages_2m: Count | None = None
+    numa_balancing: bool | None = None
+
+
+class PlacementTable(Section):
+    """Where server and clients are to run; computed, never written to the host."""
+
+    server: Literal["nic-node", "all"] | None = None
+    client: Literal["nic-node", "other-node", "all"] | None = None
+
+
+class Profile(Section):
+    """A profile. Its tables hold only what it sets; what is None is left as the host has it."""
+
+    summary: str
+    include: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    """Patterns of keys (`cpu.*`) that a host may lack: reported then, and no failure."""
+    sysctl: dict[str, int | str] = Field(default_factory=dict)
+    limits: Limits = Limits()
+    nic: NicTable = NicTable()
+    steering: SteeringTable = SteeringTable()
+    irq: IrqTable = IrqTable()
+    cpu: CpuTable = CpuTable()
+    memory: MemoryTable = MemoryTable()
+    placement: PlacementTable = PlacementTable()
+
+    @field_validator("sysctl")
+    @classmethod
+    def _names(cls, table: dict[str, int | str]) -> dict[str, int | str]:
+        for name in table:
+            if not re.fullmatch(r"[a-z]\w*([./][\w\-]+)+", name):
+                raise ValueError(f"{name!r}: not a sysctl's name such as net.core.somaxconn")
+        return table
+
+
+class Loaded(Section):
+    """A profile with its includes merged in. `files` says which file set each key last."""
+
+    name: str
+    profile: Profile
+    files: dict[str, str]
+
+    def place(self, key: str) -> str:
+        """`file: key`, as messages name it."""
+        while key not in self.files and "." in key:
+            key = key.rpartition(".")[0]
+        return f"{self.files.get(key, self.name)}: {key}"
+
+    def is_optional(self, key: str) -> bool:
+        """True when a host may lack this knob."""
+        return any(fnmatchcase(key, pattern) for pattern in self.profile.optional)
+
+
+def profile_names(room: Path) -> list[str]:
+    """The profiles of a directory."""
+    return sorted(path.stem for path in room.glob("*.toml"))
+
+
+def load_profile(room: Path, name: str) -> Loaded:
+    """The profile of a name in `room`, or of a path to a TOML file; includes first, itself last.
+
+    InputError names file and key of what is wrong, and the profiles there are.
+    """
+    document: dict[str, Any] = {}
+    files: dict[str, str] = {}
+    _merge_file(room, _find(room, name, "--"), document, files, ())
+    return Loaded(name=Path(name).stem, profile=Profile.model_validate(document), files=files)
+
+
+def _find(room: Path, name: str, place: str) -> Path:
+    path = Path(name)
+    if path.suffix == ".toml":
+        return path if path.is_absolute() or path.exists() else room / path
+    path = room / f"{name}.toml"
+    if not path.is_file():
+        where = "" if place == "--" else f"{place}: include: "
+        known = did_you_mean(name, profile_names(room))
+        raise InputError(f"{where}profile {name!r}: not found in {room}, {known}")
+    return path
+
+
+def _merge_file(
+    room: Path,
+    path: Path,
+    document: dict[str, Any],
+    files: dict[str, str],
+    including: tuple[Path, ...],
+) -> None:
+    """Adds a file's keys to `document`, after those of what it includes."""
+    if path.resolve() in including:
+        chain = " -> ".join(one.name for one in (*including, path))
+        raise InputError(f"{path}: include: includes itself: {chain}")
+    profile = read_toml(path, Profile)
+    for name in profile.include:
+        where = _find(room, name, str(path))
+        _merge_file(room, where, document, files, (*including, path.resolve()))
+    given = profile.model_dump(exclude_unset=True)
+    given["optional"] = (*document.get("optional", ()), *given.get("optional", ()))
+    _merge(document, given, files, str(path), "")
+
+
+def _merge(
+    into: dict[str, Any], given: dict[str, Any], files: dict[str, str], file: str, prefix: str
+) -> None:
+    for key, value in given.items():
+        name = f"{prefix}{key}"
+        files[name] = file
+        if isinstance(value, dict):
+            _merge(into.setdefault(key, {}), value, files, file, f"{name}.")
+        else:
+            into[key] = value

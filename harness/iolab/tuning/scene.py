@@ -1,0 +1,59 @@
+"""Where a profile is to be applied: host, topology, interface, namespace, process."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+
+from iolab.errors import InputError
+from iolab.tuning.cpus import Topology, read_topology
+from iolab.tuning.host import Host
+from iolab.tuning.nic import Nic, default_interface, read_nic
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What policies are computed from. `interface` is what the caller asked for, if anything.
+
+    With `netns`, knobs that a network namespace has of its own go there, the others to the host;
+    `only_netns` leaves those others out. `limits_pid` is the process whose limits are set.
+    """
+
+    host: Host
+    interface: str | None = None
+    netns: str = ""
+    only_netns: bool = False
+    limits_pid: int = 0
+
+    @cached_property
+    def topology(self) -> Topology:
+        """The host's CPUs."""
+        return read_topology(self.host.tree())
+
+    def nic(self, asked: str | None, place: str) -> Nic:
+        """The interface of a profile's [nic] table: the caller's, the table's, the default route's.
+
+        InputError names `place` when there is none.
+        """
+        tree = self.host.tree(self.netns)
+        name = self.interface or asked or default_interface(tree)
+        present = [one for one in tree.names("sys/class/net") if one != "lo"]
+        inside = f" in namespace {self.netns}" if self.netns else ""
+        if name is None:
+            raise InputError(
+                f"{place}: no interface is named and there is no default route{inside}",
+                f"--interface IF, one of: {', '.join(present) or 'none is here'}",
+            )
+        nic = read_nic(self.host, name, self.netns)
+        if nic is None:
+            raise InputError(
+                f"{place}: interface {name!r}: not found{inside}",
+                f"--interface IF, one of: {', '.join(present) or 'none is here'}",
+            )
+        return nic
+
+
+def parent_process() -> int:
+    """Who called: the shell, whose limits what it starts later inherits."""
+    return os.getppid()

@@ -1,0 +1,431 @@
+"""A machine of files: two NUMA nodes of two CPUs, a virtio NIC with four queues.
+
+The files answer as the kernel does: they normalise, clamp, ignore or refuse what is written, and
+`ethtool -L` remakes queues and resets their masks and affinities. All state is in files, so that
+it outlives a killed process and can be compared byte for byte.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from iolab.executor import Completed, HostExecutor
+from iolab.tuning.cpus import format_list, format_mask
+from iolab.tuning.host import Host, Tree
+from iolab.tuning.knob import KnobError
+from iolab.tuning.profile import Loaded
+
+PID = 4711
+KEY = "6d:5a:56:da"
+_PCI = "sys/devices/pci0000:00/0000:00:03.0"
+_NIC = f"{_PCI}/virtio2/net/eth0"
+
+WriteProfile = Callable[[str], Loaded]
+
+Rule = Callable[[str, str], str]
+"""From the old text and what is written to the new text; raises OSError as the kernel would."""
+
+SYSCTLS = {
+    "fs/nr_open": "1048576",
+    "kernel/numa_balancing": "1",
+    "kernel/random/boot_id": "11111111-2222-3333-4444-555555555555",
+    "net/core/busy_poll": "0",
+    "net/core/busy_read": "0",
+    "net/core/default_qdisc": "pfifo_fast",
+    "net/core/netdev_budget": "300",
+    "net/core/netdev_budget_usecs": "2000",
+    "net/core/netdev_max_backlog": "1000",
+    "net/core/rmem_max": "212992",
+    "net/core/rps_sock_flow_entries": "0",
+    "net/core/somaxconn": "4096",
+    "net/core/wmem_max": "212992",
+    "net/ipv4/ip_local_port_range": "32768\t60999",
+    "net/ipv4/tcp_autocorking": "1",
+    "net/ipv4/tcp_congestion_control": "cubic",
+    "net/ipv4/tcp_fastopen": "1",
+    "net/ipv4/tcp_fin_timeout": "60",
+    "net/ipv4/tcp_max_syn_backlog": "512",
+    "net/ipv4/tcp_max_tw_buckets": "8192",
+    "net/ipv4/tcp_notsent_lowat": "4294967295",
+    "net/ipv4/tcp_rmem": "4096\t131072\t6291456",
+    "net/ipv4/tcp_slow_start_after_idle": "1",
+    "net/ipv4/tcp_tw_reuse": "2",
+    "net/ipv4/tcp_wmem": "4096\t16384\t4194304",
+}
+
+
+def build(root: Path) -> None:
+    """Makes the machine's files below `root`."""
+    for name, value in SYSCTLS.items():
+        _put(root, f"proc/sys/{name}", value)
+    cpus = "sys/devices/system/cpu"
+    _put(root, f"{cpus}/online", "0-3")
+    _put(root, f"{cpus}/smt/control", "on")
+    _put(root, f"{cpus}/cpu0/cpuidle/state0/name", "POLL")
+    _put(root, f"{cpus}/intel_pstate/no_turbo", "0")
+    for cpu in range(4):
+        _put(root, f"{cpus}/cpu{cpu}/topology/thread_siblings_list", str(cpu))
+        _put(root, f"{cpus}/cpufreq/policy{cpu}/scaling_governor", "schedutil")
+        _put(root, f"{cpus}/cpufreq/policy{cpu}/energy_performance_preference", "balance_power")
+    for node in range(2):
+        place = f"sys/devices/system/node/node{node}"
+        _put(root, f"{place}/cpulist", f"{2 * node}-{2 * node + 1}")
+        _put(root, f"{place}/hugepages/hugepages-2048kB/nr_hugepages", "0")
+    _put(root, "sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never")
+    defrag = "always defer defer+madvise [madvise] never"
+    _put(root, "sys/kernel/mm/transparent_hugepage/defrag", defrag)
+    (root / "dev").mkdir()
+    (root / "dev/cpu_dma_latency").symlink_to("/dev/null")
+    _build_nic(root)
+    _build_process(root)
+
+
+def _build_nic(root: Path) -> None:
+    _put(root, f"{_PCI}/numa_node", "1")
+    (root / "sys/class/net").mkdir(parents=True)
+    (root / _NIC).mkdir(parents=True)
+    (root / "sys/class/net/eth0").symlink_to(root / _NIC)
+    (root / _NIC / "device").symlink_to(root / _PCI / "virtio2")
+    route = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n"
+    _put(root, "proc/net/route", f"{route}eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000")
+    lines = ["           CPU0       CPU1       CPU2       CPU3"]
+    names = ["config", *(f"{kind}.{q}" for q in range(4) for kind in ("input", "output"))]
+    for number, name in enumerate(names, 40):
+        lines.append(f" {number}:  1 2 3 4 PCI-MSIX-0000:00:03.0 {number - 40}-edge virtio2-{name}")
+        _put(root, f"{_PCI}/msi_irqs/{number}", "msix")
+        # Somebody spread them by hand, which must come back.
+        _put(root, f"proc/irq/{number}/smp_affinity_list", str(number % 4))
+        _put(root, f"proc/irq/{number}/effective_affinity_list", str(number % 4))
+    _put(root, "proc/interrupts", "\n".join(lines))
+    for queue in range(4):
+        _build_queue(root, queue)
+    _put(root, "sys/class/net/eth0/queues/rx-3/rps_cpus", "c")
+    _put(root, "sys/class/net/eth0/queues/tx-2/xps_cpus", "4")
+    save(
+        root,
+        {
+            "channels": 4,
+            "rx_ring": 256,
+            "tx_ring": 256,
+            "coalesce": {"adaptive-rx": "off", "rx-usecs": "8", "tx-usecs": "8"},
+            "features": {"tso": "on", "gso": "on", "gro": "off", "lro": "off [fixed]"},
+            "ntuple": "off",
+            "hkey": KEY,
+            "indirection": 4,
+            "tcp4": "sd",
+            "handle": "0:",
+            "root": "mq",
+            "leaves": ["pfifo_fast"] * 4,
+        },
+    )
+
+
+def _build_queue(root: Path, queue: int) -> None:
+    place = "sys/class/net/eth0/queues"
+    _put(root, f"{place}/rx-{queue}/rps_cpus", "0")
+    _put(root, f"{place}/rx-{queue}/rps_flow_cnt", "0")
+    _put(root, f"{place}/tx-{queue}/xps_cpus", "0")
+    _put(root, f"{place}/tx-{queue}/xps_rxqs", "0")
+
+
+def _build_process(root: Path) -> None:
+    _put(root, f"proc/{PID}/comm", "bash")
+    _put(root, f"proc/{PID}/stat", f"{PID} (ba) sh) S {' '.join(str(n) for n in range(4, 53))}")
+    _put_limits(root, {"nofile": "1024 4096", "memlock": "8388608 8388608"})
+
+
+def _put_limits(root: Path, limits: dict[str, str]) -> None:
+    lines = ["Limit                     Soft Limit           Hard Limit           Units"]
+    for name, words, unit in (
+        ("nofile", "Max open files", "files"),
+        ("memlock", "Max locked memory", "bytes"),
+    ):
+        soft, hard = limits[name].split()
+        lines.append(f"{words:<26}{soft:<21}{hard:<21}{unit}")
+    _put(root, f"proc/{PID}/limits", "\n".join(lines))
+
+
+def _put(root: Path, where: str, text: str) -> None:
+    path = root / where
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{text}\n")
+
+
+def load(root: Path) -> dict[str, Any]:
+    """What the pretended driver and tc know of eth0."""
+    document: dict[str, Any] = json.loads((root / "driver.json").read_text())
+    return document
+
+
+def save(root: Path, state: dict[str, Any]) -> None:
+    """Keeps it. A rename: a killed process leaves the old state or the new one."""
+    temporary = root / "driver.tmp"
+    temporary.write_text(json.dumps(state))
+    temporary.rename(root / "driver.json")
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    """Every file of the machine with its bytes."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def refuse(number: int) -> Rule:
+    """A file that refuses every write."""
+
+    def rule(old: str, new: str) -> str:
+        raise OSError(number, os.strerror(number))
+
+    return rule
+
+
+def clamp(least: int, most: int) -> Rule:
+    """A file that clamps without a word."""
+    return lambda old, new: str(min(max(int(new), least), most))
+
+
+def ignore(old: str, new: str) -> str:
+    """A file that accepts and forgets."""
+    return old
+
+
+def _choice(old: str, new: str) -> str:
+    words = old.replace("[", "").replace("]", "").split()
+    if new not in words:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return " ".join(f"[{word}]" if word == new else word for word in words)
+
+
+def _mask(old: str, new: str) -> str:
+    """As %*pb on a kernel with four CPUs."""
+    bits = int(new.replace(",", ""), 16)
+    if bits >> 4:
+        raise OSError(errno.EOVERFLOW, os.strerror(errno.EOVERFLOW))
+    return format_mask(cpu for cpu in range(4) if bits >> cpu & 1)
+
+
+def _cpu_list(old: str, new: str) -> str:
+    first, _, last = new.partition("-")
+    cpus = range(int(first), int(last or first) + 1)
+    if cpus[-1] > 3:
+        raise OSError(errno.ERANGE, os.strerror(errno.ERANGE))
+    return format_list(cpus)
+
+
+def _words(old: str, new: str) -> str:
+    return "\t".join(new.split())
+
+
+KERNEL: dict[str, Rule] = {
+    "sys/kernel/mm/transparent_hugepage/*": _choice,
+    "sys/class/net/*/queues/*/?ps_*cpus": _mask,
+    "sys/class/net/*/queues/*/xps_rxqs": _mask,
+    "proc/irq/*/smp_affinity_list": _cpu_list,
+    "proc/sys/*": _words,
+}
+
+
+@dataclass
+class FakeTree(Tree):
+    """Files that answer as the kernel's do. `rules` of a test come before those of the kernel."""
+
+    root: Path
+    rules: dict[str, Rule]
+    changed: Callable[[], None]
+
+    def write(self, where: str, text: str) -> None:
+        """See Tree."""
+        old = self.read(where)
+        rule = next(
+            (one for name, one in {**self.rules, **KERNEL}.items() if fnmatchcase(where, name)),
+            lambda old, new: new,
+        )
+        (self.root / where).write_text(f"{rule(old, text)}\n")
+        self.changed()
+
+
+@dataclass
+class FakeHost(Host):
+    """The machine. `kill_after` changes, the process that makes them dies by SIGKILL."""
+
+    rules: dict[str, Rule] = field(default_factory=dict)
+    kill_after: int | None = None
+    changes: int = 0
+    commands: list[tuple[str, ...]] = field(default_factory=list)
+
+    def _open_tree(self, netns: str) -> Tree:
+        tree = super()._open_tree(netns)
+        return FakeTree(tree.root, self.rules, self.change)
+
+    def change(self) -> None:
+        """Counts, and dies when it is time."""
+        self.changes += 1
+        if self.changes == self.kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def has_tool(self, name: str) -> bool:
+        """See Host."""
+        return True
+
+    def run(self, argv: Sequence[str], netns: str = "") -> Completed:
+        """See Host: ethtool and tc of the machine."""
+        self.commands.append(tuple(argv))
+        tool = _tc if argv[0] == "tc" else _ethtool
+        before = load(self.root)
+        out = tool(self.root, list(argv[1:]))
+        if load(self.root) != before:
+            self.change()
+        return Completed(tuple(argv), 0, out, "")
+
+    def prlimit(self, pid: int, name: str, soft: int, hard: int) -> None:
+        """See Host."""
+        assert pid == PID
+        lines = (self.root / f"proc/{PID}/limits").read_text().splitlines()[1:]
+        values = {"nofile": lines[0].split()[3:5], "memlock": lines[1].split()[3:5]}
+        limits = {key: " ".join(pair) for key, pair in values.items()}
+        limits[name] = f"{soft} {hard}".replace("-1", "unlimited")
+        _put_limits(self.root, limits)
+        self.change()
+
+
+def make(root: Path, state: Path, rules: dict[str, Rule] | None = None) -> FakeHost:
+    """A host on the files of `root`."""
+    return FakeHost(HostExecutor(), root, state, rules=rules or {})
+
+
+def _ethtool(root: Path, args: list[str]) -> str:
+    flag, device, rest = args[0], args[1], args[2:]
+    if device != "eth0":
+        raise KnobError(f"ethtool: {device}: No such device")
+    state = load(root)
+    if flag in ("-n", "-N") and rest[1] != "tcp4":
+        raise KnobError("ethtool: Cannot get RX network flow hashing options: not supported")
+    answer = {"-l": _show_channels, "-g": _show_rings, "-c": _show_coalesce, "-k": _show_features,
+              "-x": _show_rss, "-n": _show_flow_hash}.get(flag)  # fmt: skip
+    if answer is not None:
+        return answer(state)
+    if flag == "-L":
+        _set_channels(root, state, int(rest[1]))
+    elif flag == "-G":
+        # Drivers round up to a power of two.
+        state[f"{rest[0]}_ring"] = 1 << (int(rest[1]) - 1).bit_length()
+    elif flag == "-C":
+        state["coalesce"][rest[0]] = rest[1]
+    elif flag == "-K" and rest[0] == "ntuple":
+        state["ntuple"] = rest[1]
+    elif flag == "-K":
+        state["features"][rest[0]] = rest[1]
+    elif flag == "-N":
+        state["tcp4"] = rest[2]
+    elif flag == "-X" and rest[0] == "hkey":
+        if len(rest[1]) != len(KEY):
+            raise KnobError("ethtool: Invalid hkey length")
+        state["hkey"] = rest[1]
+    elif flag == "-X":
+        state["indirection"] = state["channels"] if rest[0] == "default" else int(rest[1])
+    save(root, state)
+    return ""
+
+
+def _set_channels(root: Path, state: dict[str, Any], count: int) -> None:
+    """What drivers do: queues come and go, masks and affinities are reset."""
+    if count > 4:
+        raise KnobError("ethtool: requested channel count exceeds maximum")
+    for queue in range(4):
+        for kind in ("rx", "tx"):
+            shutil.rmtree(root / f"sys/class/net/eth0/queues/{kind}-{queue}", ignore_errors=True)
+    for queue in range(count):
+        _build_queue(root, queue)
+    for number in range(41, 49):
+        _put(root, f"proc/irq/{number}/smp_affinity_list", "0-3")
+    state["channels"] = state["indirection"] = count
+    if state["root"] == "mq":
+        leaf = (root / "proc/sys/net/core/default_qdisc").read_text().strip()
+        state["leaves"] = [leaf] * count
+
+
+def _show_channels(state: dict[str, Any]) -> str:
+    lines = "RX:\t\tn/a\nTX:\t\tn/a\nOther:\t\tn/a\nCombined:\t{}\n"
+    return (
+        f"Channel parameters for eth0:\nPre-set maximums:\n{lines.format(4)}"
+        f"Current hardware settings:\n{lines.format(state['channels'])}"
+    )
+
+
+def _show_rings(state: dict[str, Any]) -> str:
+    lines = "RX:\t\t{}\nRX Mini:\tn/a\nRX Jumbo:\tn/a\nTX:\t\t{}\n"
+    return (
+        f"Ring parameters for eth0:\nPre-set maximums:\n{lines.format(1024, 1024)}"
+        f"Current hardware settings:\n{lines.format(state['rx_ring'], state['tx_ring'])}"
+    )
+
+
+def _show_coalesce(state: dict[str, Any]) -> str:
+    values = state["coalesce"]
+    return (
+        f"Coalesce parameters for eth0:\nAdaptive RX: {values['adaptive-rx']}  TX: n/a\n"
+        f"rx-usecs:\t{values['rx-usecs']}\nrx-frames:\tn/a\ntx-usecs:\t{values['tx-usecs']}\n"
+    )
+
+
+def _show_features(state: dict[str, Any]) -> str:
+    on = state["features"]
+    return (
+        "Features for eth0:\n"
+        f"tcp-segmentation-offload: {on['tso']}\n\ttx-tcp-segmentation: {on['tso']}\n"
+        f"generic-segmentation-offload: {on['gso']}\ngeneric-receive-offload: {on['gro']}\n"
+        f"large-receive-offload: {on['lro']}\nntuple-filters: {state['ntuple']}\n"
+    )
+
+
+def _show_rss(state: dict[str, Any]) -> str:
+    table = [index % state["indirection"] for index in range(16)]
+    rows = [
+        f"{start:5d}:  {' '.join(f'{one:5d}' for one in table[start : start + 8])}"
+        for start in (0, 8)
+    ]
+    return (
+        f"RX flow hash indirection table for eth0 with {state['channels']} RX ring(s):\n"
+        + "\n".join(rows)
+        + f"\nRSS hash key:\n{state['hkey']}\nRSS hash function:\n    toeplitz: on\n"
+    )
+
+
+def _show_flow_hash(state: dict[str, Any]) -> str:
+    words = {"s": "IP SA", "d": "IP DA", "f": "L4 bytes 0 & 1 [TCP/UDP src port]",
+             "n": "L4 bytes 2 & 3 [TCP/UDP dst port]"}  # fmt: skip
+    lines = "\n".join(words[letter] for letter in state["tcp4"])
+    return f"TCP over IPV4 flows use these fields for computing Hash flow key:\n{lines}\n"
+
+
+def _tc(root: Path, args: list[str]) -> str:
+    state = load(root)
+    if args[0] == "-j":
+        listing = [{"kind": state["root"], "handle": state["handle"], "root": True}]
+        if state["root"] == "mq":
+            below = enumerate(state["leaves"], 1)
+            listing += [{"kind": kind, "handle": "0:", "parent": f":{n:x}"} for n, kind in below]
+        return json.dumps(listing)
+    default = (root / "proc/sys/net/core/default_qdisc").read_text().strip()
+    if args[1] == "del":
+        state |= {"root": "mq", "handle": "0:", "leaves": [default] * state["channels"]}
+    elif "parent" in args:
+        queue = int(args[args.index("parent") + 1].partition(":")[2], 16)
+        state["leaves"][queue - 1] = args[-1]
+    else:
+        leaves = [default] * state["channels"] if args[-1] == "mq" else []
+        state |= {"root": args[-1], "handle": args[args.index("handle") + 1], "leaves": leaves}
+    save(root, state)
+    return ""
