@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # fakehost.py stands beside the 
 
 import fakehost
 
+from iolab.tuning import hold
 from iolab.tuning.profile import Loaded, load_profile
 from iolab.tuning.scene import Scene
 
@@ -30,6 +31,7 @@ def host(machine: Path, tmp_path: Path) -> Iterator[fakehost.FakeHost]:
     """The machine, its rules those of the kernel."""
     made = fakehost.make(machine, tmp_path / "state")
     yield made
+    hold.end(made.state)
     made.close()
 
 

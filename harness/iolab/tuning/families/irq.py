@@ -3,8 +3,8 @@
 effective_affinity_list (Linux 4.15) says where the interrupt is delivered; it may be stale until
 the next interrupt, when the move is made (kernel/irq/migration.c). Managed interrupts, spread by
 the driver, refuse with EIO. The names are the driver's: virtio's are `virtio2-input.0`, never
-`eth0`, so that the device's msi_irqs decide, not a search for the interface's name. A running irqbalance
-moves interrupts back.
+`eth0`, so that the device's msi_irqs decide, not a search for the interface's name. A running
+irqbalance moves interrupts back.
 """
 
 from __future__ import annotations

@@ -1,0 +1,179 @@
+"""What single families know beyond reading and writing."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+from fakehost import PID, FakeHost, WriteProfile, load, refuse, save, snapshot
+
+from iolab.errors import InputError, IolabError
+from iolab.tuning import bench, hold
+from iolab.tuning.families.sysctl import path_of
+from iolab.tuning.knob import Outcome
+from iolab.tuning.nic import read_nic
+from iolab.tuning.placement import place
+from iolab.tuning.scene import Scene
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("net.core.somaxconn", "proc/sys/net/core/somaxconn"),
+        ("net/core/somaxconn", "proc/sys/net/core/somaxconn"),
+        ("net.ipv4.conf.eth0/100.rp_filter", "proc/sys/net/ipv4/conf/eth0.100/rp_filter"),
+        ("net/ipv4/conf/eth0.100/rp_filter", "proc/sys/net/ipv4/conf/eth0.100/rp_filter"),
+    ],
+)
+def test_sysctl_names(name: str, path: str) -> None:
+    assert path_of(name) == path
+
+
+def test_virtio_has_its_node_and_interrupts_one_level_up(host: FakeHost) -> None:
+    nic = read_nic(host, "eth0")
+    assert nic is not None
+    assert nic.node == 1
+    assert nic.rx == nic.tx == (0, 1, 2, 3)
+    assert [irq.name for irq in nic.irqs[:3]] == [
+        "virtio2-input.0",
+        "virtio2-output.0",
+        "virtio2-input.1",
+    ]
+    assert 40 not in {irq.number for irq in nic.irqs}  # its config interrupt serves no queue
+
+
+def test_a_stale_effective_affinity_is_said_and_no_failure(
+    host: FakeHost, scene: Scene, write_profile: WriteProfile
+) -> None:
+    applied = bench.apply(write_profile('[irq]\npolicy = "local-node"'), scene)
+    assert applied.ok
+    reasons = {one.knob: one.reason for one in applied.results}
+    assert "still delivered to CPU 1 until the next" in reasons["affinity of 41 (virtio2-input.0)"]
+
+
+def test_managed_interrupts_refuse_and_nothing_stays(
+    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
+) -> None:
+    before = snapshot(machine)
+    host.rules["proc/irq/44/smp_affinity_list"] = refuse(errno.EIO)
+    applied = bench.apply(write_profile('[irq]\npolicy = "local-node"'), scene)
+    assert not applied.kept
+    assert "the kernel manages" in applied.results[-1].reason
+    assert snapshot(machine) == before
+
+
+def test_irqbalance_is_refused_or_reported(
+    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
+) -> None:
+    (machine / "proc/99").mkdir()
+    (machine / "proc/99/comm").write_text("irqbalance\n")
+    with pytest.raises(InputError, match=r"irqbalance runs \(process 99\)"):
+        bench.apply(write_profile('[irq]\npolicy = "all"'), scene)
+    assert host.changes == 0
+    loaded = write_profile('[irq]\npolicy = "all"\nirqbalance = "report"')
+    applied = bench.apply(loaded, scene)
+    assert applied.ok
+    written = [one for one in applied.results if one.reason != "as it was"]
+    assert written
+    assert all("irqbalance (process 99)" in one.reason for one in written)
+
+
+def test_flow_counts_are_inert_without_the_global_table(
+    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
+) -> None:
+    applied = bench.apply(write_profile("[steering]\nrfs_entries = 4096"), scene)
+    assert {one.effective for one in applied.results} == {"4096", "1024"}
+    (machine / "proc/sys/net/core/rps_sock_flow_entries").write_text("0\n")
+    found = bench.verify(host)
+    assert found[0].outcome is Outcome.IGNORED
+    assert all("inert" in one.reason for one in found[1:])
+
+
+def test_fq_as_root_replaces_mq_and_mq_fq_keeps_it(
+    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
+) -> None:
+    before = snapshot(machine)
+    bench.apply(write_profile('[nic]\nqdisc = "fq"'), scene)
+    assert load(machine)["root"] == "fq"
+    bench.revert(host)
+    assert snapshot(machine) == before
+    bench.apply(write_profile('[nic]\nqdisc = "mq/fq"'), scene)
+    assert load(machine)["leaves"] == ["fq"] * 4
+    bench.revert(host)
+    assert snapshot(machine) == before
+
+
+def test_a_root_made_by_hand_is_not_touched(
+    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
+) -> None:
+    save(machine, {**load(machine), "root": "htb", "handle": "1:"})
+    with pytest.raises(IolabError, match="set by hand"):
+        bench.apply(write_profile('[nic]\nqdisc = "fq"'), scene)
+
+
+def test_a_hash_key_of_the_wrong_length_is_refused(
+    machine: Path, scene: Scene, write_profile: WriteProfile
+) -> None:
+    before = snapshot(machine)
+    applied = bench.apply(write_profile('[nic.rss]\nhash_key = "01:02"'), scene)
+    assert applied.results[0].outcome is Outcome.REFUSED
+    assert "Invalid hkey length" in applied.results[0].reason
+    assert snapshot(machine) == before
+
+
+def test_a_lower_limit_leaves_the_hard_one(
+    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
+) -> None:
+    (result,) = bench.apply(write_profile("[limits]\nnofile = 512"), scene).results
+    assert result.effective == "512 4096"
+    assert f"process {PID} (bash)" in result.knob
+
+
+def test_a_process_holds_the_idle_latency_until_the_revert(
+    host: FakeHost, scene: Scene, write_profile: WriteProfile
+) -> None:
+    applied = bench.apply(write_profile("[cpu]\nlatency_usec = 1"), scene)
+    holder = hold.living(host.state)
+    assert applied.ok
+    assert holder is not None
+    assert holder.usec == 1
+    opened = {str(one.readlink()) for one in Path(f"/proc/{holder.pid}/fd").iterdir()}
+    assert "/dev/null" in opened  # what stands for the device here
+    assert all(one.good for one in bench.verify(host))
+    bench.revert(host)
+    assert hold.living(host.state) is None
+
+
+def test_a_holder_that_was_killed_is_drift(
+    host: FakeHost, scene: Scene, write_profile: WriteProfile
+) -> None:
+    bench.apply(write_profile("[cpu]\nlatency_usec = 1"), scene)
+    holder = hold.living(host.state)
+    assert holder is not None
+    os.kill(holder.pid, 9)
+    with (host.state / hold.FILE).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # free once it has ended
+    (found,) = bench.verify(host)
+    assert (found.outcome, found.effective) == (Outcome.IGNORED, "none")
+    assert [one.problem for one in bench.revert(host)] == [""]
+
+
+def test_a_device_that_refuses_leaves_no_holder(
+    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
+) -> None:
+    (machine / "dev/cpu_dma_latency").unlink()
+    (machine / "dev/cpu_dma_latency").symlink_to("/dev/full")
+    applied = bench.apply(write_profile("[cpu]\nlatency_usec = 1"), scene)
+    assert not applied.kept
+    assert "No space left on device" in applied.results[0].reason
+    assert hold.living(host.state) is None
+
+
+def test_placement_follows_the_interface(scene: Scene, write_profile: WriteProfile) -> None:
+    loaded = write_profile('[placement]\nserver = "nic-node"\nclient = "other-node"')
+    sides = place(loaded.profile, scene)
+    assert sides["server"].command() == "numactl --physcpubind=2-3 --membind=1"
+    assert sides["client"].command() == "numactl --physcpubind=0-1 --membind=0"
