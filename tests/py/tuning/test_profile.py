@@ -1,0 +1,116 @@
+"""Profiles: mistakes are said with file, key and remedy; every shipped one applies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fakehost import PID, FakeHost, WriteProfile, make, snapshot
+
+from iolab.errors import InputError
+from iolab.tuning import bench
+from iolab.tuning.profile import load_profile, profile_names
+from iolab.tuning.scene import Scene
+
+SHIPPED = (
+    "baseline",
+    "latency",
+    "many-connections",
+    "numa-local",
+    "throughput",
+    "typical-guide",
+)
+
+
+def room() -> Path:
+    return Path(__file__).resolve().parents[3] / "tuning/profiles"
+
+
+def test_all_shipped_profiles_are_known_here() -> None:
+    assert set(profile_names(room())) == set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_profile_applies_and_reverts(
+    name: str, machine: Path, tmp_path: Path
+) -> None:
+    before = snapshot(machine)
+    host = make(machine, tmp_path / "state")
+    try:
+        applied = bench.apply(load_profile(room(), name), Scene(host, limits_pid=PID))
+        assert applied.ok, [one for one in applied.results if not one.good]
+        assert all(one.good for one in bench.verify(host))
+    finally:
+        restored = bench.revert(host)
+    assert [one for one in restored if one.problem] == []
+    assert snapshot(machine) == before
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_knob_of_a_shipped_profile_is_explained(name: str) -> None:
+    """A comment stands above each knob, or above the group that it ends without a blank line."""
+    explained, in_table = False, False
+    for line in (room() / f"{name}.toml").read_text().splitlines():
+        if line.startswith("#"):
+            explained = True
+        elif line.startswith("[") or not line:
+            explained, in_table = False, in_table or line.startswith("[")
+        elif in_table:
+            assert explained, f"{name}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sysctls = 1", "sysctls: unknown key, did you mean 'sysctl'?"),
+        ("[nic]\nchanels = 1", "nic.chanels: unknown key, did you mean 'channels'?"),
+        ("[sysctl]\nnonsense = 1", "sysctl: 'nonsense': not a sysctl's name"),
+        ('[irq]\npolicy = "local"', "irq.policy: 'local': did you mean 'local-node'?"),
+        ('[irq]\npolicy = "all"\nreserve = "a-b"', "irq.reserve: not a CPU list such as 0-3,8"),
+        ("[steering]\nrfs_entries = 1000", "rfs_entries: not a power of two: the kernel would"),
+        ('[nic.rss]\nhash_key = "6d5a"', "nic.rss.hash_key: not bytes in lower-case"),
+        ("[cpu]\nlatency_usec = -1", "cpu.latency_usec"),
+        ('include = ["nosuch"]', "include: profile 'nosuch': not found"),
+        ('include = ["trial"]', "include: includes itself: trial.toml -> trial.toml"),
+    ],
+)
+def test_mistakes_are_named_with_file_and_key(
+    text: str, words: str, write_profile: WriteProfile
+) -> None:
+    with pytest.raises(InputError) as caught:
+        write_profile(text)
+    assert words in str(caught.value)
+    assert "trial.toml" in str(caught.value)
+
+
+def test_an_unknown_profile_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match="did you mean 'latency'"):
+        load_profile(room(), "latencey")
+
+
+def test_includes_come_first_and_tables_are_merged(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text(
+        'summary = "base"\noptional = ["cpu.*"]\n[sysctl]\n"a.b" = 1\n"a.c" = 1\n'
+        "[nic.offloads]\ngro = true\n"
+    )
+    (tmp_path / "top.toml").write_text(
+        'summary = "top"\ninclude = ["base"]\noptional = ["nic.*"]\n[sysctl]\n"a.b" = 2\n'
+    )
+    loaded = load_profile(tmp_path, "top")
+    assert loaded.profile.summary == "top"
+    assert loaded.profile.sysctl == {"a.b": 2, "a.c": 1}
+    assert loaded.profile.nic.offloads == {"gro": True}
+    assert loaded.is_optional("cpu.governor")
+    assert loaded.is_optional("nic.qdisc")
+    assert not loaded.is_optional("sysctl.a.b")
+    assert loaded.place("sysctl.a.b") == f"{tmp_path}/top.toml: sysctl.a.b"
+    assert loaded.place("sysctl.a.c") == f"{tmp_path}/base.toml: sysctl.a.c"
+
+
+def test_a_missing_interface_is_answered_with_those_there_are(
+    host: FakeHost, write_profile: WriteProfile
+) -> None:
+    loaded = write_profile('[steering]\nrps = "all"')
+    with pytest.raises(InputError, match=r"steering.rps: interface 'eth7': not found\n.*eth0"):
+        bench.apply(loaded, Scene(host, interface="eth7"))
+    assert host.changes == 0
