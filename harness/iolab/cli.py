@@ -5,6 +5,7 @@ Exit codes: 0 ok, 1 finding or failure (also an interrupted run), 2 usage or wro
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 import signal
@@ -16,6 +17,8 @@ import click
 
 from iolab import __version__, commands
 from iolab.errors import IolabError
+from iolab.tuning.journal import leftover
+from iolab.tuning.state import state_dir
 
 
 class Verbs(click.Group):
@@ -42,12 +45,15 @@ class Verbs(click.Group):
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="iolab")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Find which I/O path a server on this machine should use, and say how sure that is.
 
     Start with `iolab quick`: it checks every engine, measures for a few minutes and writes a
     report.
     """
+    if context.invoked_subcommand != "tune":  # which offers to revert it
+        _warn_of_leftovers()
 
 
 def main() -> NoReturn:
@@ -73,6 +79,14 @@ def main() -> NoReturn:
         sys.stderr.close()
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _warn_of_leftovers() -> None:
+    """Says so when a killed `tune apply` left this host changed: it would be measured like that."""
+    with contextlib.suppress(IolabError):
+        left = leftover(state_dir())
+        if left is not None:
+            click.echo(f"iolab: {left}", err=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from iolab import cli
 from iolab.errors import InputError, IolabError
 
-VERBS = {"check", "engines", "quick", "relay-bench", "run", "test", "verify", "watch"}
+VERBS = {"check", "engines", "quick", "relay-bench", "run", "test", "tune", "verify", "watch"}
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *argv: str) -> int:

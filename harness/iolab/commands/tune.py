@@ -1,0 +1,353 @@
+"""Verb `tune`: plan, apply, verify and revert a profile of host settings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from iolab.console import emit_json, print_table, say
+from iolab.errors import IolabError
+from iolab.executor import HostExecutor
+from iolab.paths import find_house
+from iolab.tuning import bench, journal
+from iolab.tuning.bench import Applied, Restored, Result
+from iolab.tuning.host import Host
+from iolab.tuning.placement import Side, place
+from iolab.tuning.planning import Item, Plan, make_plan
+from iolab.tuning.profile import load_profile, profile_names
+from iolab.tuning.scene import Scene, parent_process
+from iolab.tuning.shell import export
+from iolab.tuning.state import state_dir
+
+_SCHEMA = 1
+
+profile_argument = click.argument("profile")
+interface_option = click.option(
+    "--interface", metavar="IF", help="The interface; else the profile's, else the default route's."
+)
+netns_option = click.option(
+    "--netns", default="", metavar="NAME", help="Network namespace for the knobs it has of its own."
+)
+only_option = click.option(
+    "--only-netns", is_flag=True, help="Leave out what belongs to the whole host."
+)
+pid_option = click.option(
+    "--limits-of", type=int, metavar="PID", help="Process whose limits are set (default: caller)."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+dry_option = click.option(
+    "--dry-run", is_flag=True, help="Show what would be written; write nothing."
+)
+
+
+@click.group()
+@click.option(
+    "--auto-revert", is_flag=True, help="First undo what a killed run left applied, unasked."
+)
+@click.pass_context
+def tune(context: click.Context, auto_revert: bool) -> None:
+    """Apply a profile of kernel and NIC settings, prove that it took, and undo it exactly."""
+    if context.invoked_subcommand not in ("revert", "status"):
+        _mind_leftovers(auto_revert)
+
+
+@tune.command()
+@profile_argument
+@interface_option
+@netns_option
+@only_option
+@pid_option
+@click.option(
+    "--export",
+    "script",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a POSIX shell script to FILE and its undo script to FILE.undo.",
+)
+@json_option
+def plan(
+    profile: str,
+    interface: str | None,
+    netns: str,
+    only_netns: bool,
+    limits_of: int | None,
+    script: Path | None,
+    as_json: bool,
+) -> None:
+    """Show what PROFILE would change, old and new. Exit 1 when something is in the way."""
+    loaded = load_profile(find_house().root / "tuning/profiles", profile)
+    with _host() as host:
+        scene = _scene(host, interface, netns, only_netns, limits_of)
+        made = make_plan(loaded, scene)
+        sides = place(loaded.profile, scene)
+    if script is not None:
+        _write_scripts(made, script)
+    _show_plan(made, sides, as_json)
+    raise SystemExit(1 if made.blockers() else 0)
+
+
+@tune.command()
+@profile_argument
+@interface_option
+@netns_option
+@only_option
+@pid_option
+@click.option("--partial", is_flag=True, help="Keep what takes, report what does not.")
+@dry_option
+@json_option
+def apply(
+    profile: str,
+    interface: str | None,
+    netns: str,
+    only_netns: bool,
+    limits_of: int | None,
+    partial: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Apply PROFILE: all of it or, when a knob does not take its value, nothing."""
+    loaded = load_profile(find_house().root / "tuning/profiles", profile)
+    with _host() as host:
+        scene = _scene(host, interface, netns, only_netns, limits_of)
+        if dry_run:
+            made = make_plan(loaded, scene)
+            _show_plan(made, place(loaded.profile, scene), as_json)
+            raise SystemExit(1 if made.blockers() and not partial else 0)
+        applied = bench.apply(loaded, scene, partial)
+    _show_applied(applied, as_json)
+    raise SystemExit(0 if applied.ok else 1)
+
+
+@tune.command()
+@json_option
+def verify(as_json: bool) -> None:
+    """Read every knob of the applied profile back. Exit 1 when one has drifted."""
+    with _host() as host:
+        results = bench.verify(host)
+    if as_json:
+        emit_json({"schema_version": _SCHEMA, "knobs": [_result_json(one) for one in results]})
+    else:
+        print_table(_result_table(results))
+    raise SystemExit(0 if all(result.good for result in results) else 1)
+
+
+@tune.command()
+@dry_option
+@json_option
+def revert(dry_run: bool, as_json: bool) -> None:
+    """Restore what was applied, exactly and in reverse order, after a crash too."""
+    with _host() as host:
+        if dry_run:
+            found = journal.load(host.state)
+            pairs = found.to_restore() if found else []
+            restored = [Restored(one.target.key, one.original or "") for _, one in pairs]
+        else:
+            restored = bench.revert(host)
+    _show_restored(restored, dry_run, as_json)
+    raise SystemExit(1 if any(one.problem for one in restored) else 0)
+
+
+@tune.command()
+@json_option
+def status(as_json: bool) -> None:
+    """Say which profile is applied, and whether its knobs still hold."""
+    with _host() as host:
+        document = _status(host)
+    if as_json:
+        emit_json({"schema_version": _SCHEMA, **document})
+    else:
+        _say_status(document)
+    raise SystemExit(0 if document["state"] in ("none", "applied") and not document["drift"] else 1)
+
+
+@tune.command()
+@json_option
+def profiles(as_json: bool) -> None:
+    """List the profiles of the tree."""
+    room = find_house().root / "tuning/profiles"
+    found = [(name, load_profile(room, name).profile.summary) for name in profile_names(room)]
+    if as_json:
+        emit_json(
+            {
+                "schema_version": _SCHEMA,
+                "profiles": [{"name": name, "summary": summary} for name, summary in found],
+            }
+        )
+        return
+    table = Table("profile", "summary")
+    for row in found:
+        table.add_row(*row)
+    print_table(table)
+
+
+@contextmanager
+def _host() -> Iterator[Host]:
+    with HostExecutor() as executor:
+        host = Host(executor, state=state_dir())
+        try:
+            yield host
+        finally:
+            host.close()
+
+
+def _scene(
+    host: Host, interface: str | None, netns: str, only_netns: bool, limits_of: int | None
+) -> Scene:
+    if only_netns and not netns:
+        raise click.UsageError("--only-netns needs --netns NAME")
+    pid = limits_of if limits_of is not None else parent_process()
+    return Scene(host, interface, netns, only_netns, pid)
+
+
+def _mind_leftovers(auto_revert: bool) -> None:
+    """What a killed run left applied is undone with --auto-revert, offered on a terminal."""
+    left = journal.leftover(state_dir())
+    if left is None:
+        return
+    say(left)
+    asked = sys.stdin.isatty() and sys.stderr.isatty()
+    if auto_revert or (asked and click.confirm("revert it now?", default=True, err=True)):
+        with _host() as host:
+            bad = [one for one in bench.revert(host) if one.problem]
+        if bad:
+            lines = [f"{one.knob}: {one.problem}" for one in bad]
+            raise IolabError("\n".join(["not everything could be restored:", *lines]))
+        say("reverted")
+
+
+def _write_scripts(made: Plan, script: Path) -> None:
+    undo_path = script.with_name(f"{script.name}.undo")
+    for path, text in zip((script, undo_path), export(made), strict=True):
+        path.write_text(text)
+        path.chmod(0o755)
+    say(f"wrote {script} and {undo_path}")
+
+
+def _show_plan(made: Plan, sides: dict[str, Side], as_json: bool) -> None:
+    bindings = {side: one.command() for side, one in sides.items()}
+    if as_json:
+        emit_json(
+            {
+                "schema_version": _SCHEMA,
+                "profile": made.profile,
+                "applicable": not made.blockers(),
+                "knobs": [_item_json(item) for item in made.items],
+                "placement": bindings,
+            }
+        )
+        return
+    table = Table("knob", "old", "new", "remark")
+    for item in made.items:
+        new = "" if item.unchanged else item.setting.value
+        table.add_row(*_cells(item.setting.target.key, item.original, new, _remark(item)))
+    print_table(table)
+    if made.changes_channels:
+        say("queues change: interrupts, RPS, RFS and XPS are computed anew once they have")
+    for side, command in bindings.items():
+        say(f"{side}: {command}")
+    for item in made.blockers():
+        say(f"{item.place}: {item.setting.target.key}: {item.problem}")
+
+
+def _remark(item: Item) -> str:
+    if item.unchanged:
+        return "is so"
+    if item.problem is None:
+        return ""
+    return f"{'left out' if item.optional else 'in the way'}: {item.problem}"
+
+
+def _item_json(item: Item) -> dict[str, Any]:
+    return {
+        "knob": item.setting.target.key,
+        "place": item.place,
+        "netns": item.setting.target.netns,
+        "original": item.original,
+        "requested": item.setting.value,
+        "unchanged": item.unchanged,
+        "optional": item.optional,
+        "problem": item.problem,
+    }
+
+
+def _show_applied(applied: Applied, as_json: bool) -> None:
+    if as_json:
+        emit_json(
+            {
+                "schema_version": _SCHEMA,
+                "profile": applied.profile,
+                "state": "applied" if applied.kept else "rolled back",
+                "knobs": [_result_json(one) for one in applied.results],
+            }
+        )
+        return
+    shown = applied.results if applied.kept else [one for one in applied.results if not one.good]
+    print_table(_result_table(shown))
+    if not applied.kept:
+        say("a knob did not take its value: everything was restored (--partial keeps the rest)")
+
+
+def _result_json(result: Result) -> dict[str, Any]:
+    return {**asdict(result), "ok": result.good}
+
+
+def _result_table(results: Any) -> Table:
+    table = Table("knob", "was", "asked", "has", "outcome", "remark")
+    for one in results:
+        cells = (one.knob, one.original, one.requested, one.effective, str(one.outcome), one.reason)
+        table.add_row(*_cells(*cells))
+    return table
+
+
+def _cells(*texts: str | None) -> list[str]:
+    return [escape("-" if text is None else " ".join(text.split())) for text in texts]
+
+
+def _show_restored(restored: list[Restored], dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        knobs = [asdict(one) for one in restored]
+        emit_json({"schema_version": _SCHEMA, "dry_run": dry_run, "knobs": knobs})
+        return
+    if not restored:
+        say("nothing to revert")
+        return
+    table = Table("knob", "restored to" if not dry_run else "would be restored to", "remark")
+    for one in restored:
+        table.add_row(*_cells(one.knob, one.original, one.problem or one.note))
+    print_table(table)
+
+
+def _status(host: Host) -> dict[str, Any]:
+    found = journal.load(host.state)
+    if found is None:
+        return {"state": "none", "profile": None, "drift": [], "journal": None}
+    state = "applied" if found.finished else "interrupted"
+    if found.boot_id != bench.boot_id(host):
+        state = "of an earlier boot"
+    elif journal.busy(host.state):
+        state = "being changed"
+    drift = (
+        [_result_json(one) for one in bench.verify(host) if not one.good]
+        if state == "applied"
+        else []
+    )
+    return {"state": state, "profile": found.profile, "drift": drift, "journal": str(found.path)}
+
+
+def _say_status(document: dict[str, Any]) -> None:
+    if document["state"] == "none":
+        click.echo("no profile is applied")
+        return
+    click.echo(f"{document['profile']}: {document['state']} (journal {document['journal']})")
+    for one in document["drift"]:
+        click.echo(f"  {one['knob']}: {one['outcome']}: asked {one['requested']}, {one['reason']}")
+    if document["state"] != "applied":
+        click.echo("  iolab tune revert restores what it changed")

@@ -1,0 +1,163 @@
+"""The verbs of `tune`, on a machine of files: what they print, refuse and end with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tuning"))  # fakehost.py
+
+import fakehost
+from click.testing import CliRunner, Result
+
+from iolab import cli
+from iolab.commands import tune
+from iolab.errors import IolabError
+from iolab.executor import HostExecutor
+from iolab.tuning import journal
+from iolab.tuning.journal import Entry, Journal
+from iolab.tuning.knob import Target
+
+PROFILE = 'summary = "a trial"\n[sysctl]\n"net.core.somaxconn" = 65535\n'
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine of files that the verbs take for the host."""
+    root, state = tmp_path / "machine", tmp_path / "state"
+    root.mkdir()
+    fakehost.build(root)
+
+    @contextmanager
+    def host() -> Iterator[object]:
+        with HostExecutor() as executor:
+            yield fakehost.FakeHost(executor, root, state)
+
+    monkeypatch.setattr(tune, "_host", host)
+    monkeypatch.setattr(tune, "parent_process", lambda: fakehost.PID)
+    monkeypatch.setenv("IOLAB_STATE", str(state))
+    return root
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    """A profile that changes one sysctl."""
+    path = tmp_path / "trial.toml"
+    path.write_text(PROFILE)
+    return path
+
+
+def call(*argv: str | Path) -> Result:
+    return CliRunner().invoke(cli.cli, ["tune", *map(str, argv)])
+
+
+def value(machine: Path) -> str:
+    return (machine / "proc/sys/net/core/somaxconn").read_text().strip()
+
+
+def interrupt(state: Path, machine: Path) -> None:
+    """What a run leaves that is killed after its first write."""
+    target = Target("sysctl", "net.core.somaxconn", "proc/sys/net/core/somaxconn")
+    boot = fakehost.SYSCTLS["kernel/random/boot_id"]
+    Journal.create(state, "trial", boot, [Entry(target, "4096", "65535")]).begin(0)
+    (machine / "proc/sys/net/core/somaxconn").write_text("65535\n")
+
+
+def test_plan_apply_status_verify_revert(machine: Path, profile: Path) -> None:
+    planned = json.loads(call("plan", profile, "--json").stdout)
+    assert planned["applicable"] is True
+    (knob,) = planned["knobs"]
+    assert (knob["original"], knob["requested"], knob["unchanged"]) == ("4096", "65535", False)
+    assert "no profile is applied" in call("status").stdout
+    assert call("verify").exit_code == 1
+    applied = call("apply", profile, "--json")
+    assert applied.exit_code == 0
+    assert json.loads(applied.stdout)["state"] == "applied"
+    assert value(machine) == "65535"
+    assert call("verify").exit_code == 0
+    assert json.loads(call("status", "--json").stdout)["state"] == "applied"
+    reverted = call("revert", "--json")
+    assert reverted.exit_code == 0
+    assert value(machine) == "4096"
+    assert json.loads(reverted.stdout)["knobs"][0]["original"] == "4096"
+    assert "nothing to revert" in call("revert").output
+
+
+def test_dry_runs_write_nothing(machine: Path, profile: Path) -> None:
+    assert "65535" in call("apply", "--dry-run", profile).stdout
+    assert value(machine) == "4096"
+    call("apply", profile)
+    assert "4096" in call("revert", "--dry-run").stdout
+    assert value(machine) == "65535"
+
+
+def test_a_knob_that_does_not_take_ends_with_one(
+    machine: Path, profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(fakehost.KERNEL, "proc/sys/*", fakehost.clamp(0, 50_000))
+    done = call("apply", profile, "--json")
+    assert done.exit_code == 1
+    document = json.loads(done.stdout)
+    assert document["state"] == "rolled back"
+    (knob,) = document["knobs"]
+    assert (knob["outcome"], knob["effective"]) == ("clamped", "50000")
+    kept = call("apply", "--partial", profile)
+    assert kept.exit_code == 1
+    assert "50000" in kept.stdout
+    assert call("status").exit_code == 1
+
+
+def test_export_writes_script_and_undo_script(machine: Path, profile: Path, tmp_path: Path) -> None:
+    script = tmp_path / "tune.sh"
+    assert call("plan", profile, "--export", script).exit_code == 0
+    assert "put 65535 /proc/sys/net/core/somaxconn" in script.read_text()
+    undo = tmp_path / "tune.sh.undo"
+    assert "put 4096 /proc/sys/net/core/somaxconn" in undo.read_text()
+    assert script.stat().st_mode & undo.stat().st_mode & 0o111
+
+
+def test_what_is_in_the_way_ends_with_one_and_is_named(machine: Path, profile: Path) -> None:
+    profile.write_text(PROFILE + '"net.core.nonsense" = 1\n')
+    done = call("plan", profile)
+    assert done.exit_code == 1
+    assert f"{profile}: sysctl.net.core.nonsense" in done.stderr
+    refused = call("apply", profile)
+    assert isinstance(refused.exception, IolabError)
+    assert value(machine) == "4096"
+
+
+def test_a_killed_run_is_announced_and_undone_on_request(
+    machine: Path, profile: Path, tmp_path: Path
+) -> None:
+    interrupt(tmp_path / "state", machine)
+    assert json.loads(call("status", "--json").stdout)["state"] == "interrupted"
+    announced = call("plan", profile)
+    assert "profile trial was being applied when its run was killed" in announced.stderr
+    assert value(machine) == "65535"
+    undone = call("--auto-revert", "plan", profile)
+    assert "reverted" in undone.stderr
+    assert value(machine) == "4096"
+    assert journal.load(tmp_path / "state") is None
+
+
+def test_other_verbs_announce_it_too(machine: Path, tmp_path: Path) -> None:
+    interrupt(tmp_path / "state", machine)
+    done = CliRunner().invoke(cli.cli, ["engines", "--help"])
+    assert done.exit_code == 0
+    done = CliRunner().invoke(cli.cli, ["run"])
+    assert "iolab tune revert" in done.stderr
+
+
+def test_the_profiles_of_the_tree_are_listed(machine: Path) -> None:
+    listing = json.loads(call("profiles", "--json").stdout)
+    assert "typical-guide" in {one["name"] for one in listing["profiles"]}
+
+
+def test_usage() -> None:
+    assert call("plan").exit_code == 2
+    assert call("plan", "typical-guide", "--only-netns").exit_code == 2
