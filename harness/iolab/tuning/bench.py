@@ -127,7 +127,7 @@ def boot_id(host: Host) -> str:
 def _refuse_second(host: Host) -> None:
     journal = journals.load(host.state)
     if journal is not None:
-        state = "is applied" if journal.finished else "was applied in part by a run that was killed"
+        state = "is applied" if journal.finished else "is left applied in part by a run cut short"
         raise IolabError(f"profile {journal.profile} {state}", "iolab tune revert")
 
 
@@ -252,10 +252,12 @@ def _restore(host: Host, journal: Journal) -> list[Restored]:
             break
     if not problems:
         journal.remove()
-    return [
-        Restored(entry.target.key, entry.original or "", problems.get(n, ""), notes[n])
-        for n, entry in journal.to_restore()
-    ]
+    once: dict[Target, Restored] = {}  # collateral may be a setting as well
+    for n, entry in journal.to_restore():
+        one = Restored(entry.target.key, entry.original or "", problems.get(n, ""), notes[n])
+        if entry.target not in once or one.problem:
+            once[entry.target] = one
+    return list(once.values())
 
 
 def _restore_one(host: Host, entry: Entry) -> tuple[str, bool]:
@@ -289,10 +291,13 @@ def _meddled(host: Host, journal: Journal, number: int, entry: Entry) -> str:
 
 
 def _vanished(host: Host, target: Target) -> bool:
-    """True when the interface is gone, and its settings with it."""
+    """True when the interface or its namespace is gone, and its settings with it."""
     if not target.device or target.family == "limits":
         return False
-    return not host.tree(target.netns).exists(f"sys/class/net/{target.device}")
+    try:
+        return not host.tree(target.netns).exists(f"sys/class/net/{target.device}")
+    except Gone:
+        return True
 
 
 def _complain(restored: Iterable[Restored]) -> None:

@@ -215,7 +215,9 @@ def leftover(state: Path) -> str | None:
     journal = load(state)
     if journal is None or journal.finished:
         return None
-    return f"profile {journal.profile} was being applied when its run was killed: iolab tune revert"
+    return (
+        f"profile {journal.profile} is left applied in part by a run cut short: iolab tune revert"
+    )
 
 
 def _sync(directory: Path) -> None:

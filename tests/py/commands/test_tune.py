@@ -137,7 +137,7 @@ def test_a_killed_run_is_announced_and_undone_on_request(
     interrupt(tmp_path / "state", machine)
     assert json.loads(call("status", "--json").stdout)["state"] == "interrupted"
     announced = call("plan", profile)
-    assert "profile trial was being applied when its run was killed" in announced.stderr
+    assert "profile trial is left applied in part by a run cut short" in announced.stderr
     assert value(machine) == "65535"
     undone = call("--auto-revert", "plan", profile)
     assert "reverted" in undone.stderr

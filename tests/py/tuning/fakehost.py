@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -180,6 +181,33 @@ def snapshot(root: Path) -> dict[str, bytes]:
         for path in sorted(root.rglob("*"))
         if path.is_file() and not path.is_symlink()
     }
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Runs `work` in a forked child, which may be killed; returns its wait status.
+
+    Python 3.12 and later warn of forking beside threads. Those of a numerical library that another
+    test has loaded are no danger: the child touches nothing of it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitpid(pid, 0)[1]
+
+
+def was_killed(status: int) -> bool:
+    """True for SIGKILL; AssertionError for a child that failed."""
+    if os.WIFSIGNALED(status):
+        return os.WTERMSIG(status) == signal.SIGKILL
+    assert os.WEXITSTATUS(status) == 0, "the child failed; its traceback is above"
+    return False
 
 
 def refuse(number: int) -> Rule:
@@ -425,7 +453,10 @@ def _tc(root: Path, args: list[str]) -> str:
         queue = int(args[args.index("parent") + 1].partition(":")[2], 16)
         state["leaves"][queue - 1] = args[-1]
     else:
+        handle = args[args.index("handle") + 1]
+        if handle == state["handle"] and args[-1] != state["root"]:
+            raise KnobError("Error: Invalid qdisc name: must match existing qdisc.")
         leaves = [default] * state["channels"] if args[-1] == "mq" else []
-        state |= {"root": args[-1], "handle": args[args.index("handle") + 1], "leaves": leaves}
+        state |= {"root": args[-1], "handle": handle, "leaves": leaves}
     save(root, state)
     return ""

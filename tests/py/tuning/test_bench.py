@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import errno
-import os
-import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
-from fakehost import PID, FakeHost, Rule, WriteProfile, clamp, ignore, load, make, refuse, snapshot
+from fakehost import (
+    PID,
+    FakeHost,
+    Rule,
+    WriteProfile,
+    clamp,
+    ignore,
+    in_child,
+    load,
+    make,
+    refuse,
+    snapshot,
+    was_killed,
+)
 
 from iolab.errors import IolabError
 from iolab.tuning import bench, journal
@@ -101,17 +113,13 @@ def count_changes(machine: Path, state: Path, loaded: Loaded) -> int:
 
 def killed_at(machine: Path, state: Path, loaded: Loaded, change: int) -> None:
     """Applies in a child, which dies by SIGKILL as its n-th change is made."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            host = make(machine, state)
-            host.kill_after = change
-            bench.apply(loaded, Scene(host, limits_pid=PID))
-        finally:
-            os._exit(1)  # only when it was not killed
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status)
-    assert os.WTERMSIG(status) == signal.SIGKILL
+
+    def work() -> None:
+        host = make(machine, state)
+        host.kill_after = change
+        bench.apply(loaded, Scene(host, limits_pid=PID))
+
+    assert was_killed(in_child(work))
 
 
 def test_a_kill_after_each_write_leaves_nothing_behind(
@@ -142,15 +150,11 @@ def test_a_kill_during_revert_is_made_good_by_the_next(
     for change in range(1, 200):
         host = make(machine, state)
         assert bench.apply(loaded, Scene(host, limits_pid=PID)).ok
-        pid = os.fork()
-        if pid == 0:
-            host.kill_after, host.changes = change, 0
-            bench.revert(host)
-            os._exit(0)
-        _, status = os.waitpid(pid, 0)
+        host.kill_after, host.changes = change, 0
+        cut_short = was_killed(in_child(partial(bench.revert, host)))
         bench.revert(make(machine, state))
         assert snapshot(machine) == before, f"killed at change {change} of the revert"
-        if not os.WIFSIGNALED(status):
+        if not cut_short:
             return
     pytest.fail("the revert never ended")
 
@@ -176,7 +180,7 @@ def test_a_torn_event_is_ignored(
         (ignore, Outcome.IGNORED, "4096"),
     ],
 )
-@pytest.mark.parametrize("partial", [False, True])
+@pytest.mark.parametrize("keep", [False, True])
 def test_a_knob_that_does_not_take_undoes_all_unless_partial(
     machine: Path,
     host: FakeHost,
@@ -185,7 +189,7 @@ def test_a_knob_that_does_not_take_undoes_all_unless_partial(
     rule: Rule,
     outcome: Outcome,
     effective: str | None,
-    partial: bool,
+    keep: bool,
 ) -> None:
     before = snapshot(machine)
     host.rules["proc/sys/net/core/somaxconn"] = rule
@@ -193,15 +197,15 @@ def test_a_knob_that_does_not_take_undoes_all_unless_partial(
         '[sysctl]\n"net.core.busy_poll" = 50\n"net.core.somaxconn" = 65535\n'
         '"net.core.busy_read" = 50'
     )
-    applied = bench.apply(loaded, scene, partial)
+    applied = bench.apply(loaded, scene, partial=keep)
     bad = {one.knob: one for one in applied.results if not one.good}
     assert set(bad) == {"net.core.somaxconn"}
     found = bad["net.core.somaxconn"]
     assert (found.outcome, found.effective, found.requested) == (outcome, effective, "65535")
     assert "trial.toml: sysctl.net.core.somaxconn" in found.place
-    assert applied.kept is partial
+    assert applied.kept is keep
     assert not applied.ok
-    if partial:
+    if keep:
         assert text(machine, "proc/sys/net/core/busy_read") == "50"
         assert [one.knob for one in bench.verify(host) if not one.good] == ["net.core.somaxconn"]
         bench.revert(host)

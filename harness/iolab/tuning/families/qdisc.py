@@ -20,7 +20,11 @@ from iolab.tuning.profile import Profile
 from iolab.tuning.scene import Scene
 
 _OURS = "10fb:"
-"""Handle of a root that iolab made, so that a revert after a crash knows it."""
+"""Handle of a root that iolab made: it tells it from the kernel's own, and names its queues."""
+
+_BETWEEN = "10fc:"
+"""Handle of the root that stands for a moment before the kernel's own comes back: a handle in use
+cannot be given to another kind."""
 
 _HOOKS = ("ingress", "clsact")
 
@@ -77,12 +81,24 @@ class QueueDiscipline(ToolFamily):
             raise KnobError(f"{target.device}: tc printed no JSON") from error
         return _summary(target.device, listing)
 
+    def write(self, host: Host, target: Target, value: str) -> None:
+        """See Family."""
+        try:
+            super().write(host, target, value)
+        except KnobError as error:
+            if "kind is unknown" not in error.message:
+                raise
+            module = f"sch_{value.split()[0].rpartition('/')[2]}"
+            raise KnobError(
+                error.message, f"this kernel lacks {module}: modprobe {module}"
+            ) from error
+
     def commands(self, target: Target, value: str) -> list[list[str]]:
         """See ToolFamily."""
         base = ["tc", "qdisc", "replace", "dev", target.device]
         if value.startswith("default "):
             # A default root has no handle and cannot be deleted: it is replaced first.
-            root = [*base, "root", "handle", _OURS, "pfifo"]
+            root = [*base, "root", "handle", _BETWEEN, "pfifo"]
             return [root, ["tc", "qdisc", "del", "dev", target.device, "root"]]
         kind, _, queues = value.partition(" ")
         if not kind.startswith("mq/"):
