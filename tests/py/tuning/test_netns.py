@@ -1,0 +1,224 @@
+"""On the real kernel: a multi-queue veth pair in a network namespace of the test's own.
+
+Everything that is changed belongs to that namespace, and goes with it. What a namespace shows of
+itself (sysctls, queues, ethtool, tc) is compared before and after as a whole.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from fakehost import WriteProfile, in_child, was_killed
+
+from iolab.executor import Completed, HostExecutor
+from iolab.tuning import bench, journal
+from iolab.tuning.host import Host, NamespaceTree, Tree
+from iolab.tuning.knob import Gone
+from iolab.tuning.planning import make_plan
+from iolab.tuning.profile import Loaded
+from iolab.tuning.scene import Scene
+from iolab.tuning.session import Session, session
+from iolab.tuning.shell import export
+
+PROFILE = """
+[sysctl]
+"net.core.somaxconn" = 65535
+"net.ipv4.tcp_rmem" = "4096 131072 16777216"
+"net.ipv4.tcp_fin_timeout" = 30
+[nic]
+interface = "v0"
+channels = {channels}
+qdisc = "{qdisc}"
+[nic.offloads]
+gro = true
+[steering]
+rps = "all"
+xps = "one-per-queue"
+"""
+# pfifo is in every kernel with qdiscs at all; fq is a module that may be missing.
+TWO_QUEUES = PROFILE.format(channels=2, qdisc="mq/pfifo")
+ONE_QUEUE = PROFILE.format(channels=1, qdisc="pfifo").replace('xps = "one-per-queue"', "")
+
+
+def ip(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["ip", *args], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def netns() -> Iterator[str]:
+    """A namespace with the pair v0, v1 of two queues each."""
+    if os.geteuid() != 0:
+        pytest.skip("making network namespaces needs root")
+    name = f"iolab-test-tune-{os.getpid()}"
+    queues = ("numtxqueues", "2", "numrxqueues", "2")
+    try:
+        for command in (
+            ("netns", "add", name),
+            ("-n", name, "link", "add", "v0", *queues, "type", "veth", "peer", "v1", *queues),
+            ("-n", name, "link", "set", "v0", "up"),
+            ("-n", name, "link", "set", "v1", "up"),
+        ):
+            done = ip(*command)
+            if done.returncode != 0:
+                pytest.skip(f"ip {' '.join(command)}: {done.stderr.strip()}")
+        yield name
+    finally:
+        ip("netns", "del", name)
+
+
+@pytest.fixture
+def real(netns: str, tmp_path: Path) -> Iterator[Host]:
+    """This machine, with a journal of the test's own."""
+    with HostExecutor() as executor:
+        host = Host(executor, state=tmp_path / "state")
+        yield host
+        host.close()
+
+
+def scene_of(host: Host, netns: str) -> Scene:
+    return Scene(host, netns=netns, only_netns=True)
+
+
+def values(host: Host, netns: str) -> dict[str, str]:
+    """What the namespace shows of itself."""
+    script = (
+        "for f in $(find /proc/sys/net -type f) /sys/class/net/v?/queues/*/?ps_*; do"
+        ' printf "%s=" "$f"; cat "$f" 2>&1; echo; done; true'
+    )
+    found = {"files": host.run(["sh", "-c", script], netns).stdout}
+    for device in ("v0", "v1"):
+        for flag in ("-l", "-k"):
+            found[f"{device} {flag}"] = host.run(["ethtool", flag, device], netns).stdout
+        found[f"{device} tc"] = host.run(["tc", "qdisc", "show", "dev", device], netns).stdout
+    return found
+
+
+@pytest.mark.parametrize("profile", [TWO_QUEUES, ONE_QUEUE])
+def test_a_namespace_is_tuned_and_restored(
+    real: Host, netns: str, write_profile: WriteProfile, profile: str
+) -> None:
+    before, outside = values(real, netns), Tree(Path("/")).read("proc/sys/net/core/somaxconn")
+    tuned = scene_of(real, netns)
+    applied = bench.apply(write_profile(profile), tuned)
+    try:
+        assert applied.ok, [one for one in applied.results if not one.good]
+        assert all(one.good for one in bench.verify(real))
+        tree = real.tree(netns)
+        assert tree.read("proc/sys/net/core/somaxconn") == "65535"
+        assert Tree(Path("/")).read("proc/sys/net/core/somaxconn") == outside
+        queues = [name for name in tree.names("sys/class/net/v0/queues") if name[0] == "r"]
+        assert len(queues) == (2 if profile == TWO_QUEUES else 1)
+        assert int(tree.read("sys/class/net/v0/queues/rx-0/rps_cpus").replace(",", ""), 16)
+        assert "10fb:" in real.run(["tc", "qdisc", "show", "dev", "v0"], netns).stdout
+    finally:
+        restored = bench.revert(real)
+    assert [one for one in restored if one.problem] == []
+    assert values(real, netns) == before
+
+
+class KillingHost(Host):
+    """Dies by SIGKILL with its n-th write, whether to a file or by a tool."""
+
+    left = 0
+
+    def count(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def run(self, argv: Sequence[str], netns: str = "") -> Completed:
+        done = super().run(argv, netns)
+        if argv[1] in ("-L", "-K", "qdisc"):
+            self.count()
+        return done
+
+    def tree(self, netns: str = "") -> Tree:
+        tree = super().tree(netns)
+        if isinstance(tree, NamespaceTree) and not hasattr(tree, "counted"):
+            write = tree.write
+
+            def counted(where: str, text: str) -> None:
+                write(where, text)
+                self.count()
+
+            tree.write, tree.counted = counted, True  # type: ignore[method-assign,attr-defined]
+        return tree
+
+
+def killed(loaded: Loaded, netns: str, state: Path, writes: int) -> bool:
+    """Applies in a child; False when it came to its end before that many writes."""
+
+    def work() -> None:
+        host = KillingHost(HostExecutor(), state=state)
+        host.left = writes
+        bench.apply(loaded, scene_of(host, netns))
+
+    return was_killed(in_child(work))
+
+
+def test_a_kill_at_each_write_is_reverted(
+    real: Host, netns: str, write_profile: WriteProfile, tmp_path: Path
+) -> None:
+    before = values(real, netns)
+    real.close()  # the child must not inherit a thread's namespace
+    loaded = write_profile(ONE_QUEUE)
+    for writes in range(1, 50):
+        cut_short = killed(loaded, netns, tmp_path / "state", writes)
+        assert (journal.leftover(tmp_path / "state") is not None) == cut_short
+        assert [one for one in bench.revert(real) if one.problem] == []
+        assert values(real, netns) == before, f"killed at write {writes}"
+        real.close()
+        if not cut_short:
+            assert writes > 5
+            return
+    pytest.fail("the profile was never applied whole")
+
+
+def stumble(tuned: Session, tree: Tree) -> None:
+    """Sees drift where there is some, and fails as a block may."""
+    assert tuned.verify() == []
+    tree.write("proc/sys/net/core/somaxconn", "17")
+    assert [one.knob for one in tuned.verify()] == ["net.core.somaxconn"]
+    raise ZeroDivisionError
+
+
+def test_a_session_reverts_on_error(real: Host, netns: str, write_profile: WriteProfile) -> None:
+    before = values(real, netns)
+    with (
+        pytest.raises(ZeroDivisionError),
+        session(write_profile(TWO_QUEUES), scene_of(real, netns)) as tuned,
+    ):
+        stumble(tuned, real.tree(netns))
+    assert values(real, netns) == before
+    assert journal.load(real.state) is None
+
+
+def test_the_exported_scripts_tune_and_restore(
+    real: Host, netns: str, write_profile: WriteProfile
+) -> None:
+    before = values(real, netns)
+    loaded = write_profile(TWO_QUEUES)
+    forward, back = export(make_plan(loaded, scene_of(real, netns)))
+    done = subprocess.run(["sh", "-c", forward], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(item.unchanged for item in make_plan(loaded, scene_of(real, netns)).items)
+    done = subprocess.run(["sh", "-c", back], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert values(real, netns) == before
+
+
+def test_a_namespace_that_is_gone_needs_no_restoring(
+    real: Host, netns: str, write_profile: WriteProfile
+) -> None:
+    bench.apply(write_profile(TWO_QUEUES), scene_of(real, netns))
+    real.close()
+    assert ip("netns", "del", netns).returncode == 0
+    with pytest.raises(Gone, match="not found"):
+        real.tree(netns)
+    assert [one for one in bench.revert(real) if one.problem] == []
+    assert journal.load(real.state) is None
