@@ -23,7 +23,7 @@ from iolab.tuning.host import Host
 from iolab.tuning.placement import Side, place
 from iolab.tuning.planning import Item, Plan, make_plan
 from iolab.tuning.profile import load_profile, profile_names
-from iolab.tuning.scene import Scene, parent_process
+from iolab.tuning.scene import Scene, calling_shell
 from iolab.tuning.shell import export
 from iolab.tuning.state import state_dir
 
@@ -203,7 +203,7 @@ def _scene(
 ) -> Scene:
     if only_netns and not netns:
         raise click.UsageError("--only-netns needs --netns NAME")
-    pid = limits_of if limits_of is not None else parent_process()
+    pid = limits_of if limits_of is not None else calling_shell(host.tree())
     return Scene(host, interface, netns, only_netns, pid)
 
 
@@ -240,6 +240,7 @@ def _show_plan(made: Plan, sides: dict[str, Side], as_json: bool) -> None:
                 "profile": made.profile,
                 "applicable": not made.blockers(),
                 "knobs": [_item_json(item) for item in made.items],
+                "left_out": list(made.left_out),
                 "placement": bindings,
             }
         )
@@ -251,6 +252,8 @@ def _show_plan(made: Plan, sides: dict[str, Side], as_json: bool) -> None:
     print_table(table)
     if made.changes_channels:
         say("queues change: interrupts, RPS, RFS and XPS are computed anew once they have")
+    if made.left_out:
+        say(f"left out, they belong to the whole host: {', '.join(made.left_out)}")
     for side, command in bindings.items():
         say(f"{side}: {command}")
     for item in made.blockers():

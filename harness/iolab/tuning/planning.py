@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from iolab.errors import IolabError
 from iolab.tuning.families import FAMILIES
@@ -37,6 +37,8 @@ class Plan:
     profile: str
     items: tuple[Item, ...]
     collateral: tuple[tuple[Target, str], ...]
+    left_out: tuple[str, ...] = ()
+    """Keys of the profile that belong to the whole host, where only a namespace is tuned."""
 
     @property
     def changes_channels(self) -> bool:
@@ -68,7 +70,9 @@ def make_plan(loaded: Loaded, scene: Scene, families: Sequence[str] = tuple(FAMI
             original = _try_read(scene, target)
             if original is not None:
                 collateral[target] = original
-    return Plan(loaded.name, tuple(items), tuple(collateral.items()))
+    return Plan(
+        loaded.name, tuple(items), tuple(collateral.items()), _left_out(loaded, scene, items)
+    )
 
 
 def require(plan: Plan) -> None:
@@ -80,6 +84,17 @@ def require(plan: Plan) -> None:
             "\n".join(["nothing was written:", *lines]),
             "--partial applies the rest; `optional` in the profile names what a host may lack",
         )
+
+
+def _left_out(loaded: Loaded, scene: Scene, items: Sequence[Item]) -> tuple[str, ...]:
+    if not scene.only_netns:
+        return ()
+    targets = {item.setting.target for item in items}
+    whole = replace(scene, only_netns=False)
+    everything = [
+        one for family in FAMILIES.values() for one in family.settings(loaded.profile, whole)
+    ]
+    return tuple(dict.fromkeys(one.key for one in everything if one.target not in targets))
 
 
 def _item(loaded: Loaded, scene: Scene, setting: Setting) -> Item:

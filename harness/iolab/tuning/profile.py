@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, PlainValidator, field_validator
 
 from iolab.errors import InputError, did_you_mean
 from iolab.toml import Section, read_toml
@@ -25,9 +25,36 @@ def _cpu_list(text: str) -> str:
     return text
 
 
+def _count(least: int, *words: str) -> PlainValidator:
+    """A number, or one of `words`; one message for both, where a union would give two."""
+
+    def check(given: Any) -> int | str:
+        if isinstance(given, str) and given in words:
+            return given
+        if isinstance(given, int) and not isinstance(given, bool) and given >= least:
+            return given
+        alternative = "".join(f" or {word!r}" for word in words)
+        raise ValueError(f"{given!r}: expected a number from {least} up{alternative}")
+
+    return PlainValidator(check)
+
+
+def _sysctl(given: Any) -> int | str:
+    if isinstance(given, str) or (isinstance(given, int) and not isinstance(given, bool)):
+        return given
+    raise ValueError(f"{given!r}: expected a number, or a string such as '4096 131072 6291456'")
+
+
+def _qdisc(given: str) -> str:
+    if not re.fullmatch(r"(mq/)?[a-z_0-9]+", given):
+        raise ValueError(f"{given!r}: expected a kind such as 'fq', or 'mq/fq' for one a queue")
+    return given
+
+
 CpuList = Annotated[str, AfterValidator(_cpu_list)]
 Count = Annotated[int, Field(ge=0)]
-Limit = Annotated[int, Field(ge=0)] | Literal["unlimited"]
+Limit = Annotated[int | str, _count(0, "unlimited")]
+Ring = Annotated[int | str, _count(1, "max")]
 
 
 class Limits(Section):
@@ -51,7 +78,7 @@ class Coalesce(Section):
 class Rss(Section):
     """Receive-side scaling, `ethtool -X`."""
 
-    indirection: Literal["default"] | Annotated[int, Field(ge=1)] | None = None
+    indirection: Annotated[int | str, _count(1, "default")] | None = None
     """`default`, or spread evenly over the first N rings."""
     hash_key: str | None = None
 
@@ -79,15 +106,15 @@ class NicTable(Section):
     """What ethtool and tc set."""
 
     interface: str | None = None
-    channels: Literal["max", "per-core"] | Annotated[int, Field(ge=1)] | None = None
-    rx_ring: Literal["max"] | Annotated[int, Field(ge=1)] | None = None
-    tx_ring: Literal["max"] | Annotated[int, Field(ge=1)] | None = None
+    channels: Annotated[int | str, _count(1, "max", "per-core")] | None = None
+    rx_ring: Ring | None = None
+    tx_ring: Ring | None = None
     coalesce: Coalesce = Coalesce()
     offloads: dict[str, bool] = Field(default_factory=dict)
     rss: Rss = Rss()
     flow_hash: FlowHashes = FlowHashes()
     ntuple: bool | None = None
-    qdisc: str | None = Field(default=None, pattern=r"^(mq/)?[a-z_0-9]+$")
+    qdisc: Annotated[str, AfterValidator(_qdisc)] | None = None
     """`fq` as root, which replaces mq; `mq/fq` for one below mq for each queue."""
 
 
@@ -151,7 +178,7 @@ class Profile(Section):
     include: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     """Patterns of keys (`cpu.*`) that a host may lack: reported then, and no failure."""
-    sysctl: dict[str, int | str] = Field(default_factory=dict)
+    sysctl: dict[str, Annotated[int | str, PlainValidator(_sysctl)]] = Field(default_factory=dict)
     limits: Limits = Limits()
     nic: NicTable = NicTable()
     steering: SteeringTable = SteeringTable()

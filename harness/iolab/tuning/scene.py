@@ -8,8 +8,11 @@ from functools import cached_property
 
 from iolab.errors import InputError
 from iolab.tuning.cpus import Topology, read_topology
-from iolab.tuning.host import Host
+from iolab.tuning.host import Host, Tree
 from iolab.tuning.nic import Nic, default_interface, read_nic
+
+_PASSING = ("sudo", "su", "doas", "pkexec", "setpriv")
+"""Programs that run another as somebody else and end with it."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,21 @@ class Scene:
         return nic
 
 
-def parent_process() -> int:
-    """Who called: the shell, whose limits what it starts later inherits."""
-    return os.getppid()
+def calling_shell(tree: Tree) -> int:
+    """Who called: the process whose limits are inherited by what it starts later.
+
+    sudo and its like end with the command; whoever called them goes on.
+    """
+    pid = os.getppid()
+    while pid > 1 and _name_and_parent(tree, pid)[0] in _PASSING:
+        pid = _name_and_parent(tree, pid)[1]
+    return pid
+
+
+def _name_and_parent(tree: Tree, pid: int) -> tuple[str, int]:
+    """From /proc/PID/stat (proc(5)); no name for a process that has ended."""
+    try:
+        head, _, rest = tree.read(f"proc/{pid}/stat").rpartition(")")
+        return head.partition("(")[2], int(rest.split()[1])
+    except (OSError, ValueError, IndexError):
+        return "", 0

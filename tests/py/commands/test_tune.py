@@ -39,7 +39,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             yield fakehost.FakeHost(executor, root, state)
 
     monkeypatch.setattr(tune, "_host", host)
-    monkeypatch.setattr(tune, "parent_process", lambda: fakehost.PID)
+    monkeypatch.setattr(tune, "calling_shell", lambda tree: fakehost.PID)
     monkeypatch.setenv("IOLAB_STATE", str(state))
     return root
 

@@ -16,7 +16,7 @@ from iolab.tuning.families.sysctl import path_of
 from iolab.tuning.knob import Outcome
 from iolab.tuning.nic import read_nic
 from iolab.tuning.placement import place
-from iolab.tuning.scene import Scene
+from iolab.tuning.scene import Scene, calling_shell
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,16 @@ def test_a_hash_key_of_the_wrong_length_is_refused(
     assert applied.results[0].outcome is Outcome.REFUSED
     assert "Invalid hkey length" in applied.results[0].reason
     assert snapshot(machine) == before
+
+
+def test_limits_go_past_sudo_to_the_shell(
+    machine: Path, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pid, name, parent in ((20, "sudo", 19), (19, "sudo", PID)):
+        (machine / f"proc/{pid}").mkdir()
+        (machine / f"proc/{pid}/stat").write_text(f"{pid} ({name}) S {parent} 1 1\n")
+    monkeypatch.setattr("os.getppid", lambda: 20)
+    assert calling_shell(host.tree()) == PID
 
 
 def test_a_lower_limit_leaves_the_hard_one(

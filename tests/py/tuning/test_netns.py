@@ -104,7 +104,9 @@ def test_a_namespace_is_tuned_and_restored(
 ) -> None:
     before, outside = values(real, netns), Tree(Path("/")).read("proc/sys/net/core/somaxconn")
     tuned = scene_of(real, netns)
-    applied = bench.apply(write_profile(profile), tuned)
+    loaded = write_profile(f"{profile}\n[cpu]\nlatency_usec = 1")
+    assert make_plan(loaded, tuned).left_out == ("cpu.latency_usec",)
+    applied = bench.apply(loaded, tuned)
     try:
         assert applied.ok, [one for one in applied.results if not one.good]
         assert all(one.good for one in bench.verify(real))
