@@ -407,3 +407,22 @@ def test_the_lock_of_npm_pins_and_hashes_everything_and_names_no_registry() -> N
     for name, package in packages.items():
         assert package["integrity"].startswith("sha512-"), name
         assert "resolved" not in package, name
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a tree to somebody else")
+@pytest.mark.parametrize("verb", ["tune", "quick"])
+def test_through_sudo_only_tune_stays_root(tree: Tree, verb: str) -> None:
+    nobody = 65534
+    os.chown(tree.path, nobody, -1)
+    stub = tree.stubs / "setpriv"
+    stub.write_text(
+        '#!/bin/sh\necho "setpriv $*" >>"$STATE/calls"\n'
+        'while [ "$1" != env ]; do shift; done\nexec "$@"\n'
+    )
+    stub.chmod(0o755)
+    answer = tree.run(verb, "plan", SUDO_UID=str(nobody))
+    assert answer.returncode == 0, answer.stderr
+    (call,) = [call for call in tree.calls() if call.startswith("setpriv")]
+    assert f"--reuid {nobody}" in call
+    assert call.endswith("tune --help" if verb == "tune" else "quick plan")
+    assert answer.stdout.splitlines()[0] == f"harness {verb} plan"
