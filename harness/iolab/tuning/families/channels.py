@@ -1,4 +1,4 @@
-"""Queues of an interface: `ethtool -l` and `-L` (ETHTOOL_SCHANNELS, Linux 3.0; veth since 5.13).
+"""Queues of an interface: `ethtool -l` and `-L` (ETHTOOL_SCHANNELS, Linux 3.0; veth since 5.15).
 
 Changing them makes and removes queues and lets the driver set interrupt affinities, RPS and XPS
 anew: it comes first when a profile is applied, last but for those when it is reverted.

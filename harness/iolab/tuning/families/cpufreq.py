@@ -1,7 +1,7 @@
 """CPU frequency: governor, energy preference, turbo (Documentation/admin-guide/pm/cpufreq.rst).
 
 /sys/devices/system/cpu/cpufreq/policy*/scaling_governor, energy_performance_preference
-(intel_pstate since Linux 4.10, amd-pstate since 5.17), and for turbo intel_pstate/no_turbo
+(intel_pstate since Linux 4.10, amd-pstate since 6.3), and for turbo intel_pstate/no_turbo
 (inverted) or cpufreq/boost. Virtual machines usually have none of them.
 """
 

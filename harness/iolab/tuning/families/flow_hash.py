@@ -1,4 +1,4 @@
-"""Header fields that the NIC hashes for RSS: `ethtool -n IF rx-flow-hash`, `-N` (Linux 2.6.27)."""
+"""Header fields that the NIC hashes for RSS: `ethtool -n IF rx-flow-hash`, `-N` (ETHTOOL_SRXFH)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Affinity of the interface's interrupts: /proc/irq/N/smp_affinity_list (Linux 2.6.39).
+"""Affinity of the interface's interrupts: /proc/irq/N/smp_affinity_list (Linux 3.0).
 
-effective_affinity_list (Linux 4.15) says where the interrupt is delivered; it may be stale until
+effective_affinity_list (Linux 4.13) says where the interrupt is delivered; it may be stale until
 the next interrupt, when the move is made (kernel/irq/migration.c). Managed interrupts, spread by
 the driver, refuse with EIO. The names are the driver's: virtio's are `virtio2-input.0`, never
 `eth0`, so that the device's msi_irqs decide, not a search for the interface's name. A running

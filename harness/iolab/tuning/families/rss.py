@@ -1,4 +1,4 @@
-"""Receive-side scaling: indirection table and hash key, `ethtool -x`, `-X` (Linux 3.3, key 3.16).
+"""Receive-side scaling: table and hash key, `ethtool -x` and `-X` (Linux 2.6.36, key 3.16).
 
 The tool cannot write an arbitrary table, only `default`, `equal N` and weights. A table that is
 none of the first two could not be restored exactly, so that it is not touched.

@@ -1,4 +1,4 @@
-"""Transmit packet steering: which queue a CPU sends on. xps_cpus: Linux 2.6.38, xps_rxqs: 4.18.
+"""Transmit packet steering: which queue a CPU sends on. xps_cpus: Linux 2.6.38, xps_rxqs: 4.19.
 
 /sys/class/net/IF/queues/tx-N/xps_cpus and xps_rxqs; a device with one transmit queue has the files,
 and reading them gives ENOENT (net/core/net-sysfs.c). With xps_rxqs a socket sends on the queue of
