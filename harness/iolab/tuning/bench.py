@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from iolab.errors import IolabError
+from iolab.tuning import hold
 from iolab.tuning import journal as journals
 from iolab.tuning.families import FAMILIES
 from iolab.tuning.host import Host
@@ -252,6 +253,7 @@ def _restore(host: Host, journal: Journal) -> list[Restored]:
             break
     if not problems:
         journal.remove()
+        hold.end(host.state)  # one that came to run only now, started by whoever was killed
     once: dict[Target, Restored] = {}  # collateral may be a setting as well
     for n, entry in journal.to_restore():
         one = Restored(entry.target.key, entry.original or "", problems.get(n, ""), notes[n])

@@ -21,7 +21,7 @@ from iolab.errors import IolabError
 from iolab.tuning.knob import Target
 
 SCHEMA_VERSION = 1
-_FILE = "journal.jsonl"
+FILE = "journal.jsonl"
 _LOCK = "lock"
 
 
@@ -56,7 +56,7 @@ class Journal:
     @classmethod
     def create(cls, state: Path, profile: str, boot_id: str, entries: Iterable[Entry]) -> Journal:
         """A new journal, durable when this returns."""
-        journal = cls(state / _FILE, profile, boot_id, list(entries))
+        journal = cls(state / FILE, profile, boot_id, list(entries))
         state.mkdir(parents=True, exist_ok=True)
         head = {
             "schema_version": SCHEMA_VERSION,
@@ -136,7 +136,7 @@ def load(state: Path) -> Journal | None:
 
     IolabError when it is not readable as one of ours.
     """
-    path = state / _FILE
+    path = state / FILE
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -210,7 +210,7 @@ def busy(state: Path) -> bool:
 
 def leftover(state: Path) -> str | None:
     """A sentence on what a killed run left applied; None when nothing is, or it still runs."""
-    if not (state / _FILE).exists() or busy(state):
+    if not (state / FILE).exists() or busy(state):
         return None
     journal = load(state)
     if journal is None or journal.finished:

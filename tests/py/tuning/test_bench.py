@@ -253,6 +253,20 @@ def test_what_the_host_lacks_is_said_and_nothing_is_written(
     assert journal.load(host.state) is None
 
 
+def test_without_privilege_nothing_is_written(
+    machine: Path,
+    host: FakeHost,
+    scene: Scene,
+    write_profile: WriteProfile,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = snapshot(machine)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(IolabError, match=r"sysctl.net.core.somaxconn: .*not writable; as root\?"):
+        bench.apply(write_profile('[sysctl]\n"net.core.somaxconn" = 65535'), scene)
+    assert snapshot(machine) == before
+
+
 def test_what_is_optional_may_be_missing(
     machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
 ) -> None:

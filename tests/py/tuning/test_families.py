@@ -5,12 +5,18 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fakehost import PID, FakeHost, WriteProfile, load, refuse, save, snapshot
+from fakehost import PID, FakeHost, WriteProfile, in_child, load, refuse, save, snapshot, was_killed
 
 from iolab.errors import InputError, IolabError
+from iolab.executor import HostExecutor, ProcessError
 from iolab.tuning import bench, hold
 from iolab.tuning.families.sysctl import path_of
 from iolab.tuning.knob import Outcome
@@ -169,6 +175,63 @@ def test_a_holder_that_was_killed_is_drift(
     (found,) = bench.verify(host)
     assert (found.outcome, found.effective) == (Outcome.IGNORED, "none")
     assert [one.problem for one in bench.revert(host)] == [""]
+
+
+class Dying(HostExecutor):
+    """Dies by SIGKILL with a process detached, before or after that is ready.
+
+    The process's id goes to `note`.
+    """
+
+    ready = True
+    note = Path()
+
+    def detach(self, argv: Sequence[str], *, timeout_s: float = 10.0) -> int:
+        if self.ready:
+            pid = super().detach(argv)
+        else:
+            quiet = subprocess.DEVNULL
+            pid = subprocess.Popen(argv, start_new_session=True, stdout=quiet, stderr=quiet).pid
+        self.note.write_text(str(pid))
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+
+def wait_for_end(pid: int) -> None:
+    """Returns when there is no such process, or only what its new parent has to reap."""
+    for _ in range(2000):
+        try:
+            text = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return
+        if text.rpartition(")")[2].split()[0] in "ZX":
+            return
+        time.sleep(0.01)
+    pytest.fail(f"process {pid} lives on")
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_holder_whose_starter_was_killed_is_ended(
+    tmp_path: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile, ready: bool
+) -> None:
+    note = tmp_path / "pid"
+    loaded = write_profile("[cpu]\nlatency_usec = 1")
+
+    def work() -> None:
+        host.executor = executor = Dying()
+        executor.ready, executor.note = ready, note
+        bench.apply(loaded, scene)
+
+    assert was_killed(in_child(work))
+    assert ready is False or hold.living(host.state) is not None
+    assert [one.problem for one in bench.revert(host) if one.problem] == []
+    wait_for_end(int(note.read_text()))
+
+
+def test_a_holder_without_a_journal_ends_at_once(tmp_path: Path) -> None:
+    argv = [sys.executable, hold.__file__, "/dev/null", str(tmp_path), "1"]
+    with HostExecutor() as executor, pytest.raises(ProcessError, match="reverted meanwhile"):
+        executor.detach([*argv, str(tmp_path / "journal.jsonl")])
 
 
 def test_a_device_that_refuses_leaves_no_holder(

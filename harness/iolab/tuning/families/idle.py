@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from iolab.executor import ProcessError
 from iolab.tuning import hold
 from iolab.tuning.host import Host
+from iolab.tuning.journal import FILE
 from iolab.tuning.knob import KnobError, Setting, Target
 from iolab.tuning.profile import Profile
 from iolab.tuning.scene import Scene
@@ -57,7 +58,7 @@ class IdleLatency:
             return
         argv = [sys.executable, hold.__file__, str(host.root / DEVICE)]
         try:
-            host.executor.detach([*argv, str(host.state), value])
+            host.executor.detach([*argv, str(host.state), value, str(host.state / FILE)])
         except ProcessError as error:
             raise KnobError(f"/{DEVICE}: {error.message}") from error
 
