@@ -338,3 +338,19 @@ def test_a_process_that_ended_took_its_limits_along(
     (machine / f"proc/{PID}/stat").write_text(f"{PID} (other) S {' '.join(['9'] * 49)}\n")
     assert [one.problem for one in bench.revert(host)] == [""]
     assert journal.load(host.state) is None
+
+
+def test_revert_goes_backwards(host: FakeHost, scene: Scene, write_profile: WriteProfile) -> None:
+    order: list[str] = []
+
+    def noting(name: str) -> Rule:
+        return lambda old, new: order.append(name) or new  # type: ignore[func-returns-value]
+
+    names = ("busy_poll", "busy_read", "somaxconn")
+    for name in names:
+        host.rules[f"proc/sys/net/core/{name}"] = noting(name)
+    lines = "\n".join(f'"net.core.{name}" = 50' for name in names)
+    bench.apply(write_profile(f"[sysctl]\n{lines}"), scene)
+    assert order == [*names]
+    bench.revert(host)
+    assert order == [*names, *reversed(names)]
