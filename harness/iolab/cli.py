@@ -18,7 +18,7 @@ import click
 from iolab import __version__, commands
 from iolab.errors import IolabError
 from iolab.tuning.journal import leftover
-from iolab.tuning.state import state_dir
+from iolab.tuning.state import journalled
 
 
 class Verbs(click.Group):
@@ -84,8 +84,7 @@ def main() -> NoReturn:
 def _warn_of_leftovers() -> None:
     """Says so when a killed `tune apply` left this host changed: it would be measured like that."""
     with contextlib.suppress(IolabError):
-        left = leftover(state_dir())
-        if left is not None:
+        for left in filter(None, map(leftover, journalled())):
             click.echo(f"iolab: {left}", err=True)
 
 

@@ -25,7 +25,7 @@ from iolab.tuning.planning import Item, Plan, make_plan
 from iolab.tuning.profile import load_profile, profile_names
 from iolab.tuning.scene import Scene, calling_shell
 from iolab.tuning.shell import export
-from iolab.tuning.state import state_dir
+from iolab.tuning.state import journalled, state_dir
 
 _SCHEMA = 1
 
@@ -84,7 +84,7 @@ def plan(
 ) -> None:
     """Show what PROFILE would change, old and new. Exit 1 when something is in the way."""
     loaded = load_profile(find_house().root / "tuning/profiles", profile)
-    with _host() as host:
+    with _host(state_dir(netns if only_netns else "")) as host:
         scene = _scene(host, interface, netns, only_netns, limits_of)
         made = make_plan(loaded, scene)
         sides = place(loaded.profile, scene)
@@ -115,7 +115,7 @@ def apply(
 ) -> None:
     """Apply PROFILE: all of it or, when a knob does not take its value, nothing."""
     loaded = load_profile(find_house().root / "tuning/profiles", profile)
-    with _host() as host:
+    with _host(state_dir(netns if only_netns else "")) as host:
         scene = _scene(host, interface, netns, only_netns, limits_of)
         if dry_run:
             made = make_plan(loaded, scene)
@@ -129,9 +129,11 @@ def apply(
 @tune.command()
 @json_option
 def verify(as_json: bool) -> None:
-    """Read every knob of the applied profile back. Exit 1 when one has drifted."""
-    with _host() as host:
-        results = bench.verify(host)
+    """Read every knob of what is applied back. Exit 1 when one has drifted."""
+    results: list[Result] = []
+    for state in journalled() or [state_dir()]:
+        with _host(state) as host:
+            results += bench.verify(host)
     if as_json:
         emit_json({"schema_version": _SCHEMA, "knobs": [_result_json(one) for one in results]})
     else:
@@ -140,17 +142,15 @@ def verify(as_json: bool) -> None:
 
 
 @tune.command()
+@click.option("--netns", metavar="NAME", help="Only what was applied with --only-netns to NAME.")
 @dry_option
 @json_option
-def revert(dry_run: bool, as_json: bool) -> None:
+def revert(netns: str | None, dry_run: bool, as_json: bool) -> None:
     """Restore what was applied, exactly and in reverse order, after a crash too."""
-    with _host() as host:
-        if dry_run:
-            found = journal.load(host.state)
-            pairs = found.to_restore() if found else []
-            restored = [Restored(one.target.key, one.original or "") for _, one in pairs]
-        else:
-            restored = bench.revert(host)
+    restored: list[Restored] = []
+    for state in journalled() if netns is None else [state_dir(netns)]:
+        with _host(state) as host:
+            restored += _would_restore(host) if dry_run else bench.revert(host)
     _show_restored(restored, dry_run, as_json)
     raise SystemExit(1 if any(one.problem for one in restored) else 0)
 
@@ -158,14 +158,17 @@ def revert(dry_run: bool, as_json: bool) -> None:
 @tune.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Say which profile is applied, and whether its knobs still hold."""
-    with _host() as host:
-        document = _status(host)
+    """Say what is applied, and whether its knobs still hold."""
+    documents = []
+    for state in journalled():
+        with _host(state) as host:
+            documents.append(_status(host))
     if as_json:
-        emit_json({"schema_version": _SCHEMA, **document})
+        emit_json({"schema_version": _SCHEMA, "profiles": documents})
     else:
-        _say_status(document)
-    raise SystemExit(0 if document["state"] in ("none", "applied") and not document["drift"] else 1)
+        _say_status(documents)
+    good = all(one["state"] == "applied" and not one["drift"] for one in documents)
+    raise SystemExit(0 if good else 1)
 
 
 @tune.command()
@@ -189,9 +192,9 @@ def profiles(as_json: bool) -> None:
 
 
 @contextmanager
-def _host() -> Iterator[Host]:
+def _host(state: Path) -> Iterator[Host]:
     with HostExecutor() as executor:
-        host = Host(executor, state=state_dir())
+        host = Host(executor, state=state)
         try:
             yield host
         finally:
@@ -209,18 +212,30 @@ def _scene(
 
 def _mind_leftovers(auto_revert: bool) -> None:
     """What a killed run left applied is undone with --auto-revert, offered on a terminal."""
-    left = journal.leftover(state_dir())
-    if left is None:
-        return
-    say(left)
-    asked = sys.stdin.isatty() and sys.stderr.isatty()
-    if auto_revert or (asked and click.confirm("revert it now?", default=True, err=True)):
-        with _host() as host:
-            bad = [one for one in bench.revert(host) if one.problem]
-        if bad:
-            lines = [f"{one.knob}: {one.problem}" for one in bad]
-            raise IolabError("\n".join(["not everything could be restored:", *lines]))
-        say("reverted")
+    for state in journalled():
+        left = journal.leftover(state)
+        if left is None:
+            continue
+        say(left)
+        asked = sys.stdin.isatty() and sys.stderr.isatty()
+        if auto_revert or (asked and click.confirm("revert it now?", default=True, err=True)):
+            _revert_leftovers(state)
+
+
+def _revert_leftovers(state: Path) -> None:
+    with _host(state) as host:
+        bad = [one for one in bench.revert(host) if one.problem]
+    if bad:
+        lines = [f"{one.knob}: {one.problem}" for one in bad]
+        raise IolabError("\n".join(["not everything could be restored:", *lines]))
+    say("reverted")
+
+
+def _would_restore(host: Host) -> list[Restored]:
+    found = journal.load(host.state)
+    pairs = found.to_restore() if found else []
+    once = {one.target: Restored(one.target.key, one.original or "") for _, one in pairs}
+    return list(once.values())
 
 
 def _write_scripts(made: Plan, script: Path) -> None:
@@ -330,8 +345,8 @@ def _show_restored(restored: list[Restored], dry_run: bool, as_json: bool) -> No
 
 def _status(host: Host) -> dict[str, Any]:
     found = journal.load(host.state)
-    if found is None:
-        return {"state": "none", "profile": None, "drift": [], "journal": None}
+    if found is None:  # reverted by somebody else just now
+        return {"state": "none", "profile": None, "drift": [], "journal": str(host.state)}
     state = "applied" if found.finished else "interrupted"
     if found.boot_id != bench.boot_id(host):
         state = "of an earlier boot"
@@ -345,12 +360,13 @@ def _status(host: Host) -> dict[str, Any]:
     return {"state": state, "profile": found.profile, "drift": drift, "journal": str(found.path)}
 
 
-def _say_status(document: dict[str, Any]) -> None:
-    if document["state"] == "none":
+def _say_status(documents: list[dict[str, Any]]) -> None:
+    if not documents:
         click.echo("no profile is applied")
-        return
-    click.echo(f"{document['profile']}: {document['state']} (journal {document['journal']})")
-    for one in document["drift"]:
-        click.echo(f"  {one['knob']}: {one['outcome']}: asked {one['requested']}, {one['reason']}")
-    if document["state"] != "applied":
-        click.echo("  iolab tune revert restores what it changed")
+    for document in documents:
+        click.echo(f"{document['profile']}: {document['state']} (journal {document['journal']})")
+        for one in document["drift"]:
+            asked, now = one["requested"], one["effective"]
+            click.echo(f"  {one['knob']}: {one['outcome']}: asked {asked}, has {now}")
+        if document["state"] != "applied":
+            click.echo("  iolab tune revert restores what it changed")

@@ -1,17 +1,34 @@
-"""Where the journal lies: one place a host, whichever tree iolab is started from."""
+"""Where journals lie: one place a host, whichever tree iolab is started from.
+
+The host has a journal, and each network namespace that was tuned alone: profiles that live in
+namespaces stand side by side.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from iolab.tuning.journal import FILE
 
-def state_dir() -> Path:
-    """/var/lib/iolab/tuning for root, below XDG_STATE_HOME for others; IOLAB_STATE overrides."""
+
+def state_dir(netns: str = "") -> Path:
+    """/var/lib/iolab/tuning for root, below XDG_STATE_HOME for others; IOLAB_STATE overrides.
+
+    `netns` is the namespace that alone is tuned; empty for the host.
+    """
     override = os.environ.get("IOLAB_STATE")
     if override:
-        return Path(override)
-    if os.geteuid() == 0:
-        return Path("/var/lib/iolab/tuning")
-    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
-    return home / "iolab/tuning"
+        base = Path(override)
+    elif os.geteuid() == 0:
+        base = Path("/var/lib/iolab/tuning")
+    else:
+        home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+        base = home / "iolab/tuning"
+    return base / "netns" / netns if netns else base
+
+
+def journalled() -> list[Path]:
+    """The state directories that hold a journal: namespaces first, they are the newer ones."""
+    base = state_dir()
+    return [path.parent for path in [*sorted(base.glob(f"netns/*/{FILE}")), *base.glob(FILE)]]

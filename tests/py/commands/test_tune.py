@@ -29,18 +29,18 @@ PROFILE = 'summary = "a trial"\n[sysctl]\n"net.core.somaxconn" = 65535\n'
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine of files that the verbs take for the host."""
-    root, state = tmp_path / "machine", tmp_path / "state"
+    root = tmp_path / "machine"
     root.mkdir()
     fakehost.build(root)
 
     @contextmanager
-    def host() -> Iterator[object]:
+    def host(state: Path) -> Iterator[object]:
         with HostExecutor() as executor:
             yield fakehost.FakeHost(executor, root, state)
 
     monkeypatch.setattr(tune, "_host", host)
     monkeypatch.setattr(tune, "calling_shell", lambda tree: fakehost.PID)
-    monkeypatch.setenv("IOLAB_STATE", str(state))
+    monkeypatch.setenv("IOLAB_STATE", str(tmp_path / "state"))
     return root
 
 
@@ -80,7 +80,8 @@ def test_plan_apply_status_verify_revert(machine: Path, profile: Path) -> None:
     assert json.loads(applied.stdout)["state"] == "applied"
     assert value(machine) == "65535"
     assert call("verify").exit_code == 0
-    assert json.loads(call("status", "--json").stdout)["state"] == "applied"
+    (document,) = json.loads(call("status", "--json").stdout)["profiles"]
+    assert (document["state"], document["profile"], document["drift"]) == ("applied", "trial", [])
     reverted = call("revert", "--json")
     assert reverted.exit_code == 0
     assert value(machine) == "4096"
@@ -135,7 +136,9 @@ def test_a_killed_run_is_announced_and_undone_on_request(
     machine: Path, profile: Path, tmp_path: Path
 ) -> None:
     interrupt(tmp_path / "state", machine)
-    assert json.loads(call("status", "--json").stdout)["state"] == "interrupted"
+    interrupted = call("status", "--json")
+    assert interrupted.exit_code == 1
+    assert json.loads(interrupted.stdout)["profiles"][0]["state"] == "interrupted"
     announced = call("plan", profile)
     assert "profile trial is left applied in part by a run cut short" in announced.stderr
     assert value(machine) == "65535"
@@ -151,6 +154,30 @@ def test_other_verbs_announce_it_too(machine: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0
     done = CliRunner().invoke(cli.cli, ["run"])
     assert "iolab tune revert" in done.stderr
+
+
+def test_namespaces_and_the_host_stand_side_by_side(
+    machine: Path, profile: Path, tmp_path: Path
+) -> None:
+    values = {}
+    for name in ("left", "right"):
+        own = machine / f"run/netns/{name}/proc/sys/net/core/somaxconn"
+        own.parent.mkdir(parents=True)
+        own.write_text("128\n")
+        values[name] = own
+        applied = call("apply", profile, "--netns", name, "--only-netns")
+        assert applied.exit_code == 0
+    assert call("apply", profile).exit_code == 0
+    assert [one.read_text() for one in values.values()] == ["65535\n"] * 2
+    assert len(json.loads(call("status", "--json").stdout)["profiles"]) == 3
+    assert len(json.loads(call("verify", "--json").stdout)["knobs"]) == 3
+    assert call("revert", "--netns", "right").exit_code == 0
+    assert [one.read_text() for one in values.values()] == ["65535\n", "128\n"]
+    interrupt(tmp_path / "state/netns/right", machine)
+    assert "profile trial is left" in call("plan", profile).stderr
+    assert call("revert").exit_code == 0
+    assert [one.read_text() for one in values.values()] == ["128\n"] * 2
+    assert value(machine) == "4096"
 
 
 def test_the_profiles_of_the_tree_are_listed(machine: Path) -> None:
