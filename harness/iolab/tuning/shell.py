@@ -20,6 +20,7 @@ failed=0
 # put VALUE FILE [NETNS]: one write; the shell's message names the kernel's reason.
 put() {{
 	if [ -n "${{3-}}" ] && [ -z "$ROOT" ]; then
+		# shellcheck disable=SC2016 # for the inner shell
 		ip netns exec "$3" sh -c 'printf "%s\\n" "$1" >"$2"' sh "$1" "$2" || complain "$2"
 	elif [ -n "${{3-}}" ]; then
 		printf '%s\\n' "$1" >"$ROOT/run/netns/$3$2" || complain "$2"

@@ -8,25 +8,22 @@ it outlives a killed process and can be compared byte for byte.
 from __future__ import annotations
 
 import errno
-import json
 import os
-import shutil
 import signal
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+
+from faketools import KEY, build_queue, ethtool, load, put, save, tc
 
 from iolab.executor import Completed, HostExecutor
 from iolab.tuning.cpus import format_list, format_mask
 from iolab.tuning.host import Host, Tree
-from iolab.tuning.knob import KnobError
 from iolab.tuning.profile import Loaded
 
 PID = 4711
-KEY = "6d:5a:56:da"
 _PCI = "sys/devices/pci0000:00/0000:00:03.0"
 _NIC = f"{_PCI}/virtio2/net/eth0"
 
@@ -67,23 +64,23 @@ SYSCTLS = {
 def build(root: Path) -> None:
     """Makes the machine's files below `root`."""
     for name, value in SYSCTLS.items():
-        _put(root, f"proc/sys/{name}", value)
+        put(root, f"proc/sys/{name}", value)
     cpus = "sys/devices/system/cpu"
-    _put(root, f"{cpus}/online", "0-3")
-    _put(root, f"{cpus}/smt/control", "on")
-    _put(root, f"{cpus}/cpu0/cpuidle/state0/name", "POLL")
-    _put(root, f"{cpus}/intel_pstate/no_turbo", "0")
+    put(root, f"{cpus}/online", "0-3")
+    put(root, f"{cpus}/smt/control", "on")
+    put(root, f"{cpus}/cpu0/cpuidle/state0/name", "POLL")
+    put(root, f"{cpus}/intel_pstate/no_turbo", "0")
     for cpu in range(4):
-        _put(root, f"{cpus}/cpu{cpu}/topology/thread_siblings_list", str(cpu))
-        _put(root, f"{cpus}/cpufreq/policy{cpu}/scaling_governor", "schedutil")
-        _put(root, f"{cpus}/cpufreq/policy{cpu}/energy_performance_preference", "balance_power")
+        put(root, f"{cpus}/cpu{cpu}/topology/thread_siblings_list", str(cpu))
+        put(root, f"{cpus}/cpufreq/policy{cpu}/scaling_governor", "schedutil")
+        put(root, f"{cpus}/cpufreq/policy{cpu}/energy_performance_preference", "balance_power")
     for node in range(2):
         place = f"sys/devices/system/node/node{node}"
-        _put(root, f"{place}/cpulist", f"{2 * node}-{2 * node + 1}")
-        _put(root, f"{place}/hugepages/hugepages-2048kB/nr_hugepages", "0")
-    _put(root, "sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never")
+        put(root, f"{place}/cpulist", f"{2 * node}-{2 * node + 1}")
+        put(root, f"{place}/hugepages/hugepages-2048kB/nr_hugepages", "0")
+    put(root, "sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never")
     defrag = "always defer defer+madvise [madvise] never"
-    _put(root, "sys/kernel/mm/transparent_hugepage/defrag", defrag)
+    put(root, "sys/kernel/mm/transparent_hugepage/defrag", defrag)
     (root / "dev").mkdir()
     (root / "dev/cpu_dma_latency").symlink_to("/dev/null")
     _build_nic(root)
@@ -91,26 +88,26 @@ def build(root: Path) -> None:
 
 
 def _build_nic(root: Path) -> None:
-    _put(root, f"{_PCI}/numa_node", "1")
+    put(root, f"{_PCI}/numa_node", "1")
     (root / "sys/class/net").mkdir(parents=True)
     (root / _NIC).mkdir(parents=True)
     (root / "sys/class/net/eth0").symlink_to(root / _NIC)
     (root / _NIC / "device").symlink_to(root / _PCI / "virtio2")
     route = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n"
-    _put(root, "proc/net/route", f"{route}eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000")
+    put(root, "proc/net/route", f"{route}eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000")
     lines = ["           CPU0       CPU1       CPU2       CPU3"]
     names = ["config", *(f"{kind}.{q}" for q in range(4) for kind in ("input", "output"))]
     for number, name in enumerate(names, 40):
         lines.append(f" {number}:  1 2 3 4 PCI-MSIX-0000:00:03.0 {number - 40}-edge virtio2-{name}")
-        _put(root, f"{_PCI}/msi_irqs/{number}", "msix")
+        put(root, f"{_PCI}/msi_irqs/{number}", "msix")
         # Somebody spread them by hand, which must come back.
-        _put(root, f"proc/irq/{number}/smp_affinity_list", str(number % 4))
-        _put(root, f"proc/irq/{number}/effective_affinity_list", str(number % 4))
-    _put(root, "proc/interrupts", "\n".join(lines))
+        put(root, f"proc/irq/{number}/smp_affinity_list", str(number % 4))
+        put(root, f"proc/irq/{number}/effective_affinity_list", str(number % 4))
+    put(root, "proc/interrupts", "\n".join(lines))
     for queue in range(4):
-        _build_queue(root, queue)
-    _put(root, "sys/class/net/eth0/queues/rx-3/rps_cpus", "c")
-    _put(root, "sys/class/net/eth0/queues/tx-2/xps_cpus", "4")
+        build_queue(root, queue)
+    put(root, "sys/class/net/eth0/queues/rx-3/rps_cpus", "c")
+    put(root, "sys/class/net/eth0/queues/tx-2/xps_cpus", "4")
     save(
         root,
         {
@@ -130,17 +127,9 @@ def _build_nic(root: Path) -> None:
     )
 
 
-def _build_queue(root: Path, queue: int) -> None:
-    place = "sys/class/net/eth0/queues"
-    _put(root, f"{place}/rx-{queue}/rps_cpus", "0")
-    _put(root, f"{place}/rx-{queue}/rps_flow_cnt", "0")
-    _put(root, f"{place}/tx-{queue}/xps_cpus", "0")
-    _put(root, f"{place}/tx-{queue}/xps_rxqs", "0")
-
-
 def _build_process(root: Path) -> None:
-    _put(root, f"proc/{PID}/comm", "bash")
-    _put(root, f"proc/{PID}/stat", f"{PID} (ba) sh) S {' '.join(str(n) for n in range(4, 53))}")
+    put(root, f"proc/{PID}/comm", "bash")
+    put(root, f"proc/{PID}/stat", f"{PID} (ba) sh) S {' '.join(str(n) for n in range(4, 53))}")
     _put_limits(root, {"nofile": "1024 4096", "memlock": "8388608 8388608"})
 
 
@@ -152,26 +141,7 @@ def _put_limits(root: Path, limits: dict[str, str]) -> None:
     ):
         soft, hard = limits[name].split()
         lines.append(f"{words:<26}{soft:<21}{hard:<21}{unit}")
-    _put(root, f"proc/{PID}/limits", "\n".join(lines))
-
-
-def _put(root: Path, where: str, text: str) -> None:
-    path = root / where
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{text}\n")
-
-
-def load(root: Path) -> dict[str, Any]:
-    """What the pretended driver and tc know of eth0."""
-    document: dict[str, Any] = json.loads((root / "driver.json").read_text())
-    return document
-
-
-def save(root: Path, state: dict[str, Any]) -> None:
-    """Keeps it. A rename: a killed process leaves the old state or the new one."""
-    temporary = root / "driver.tmp"
-    temporary.write_text(json.dumps(state))
-    temporary.rename(root / "driver.json")
+    put(root, f"proc/{PID}/limits", "\n".join(lines))
 
 
 def snapshot(root: Path) -> dict[str, bytes]:
@@ -310,7 +280,7 @@ class FakeHost(Host):
     def run(self, argv: Sequence[str], netns: str = "") -> Completed:
         """See Host: ethtool and tc of the machine."""
         self.commands.append(tuple(argv))
-        tool = _tc if argv[0] == "tc" else _ethtool
+        tool = tc if argv[0] == "tc" else ethtool
         before = load(self.root)
         out = tool(self.root, list(argv[1:]))
         if load(self.root) != before:
@@ -331,132 +301,3 @@ class FakeHost(Host):
 def make(root: Path, state: Path, rules: dict[str, Rule] | None = None) -> FakeHost:
     """A host on the files of `root`."""
     return FakeHost(HostExecutor(), root, state, rules=rules or {})
-
-
-def _ethtool(root: Path, args: list[str]) -> str:
-    flag, device, rest = args[0], args[1], args[2:]
-    if device != "eth0":
-        raise KnobError(f"ethtool: {device}: No such device")
-    state = load(root)
-    if flag in ("-n", "-N") and rest[1] != "tcp4":
-        raise KnobError("ethtool: Cannot get RX network flow hashing options: not supported")
-    answer = {"-l": _show_channels, "-g": _show_rings, "-c": _show_coalesce, "-k": _show_features,
-              "-x": _show_rss, "-n": _show_flow_hash}.get(flag)  # fmt: skip
-    if answer is not None:
-        return answer(state)
-    if flag == "-L":
-        _set_channels(root, state, int(rest[1]))
-    elif flag == "-G":
-        # Drivers round up to a power of two.
-        state[f"{rest[0]}_ring"] = 1 << (int(rest[1]) - 1).bit_length()
-    elif flag == "-C":
-        state["coalesce"][rest[0]] = rest[1]
-    elif flag == "-K" and rest[0] == "ntuple":
-        state["ntuple"] = rest[1]
-    elif flag == "-K":
-        state["features"][rest[0]] = rest[1]
-    elif flag == "-N":
-        state["tcp4"] = rest[2]
-    elif flag == "-X" and rest[0] == "hkey":
-        if len(rest[1]) != len(KEY):
-            raise KnobError("ethtool: Invalid hkey length")
-        state["hkey"] = rest[1]
-    elif flag == "-X":
-        state["indirection"] = state["channels"] if rest[0] == "default" else int(rest[1])
-    save(root, state)
-    return ""
-
-
-def _set_channels(root: Path, state: dict[str, Any], count: int) -> None:
-    """What drivers do: queues come and go, masks and affinities are reset."""
-    if count > 4:
-        raise KnobError("ethtool: requested channel count exceeds maximum")
-    for queue in range(4):
-        for kind in ("rx", "tx"):
-            shutil.rmtree(root / f"sys/class/net/eth0/queues/{kind}-{queue}", ignore_errors=True)
-    for queue in range(count):
-        _build_queue(root, queue)
-    for number in range(41, 49):
-        _put(root, f"proc/irq/{number}/smp_affinity_list", "0-3")
-    state["channels"] = state["indirection"] = count
-    if state["root"] == "mq":
-        leaf = (root / "proc/sys/net/core/default_qdisc").read_text().strip()
-        state["leaves"] = [leaf] * count
-
-
-def _show_channels(state: dict[str, Any]) -> str:
-    lines = "RX:\t\tn/a\nTX:\t\tn/a\nOther:\t\tn/a\nCombined:\t{}\n"
-    return (
-        f"Channel parameters for eth0:\nPre-set maximums:\n{lines.format(4)}"
-        f"Current hardware settings:\n{lines.format(state['channels'])}"
-    )
-
-
-def _show_rings(state: dict[str, Any]) -> str:
-    lines = "RX:\t\t{}\nRX Mini:\tn/a\nRX Jumbo:\tn/a\nTX:\t\t{}\n"
-    return (
-        f"Ring parameters for eth0:\nPre-set maximums:\n{lines.format(1024, 1024)}"
-        f"Current hardware settings:\n{lines.format(state['rx_ring'], state['tx_ring'])}"
-    )
-
-
-def _show_coalesce(state: dict[str, Any]) -> str:
-    values = state["coalesce"]
-    return (
-        f"Coalesce parameters for eth0:\nAdaptive RX: {values['adaptive-rx']}  TX: n/a\n"
-        f"rx-usecs:\t{values['rx-usecs']}\nrx-frames:\tn/a\ntx-usecs:\t{values['tx-usecs']}\n"
-    )
-
-
-def _show_features(state: dict[str, Any]) -> str:
-    on = state["features"]
-    return (
-        "Features for eth0:\n"
-        f"tcp-segmentation-offload: {on['tso']}\n\ttx-tcp-segmentation: {on['tso']}\n"
-        f"generic-segmentation-offload: {on['gso']}\ngeneric-receive-offload: {on['gro']}\n"
-        f"large-receive-offload: {on['lro']}\nntuple-filters: {state['ntuple']}\n"
-    )
-
-
-def _show_rss(state: dict[str, Any]) -> str:
-    table = [index % state["indirection"] for index in range(16)]
-    rows = [
-        f"{start:5d}:  {' '.join(f'{one:5d}' for one in table[start : start + 8])}"
-        for start in (0, 8)
-    ]
-    return (
-        f"RX flow hash indirection table for eth0 with {state['channels']} RX ring(s):\n"
-        + "\n".join(rows)
-        + f"\nRSS hash key:\n{state['hkey']}\nRSS hash function:\n    toeplitz: on\n"
-    )
-
-
-def _show_flow_hash(state: dict[str, Any]) -> str:
-    words = {"s": "IP SA", "d": "IP DA", "f": "L4 bytes 0 & 1 [TCP/UDP src port]",
-             "n": "L4 bytes 2 & 3 [TCP/UDP dst port]"}  # fmt: skip
-    lines = "\n".join(words[letter] for letter in state["tcp4"])
-    return f"TCP over IPV4 flows use these fields for computing Hash flow key:\n{lines}\n"
-
-
-def _tc(root: Path, args: list[str]) -> str:
-    state = load(root)
-    if args[0] == "-j":
-        listing = [{"kind": state["root"], "handle": state["handle"], "root": True}]
-        if state["root"] == "mq":
-            below = enumerate(state["leaves"], 1)
-            listing += [{"kind": kind, "handle": "0:", "parent": f":{n:x}"} for n, kind in below]
-        return json.dumps(listing)
-    default = (root / "proc/sys/net/core/default_qdisc").read_text().strip()
-    if args[1] == "del":
-        state |= {"root": "mq", "handle": "0:", "leaves": [default] * state["channels"]}
-    elif "parent" in args:
-        queue = int(args[args.index("parent") + 1].partition(":")[2], 16)
-        state["leaves"][queue - 1] = args[-1]
-    else:
-        handle = args[args.index("handle") + 1]
-        if handle == state["handle"] and args[-1] != state["root"]:
-            raise KnobError("Error: Invalid qdisc name: must match existing qdisc.")
-        leaves = [default] * state["channels"] if args[-1] == "mq" else []
-        state |= {"root": args[-1], "handle": handle, "leaves": leaves}
-    save(root, state)
-    return ""

@@ -15,12 +15,12 @@ from fakehost import (
     clamp,
     ignore,
     in_child,
-    load,
     make,
     refuse,
     snapshot,
     was_killed,
 )
+from faketools import load
 
 from iolab.errors import IolabError
 from iolab.tuning import bench, journal
@@ -122,6 +122,35 @@ def killed_at(machine: Path, state: Path, loaded: Loaded, change: int) -> None:
     assert was_killed(in_child(work))
 
 
+def test_the_journal_is_on_disk_before_the_first_write(
+    host: FakeHost,
+    scene: Scene,
+    write_profile: WriteProfile,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str] = []
+
+    def sync(handle: int) -> None:
+        order.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+
+    def rule(old: str, new: str) -> str:
+        order.append("write")
+        return new
+
+    monkeypatch.setattr("os.fsync", sync)
+    host.rules["proc/sys/net/core/somaxconn"] = rule
+    bench.apply(write_profile('[sysctl]\n"net.core.somaxconn" = 65535'), scene)
+    # The whole under its temporary name, its new name, the announcement; then the write.
+    assert order[:4] == ["journal.tmp", "state", "journal.jsonl", "write"]
+
+
+@pytest.fixture
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL loses nothing that was written; syncing is for a loss of power, and is slow."""
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+
+
+@pytest.mark.usefixtures("unsynced")
 def test_a_kill_after_each_write_leaves_nothing_behind(
     machine: Path, tmp_path: Path, write_profile: WriteProfile
 ) -> None:
@@ -142,6 +171,7 @@ def test_a_kill_after_each_write_leaves_nothing_behind(
         assert journal.leftover(state) is None
 
 
+@pytest.mark.usefixtures("unsynced")
 def test_a_kill_during_revert_is_made_good_by_the_next(
     machine: Path, tmp_path: Path, write_profile: WriteProfile
 ) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fakehost import PID, FakeHost, WriteProfile, in_child, load, refuse, save, snapshot, was_killed
+from fakehost import PID, FakeHost, WriteProfile, in_child, refuse, snapshot, was_killed
+from faketools import load, save
 
 from iolab.errors import InputError, IolabError
 from iolab.executor import HostExecutor, ProcessError

@@ -16,6 +16,7 @@ _MEANING = {
     errno.EPERM: "not permitted; as root?",
     errno.EACCES: "not permitted; as root?",
     errno.EINVAL: "invalid argument: the kernel does not take this value here",
+    errno.ENOENT: "the kernel knows no such name; is its module there (modprobe)?",
     errno.EIO: "I/O error: an interrupt whose affinity the kernel manages cannot be moved",
     errno.EOVERFLOW: "value too large: a mask names CPUs beyond those of this kernel",
     errno.ERANGE: "out of range: a list names CPUs beyond those of this kernel",
