@@ -77,7 +77,10 @@ def apply(loaded: Loaded, scene: Scene, partial: bool = False) -> Applied:
         plan = make_plan(loaded, scene)
         if not partial:
             require(plan)
-        journal = Journal.create(host.state, plan.profile, boot_id(host), _entries(plan))
+        entries = _entries(plan)
+        names = {entry.target.netns for entry in entries} - {""}
+        cookies = {name: host.cookie(name) for name in names}
+        journal = Journal.create(host.state, plan.profile, boot_id(host), entries, cookies)
         try:
             results = _write_all(journal, plan, loaded, scene, partial)
             kept = partial or all(result.good for result in results)
@@ -245,6 +248,8 @@ def _restore(host: Host, journal: Journal) -> list[Restored]:
     for _ in range(_PASSES):
         problems, wrote = {}, False
         for number, entry in journal.to_restore():
+            if _replaced(host, journal, entry.target.netns):
+                continue
             problem, written = _restore_one(host, entry)
             wrote = wrote or written
             if problem:
@@ -290,6 +295,14 @@ def _meddled(host: Host, journal: Journal, number: int, entry: Entry) -> str:
     if now in (applied, entry.original):
         return ""
     return f"somebody else had changed it to {now}"
+
+
+def _replaced(host: Host, journal: Journal, netns: str) -> bool:
+    """True when the namespace is gone, though another may have its name now."""
+    try:
+        return bool(netns) and host.cookie(netns) != journal.cookies.get(netns, "")
+    except Gone:
+        return True
 
 
 def _vanished(host: Host, target: Target) -> bool:

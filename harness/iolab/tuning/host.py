@@ -68,6 +68,7 @@ class NamespaceTree(Tree):
     def __init__(self, thread: NamespaceThread) -> None:
         super().__init__(Path("/"))
         self._thread = thread
+        self.cookie = thread.cookie()
 
     def read(self, where: str) -> str:
         """See Tree."""
@@ -122,6 +123,14 @@ class Host:
         thread = NamespaceThread(place)
         self._threads.append(thread)
         return NamespaceTree(thread)
+
+    def cookie(self, netns: str) -> str:
+        """What tells a namespace from a later one of its name; empty where nothing does.
+
+        Gone when there is no namespace of that name.
+        """
+        tree = self.tree(netns)
+        return tree.cookie if isinstance(tree, NamespaceTree) else ""
 
     def run(self, argv: Sequence[str], netns: str = "") -> Completed:
         """Runs a tool in the namespace; KnobError when it is missing or fails, with its words."""

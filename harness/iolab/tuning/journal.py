@@ -44,6 +44,8 @@ class Journal:
     profile: str
     boot_id: str
     entries: list[Entry]
+    cookies: dict[str, str] = field(default_factory=dict)
+    """Of the namespaces of the entries, by name: what tells them from later ones."""
     begun: set[int] = field(default_factory=set)
     """Entries whose write began, and perhaps happened."""
     effective: dict[int, str] = field(default_factory=dict)
@@ -54,14 +56,22 @@ class Journal:
     finished: bool = False
 
     @classmethod
-    def create(cls, state: Path, profile: str, boot_id: str, entries: Iterable[Entry]) -> Journal:
+    def create(
+        cls,
+        state: Path,
+        profile: str,
+        boot_id: str,
+        entries: Iterable[Entry],
+        cookies: dict[str, str] | None = None,
+    ) -> Journal:
         """A new journal, durable when this returns."""
-        journal = cls(state / FILE, profile, boot_id, list(entries))
+        journal = cls(state / FILE, profile, boot_id, list(entries), cookies or {})
         state.mkdir(parents=True, exist_ok=True)
         head = {
             "schema_version": SCHEMA_VERSION,
             "profile": profile,
             "boot_id": boot_id,
+            "cookies": journal.cookies,
             "entries": [asdict(entry) for entry in journal.entries],
         }
         temporary = journal.path.with_suffix(".tmp")
@@ -147,7 +157,8 @@ def load(state: Path) -> Journal | None:
         head = json.loads(lines[0])
         if head["schema_version"] != SCHEMA_VERSION:
             raise IolabError(f"{path}: schema_version {head['schema_version']} is not ours")
-        journal = Journal(path, head["profile"], head["boot_id"], _entries(head["entries"]))
+        entries = _entries(head["entries"])
+        journal = Journal(path, head["profile"], head["boot_id"], entries, head["cookies"])
         for line in lines[1:]:
             with contextlib.suppress(json.JSONDecodeError):  # cut off by the crash
                 _replay(journal, json.loads(line))

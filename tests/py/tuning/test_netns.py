@@ -224,3 +224,19 @@ def test_a_namespace_that_is_gone_needs_no_restoring(
         real.tree(netns)
     assert [one for one in bench.revert(real) if one.problem] == []
     assert journal.load(real.state) is None
+
+
+def test_a_new_namespace_of_the_same_name_is_left_alone(
+    real: Host, netns: str, write_profile: WriteProfile
+) -> None:
+    bench.apply(write_profile('[sysctl]\n"net.core.somaxconn" = 65535'), scene_of(real, netns))
+    if not real.cookie(netns):
+        bench.revert(real)
+        pytest.skip("this kernel gives namespaces no cookies (Linux 5.14)")
+    real.close()
+    assert ip("netns", "del", netns).returncode == 0
+    assert ip("netns", "add", netns).returncode == 0
+    real.tree(netns).write("proc/sys/net/core/somaxconn", "17")
+    assert [one for one in bench.revert(real) if one.problem] == []
+    assert real.tree(netns).read("proc/sys/net/core/somaxconn") == "17"
+    assert journal.load(real.state) is None
