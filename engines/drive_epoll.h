@@ -26,7 +26,7 @@ struct ep_worker {
 	struct conn *again, **again_tail;
 	struct conn *running; /* what is left of an `again` that is being worked through */
 	struct conn *dead;
-	struct conn *held; /* transfers that wait, or waited, for a batch */
+	struct conn *held; /* transfers that wait, or waited, for a batch or for room */
 	uint64_t held_until_ns;
 	char *buf;
 	int at, nr; /* the batch: events[at..nr) are still to be handled */

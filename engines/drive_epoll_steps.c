@@ -134,7 +134,7 @@ static bool do_move(struct conn *c)
 	/* A short receive has drained the socket, but its end of file is still to be read. */
 	if ((res == MOVED_WANT_SRC || res == MOVED_WANT_BATCH) && e->hup)
 		return true;
-	if (res == MOVED_WANT_BATCH)
+	if (res == MOVED_WANT_BATCH || res == MOVED_WANT_ROOM)
 		ep_hold(c);
 	if (res > 0)
 		return false;

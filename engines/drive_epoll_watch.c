@@ -109,7 +109,8 @@ void ep_release_held(struct ep_worker *ep)
 		struct conn *next = e->next_held;
 
 		e->held = false;
-		if (c->step == STEP_XFER && e->want == MOVED_WANT_BATCH)
+		if (c->step == STEP_XFER &&
+		    (e->want == MOVED_WANT_BATCH || e->want == MOVED_WANT_ROOM))
 			ep_queue_again(c);
 		c = next;
 	}

@@ -21,6 +21,11 @@ void counters_move(struct counters *to, struct counters *from)
 	}
 	PLAIN_COUNTERS(X)
 #undef X
+#define X(name)                                 \
+	count_peak(to, name, get(&from->name)); \
+	atomic_store_explicit(&from->name, 0, memory_order_relaxed);
+	PEAK_COUNTERS(X)
+#undef X
 #define X(name)                                                                    \
 	if (get(&from->sys_##name)) {                                              \
 		count_add(to, sys_##name, get(&from->sys_##name));                 \
@@ -34,6 +39,9 @@ void counters_add(struct counters *to, const struct counters *from)
 {
 #define X(name) count_add(to, name, get(&from->name));
 	PLAIN_COUNTERS(X)
+#undef X
+#define X(name) count_peak(to, name, get(&from->name));
+	PEAK_COUNTERS(X)
 #undef X
 #define X(name) count_add(to, sys_##name, get(&from->sys_##name));
 	SYSCALL_COUNTERS(X)
@@ -55,6 +63,7 @@ cJSON *counters_json(const struct counters *ctr)
 
 #define X(name) add_u64(obj, #name, get(&ctr->name));
 	PLAIN_COUNTERS(X)
+	PEAK_COUNTERS(X)
 #undef X
 #define X(name) add_u64(sys, #name, get(&ctr->sys_##name));
 	SYSCALL_COUNTERS(X)
@@ -63,10 +72,25 @@ cJSON *counters_json(const struct counters *ctr)
 	return obj;
 }
 
-/* `connections` is a level, everything else only grows. */
+/* What is a level, or the highest one; everything else only grows. */
+static bool is_gauge(const char *name)
+{
+	static const char *const gauges[] = {
+#define X(peak) #peak,
+		PEAK_COUNTERS(X)
+#undef X
+			"connections",
+		"pipes", "pipe_bytes", "zc_inflight_bytes"};
+
+	for (unsigned i = 0; i < sizeof(gauges) / sizeof(*gauges); i++)
+		if (!strcmp(name, gauges[i]))
+			return true;
+	return false;
+}
+
 static void print_metric(FILE *f, const struct server *srv, const char *name, size_t offset)
 {
-	bool gauge = !strcmp(name, "connections");
+	bool gauge = is_gauge(name);
 
 	fprintf(f, "# TYPE iolab_%s%s %s\n", name, gauge ? "" : "_total",
 		gauge ? "gauge" : "counter");
@@ -100,6 +124,7 @@ char *counters_prometheus(const struct server *srv)
 		return NULL;
 #define X(name) print_metric(f, srv, #name, offsetof(struct counters, name));
 	PLAIN_COUNTERS(X)
+	PEAK_COUNTERS(X)
 #undef X
 	fputs("# TYPE iolab_syscalls_total counter\n", f);
 #define X(name) print_syscall(f, srv, #name, offsetof(struct counters, sys_##name));

@@ -26,6 +26,21 @@ static void move_empties_the_source(void **state)
 	assert_int_equal(a.bytes, 6);
 }
 
+static void peaks_are_not_added(void **state)
+{
+	struct counters a = {0}, b = {0};
+
+	count_peak(&a, zc_delay_max_ns, 7);
+	count_peak(&a, zc_delay_max_ns, 3);
+	count_peak(&b, zc_delay_max_ns, 9);
+	assert_int_equal(a.zc_delay_max_ns, 7);
+	counters_add(&b, &a);
+	assert_int_equal(b.zc_delay_max_ns, 9);
+	counters_move(&a, &b);
+	assert_int_equal(a.zc_delay_max_ns, 9);
+	assert_int_equal(b.zc_delay_max_ns, 0);
+}
+
 static void json_is_exact(void **state)
 {
 	struct counters a = {0};
@@ -33,9 +48,11 @@ static void json_is_exact(void **state)
 	char *text;
 
 	count_add(&a, bytes, (1ull << 53) + 1);
+	count_peak(&a, zc_inflight_peak_bytes, 5);
 	doc = counters_json(&a);
 	text = cJSON_PrintUnformatted(doc);
 	assert_non_null(strstr(text, "\"bytes\":9007199254740993,"));
+	assert_non_null(strstr(text, "\"zc_inflight_peak_bytes\":5,"));
 	assert_non_null(strstr(text, "\"syscalls\":{\"accept\":0,"));
 	free(text);
 	cJSON_Delete(doc);
@@ -45,6 +62,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(move_empties_the_source),
+		cmocka_unit_test(peaks_are_not_added),
 		cmocka_unit_test(json_is_exact),
 	};
 
