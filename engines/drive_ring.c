@@ -10,6 +10,8 @@
  */
 #include "drive_ring.h"
 
+#include "ring_zc.h"
+
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -196,6 +198,9 @@ static void on_cqe(struct worker *w, const struct io_uring_cqe *cqe)
 		break;
 	case OP_CONNECT:
 		ur_on_connect(c, cqe->res);
+		break;
+	case OP_ZC:
+		ring_zc_completed(w, (struct ring_zc *)(uintptr_t)address, cqe);
 		break;
 	default:
 		if (((struct ur_conn *)c->priv)->quiet)

@@ -21,11 +21,12 @@ enum {
 	OP_WAKE,
 	OP_POLL,
 	OP_CONNECT,
+	OP_ZC, /* beside the address of a struct ring_zc */
 	OP_IGNORE = RING_IGNORE,
 	OP_MASK = 63,
 	DST_SHIFT = 48,
 };
-_Static_assert(OP_CONNECT < OP_MASK, "operations no longer fit beside an address");
+_Static_assert(OP_ZC < OP_MASK, "operations no longer fit beside an address");
 
 /* Of a worker, at w->priv. */
 struct ur_worker {

@@ -106,6 +106,8 @@ bool ur_do_move(struct conn *c)
 	if (!res)
 		return false;
 	u->moving = false;
+	if (res == RING_WAIT)
+		return false;
 	end_transfer(c, res);
 	return true;
 }
@@ -239,6 +241,14 @@ void ur_on_connect(struct conn *c, int res)
 	ur_advance(c);
 }
 
+static void forget(struct conn *c)
+{
+	const struct ring_mover *mover = ur_of(c->w)->mover;
+
+	if (mover->forget && c->mover)
+		mover->forget(c);
+}
+
 /* STEP_MOVE: another thread's ring may have the connection when this one's is through with it. */
 void ur_do_leave(struct conn *c)
 {
@@ -246,6 +256,7 @@ void ur_do_leave(struct conn *c)
 
 	if (!u->in_flight) {
 		ur_leave_slot(c);
+		forget(c);
 		worker_post(c);
 	} else if (!u->cancelled) {
 		u->cancelled = true;
@@ -267,6 +278,7 @@ static void finish(struct conn *c)
 		close(c->fd);
 		count_one(c->ctr, sys_close);
 	}
+	forget(c);
 	conn_free(c);
 }
 
@@ -303,6 +315,17 @@ static void cancel_all(struct conn *c)
 			ur_cancel_fd(c, c->xfer.dst[i].c->fd);
 }
 
+/*
+ * What was sent without copying, and not acknowledged, ends with the socket: who waits for it waits
+ * with the socket open, as long as the deadline for closing allows.
+ */
+static bool notifications_out(const struct conn *c)
+{
+	const struct ring_mover *mover = ur_of(c->w)->mover;
+
+	return mover->held && mover->held(c);
+}
+
 /* Every operation must have completed before the connection's memory may go. */
 void ur_do_close(struct conn *c)
 {
@@ -315,10 +338,10 @@ void ur_do_close(struct conn *c)
 		return;
 	if (c->close_how == CLOSE_ABORT && c->fd >= 0)
 		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &rst, sizeof(rst));
-	if (!u->in_flight)
-		finish(c);
-	else
+	if (u->in_flight)
 		cancel_all(c);
+	else if (c->close_how == CLOSE_ABORT || !notifications_out(c))
+		finish(c);
 }
 
 void ur_on_cancel(struct conn *c)

@@ -116,6 +116,8 @@ int ring_probe(const int64_t *opt, char reason[REASON_MAX]);
 enum ring_moved {
 	RING_PENDING = 1, /* more completions of this part are to come */
 	RING_PART,	  /* the part is over; start() is to be called for the next */
+	/* Of start(): nothing was prepared, call again when the mover advances the connection. */
+	RING_WAIT,
 };
 
 /* Operations a mover may tell apart: 0 to RING_OPS - 1. */
@@ -149,6 +151,8 @@ struct ring_mover {
 	int (*start)(struct conn *c);
 	int (*completed)(struct conn *c, unsigned op, uint16_t dst, int res);
 	void (*release)(struct conn *c);
+	unsigned (*held)(const struct conn *c);
+	void (*forget)(struct conn *c);
 };
 
 /* An entry for the mover of c, counted as in flight; to be tagged after it was prepared. */

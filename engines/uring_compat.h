@@ -21,6 +21,12 @@
 #ifndef IORING_ASYNC_CANCEL_FD /* Linux 5.19 */
 #define IORING_ASYNC_CANCEL_FD (1U << 1)
 #endif
+#ifndef IORING_SEND_ZC_REPORT_USAGE /* Linux 6.2 */
+#define IORING_SEND_ZC_REPORT_USAGE (1U << 3)
+#endif
+#ifndef IORING_NOTIF_USAGE_ZC_COPIED /* Linux 6.2 */
+#define IORING_NOTIF_USAGE_ZC_COPIED (1U << 31)
+#endif
 
 /* What liburing 2.3 has no name for has one of ours: it is the same with every liburing. */
 #define URING_FEAT_RECVSEND_BUNDLE (1U << 14) /* IORING_FEAT_RECVSEND_BUNDLE, Linux 6.10 */

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Engine io_uring_zc: completion (drive_ring.c); the head by an ordinary send, linked before a
+ * SEND_ZC of the body, or both by one SENDMSG_ZC. The body comes from a mapping of the file, whose
+ * pages are pinned for the send, or is read into a buffer registered with the ring, whose pages are
+ * pinned once. What the kernel did is counted from its notifications (ring_zc.h).
+ *
+ * What a connection has in flight is bounded: without that a fast sender fills the receiver's
+ * buffer with copies that are larger than their bytes (docs/zero-copy.md). Linux 6.2.
+ */
+#include "io_uring_zc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	FROM_MAPPING,
+	FROM_BUFFERS
+};
+enum {
+	HEAD_SEND,
+	HEAD_SENDMSG
+};
+
+static const char *const source_values[] = {"mapping", "buffers", NULL};
+static const char *const head_values[] = {"send", "sendmsg", NULL};
+
+static const struct opt_def options[] = {
+	COMMON_OPTIONS,
+	{.name = "source",
+	 .type = OPT_ENUM,
+	 .max = 1,
+	 .values = source_values,
+	 .help = "files: mapping sends from the page cache, pinned for each send; buffers reads "
+		 "into "
+		 "registered buffers, pinned once, and sends from those"},
+	{.name = "head",
+	 .type = OPT_ENUM,
+	 .max = 1,
+	 .values = head_values,
+	 .help = "source=mapping: send puts the head before the body by an ordinary send; sendmsg "
+		 "copies it into memory of its own and sends it with a body of one chunk by one "
+		 "SENDMSG_ZC"},
+	{.name = "chunk",
+	 .type = OPT_SIZE,
+	 .def = 128 << 10,
+	 .min = 4096,
+	 .max = 1 << 20,
+	 .help = "bytes of one zero-copy send; between sockets, bytes received at a time"},
+	{.name = "inflight",
+	 .type = OPT_SIZE,
+	 .def = 512 << 10,
+	 .min = 256 << 10,
+	 .max = 1 << 30,
+	 .help = "bytes of a connection that may wait for their notification; the next send waits "
+		 "(between sockets it goes by copy, see zc_waived)"},
+	{.name = "registered",
+	 .type = OPT_SIZE,
+	 .def = 4 << 20,
+	 .min = 4096,
+	 .max = 1 << 30,
+	 .help = "source=buffers: bytes of buffers that a worker registers, counted against "
+		 "RLIMIT_MEMLOCK"},
+	{0}};
+
+static struct io_uring_sqe *next_op(struct conn *c, struct zc_move *m)
+{
+	m->nr_ops++;
+	return ring_move_sqe(c);
+}
+
+/* The memory pieces by an ordinary send; the ring goes on after a short one by itself. */
+static void send_memory(struct conn *c, struct zc_move *m, bool body_follows)
+{
+	struct xfer *x = &c->xfer;
+	struct io_uring_sqe *sqe = next_op(c, m);
+
+	m->msg = (struct msghdr){.msg_iov = x->iov + x->iov_at,
+				 .msg_iovlen = (size_t)(x->iov_nr - x->iov_at)};
+	io_uring_prep_sendmsg(sqe, c->fd, &m->msg,
+			      MSG_NOSIGNAL | MSG_WAITALL | (body_follows ? MSG_MORE : 0));
+	if (body_follows)
+		sqe->flags |= IOSQE_IO_LINK;
+	ring_move_tag(c, sqe, OP_MEMORY);
+}
+
+/*
+ * MSG_EOR: the next send begins an skb of its own. Else its notification would be joined to this
+ * one's (io_link_skb(), io_uring/notif.c, Linux 6.10), and both would come when the last byte of
+ * the whole stream is acknowledged: who waits for the first would wait for a delayed ACK, 40 ms.
+ * And MSG_MORE would hold the end of this one back while the next waits for its turn.
+ */
+static int send_flags(void)
+{
+	return MSG_NOSIGNAL | MSG_WAITALL | MSG_EOR;
+}
+
+/* ---------------------------------------------------------------- from a mapping */
+
+/*
+ * Head and body by one SENDMSG_ZC. Not before a longer body: it would shift the whole body against
+ * its pages, so that segments take two of them, which a small receive buffer has no room for
+ * (docs/zero-copy.md).
+ *
+ * Heads are the skeleton's only until conn_done(), so this send gets its own. 0 or -ENOMEM.
+ */
+static int copy_head(const struct xfer *x, struct ring_zc *z)
+{
+	size_t at = 0;
+
+	z->head = malloc(xfer_iov_bytes(x));
+	if (!z->head)
+		return -ENOMEM;
+	for (unsigned i = x->iov_at; i < x->iov_nr; i++) {
+		memcpy(z->head + at, x->iov[i].iov_base, x->iov[i].iov_len);
+		at += x->iov[i].iov_len;
+	}
+	return 0;
+}
+
+static void send_mapping(struct conn *c, struct zc_move *m, struct ring_zc *z)
+{
+	struct xfer *x = &c->xfer;
+	size_t head = z->head ? xfer_iov_bytes(x) : 0;
+	struct io_uring_sqe *sqe;
+
+	lease_get(x->lease);
+	z->lease = x->lease;
+	sqe = next_op(c, m);
+	if (head) {
+		m->iov[0] = (struct iovec){.iov_base = z->head, .iov_len = head};
+		m->iov[1] = (struct iovec){.iov_base = (char *)x->mem, .iov_len = m->part};
+		m->msg = (struct msghdr){.msg_iov = m->iov, .msg_iovlen = 2};
+		io_uring_prep_sendmsg_zc(sqe, c->fd, &m->msg, (unsigned)send_flags());
+	} else {
+		io_uring_prep_send_zc(sqe, c->fd, x->mem, m->part, send_flags(), 0);
+	}
+	ring_zc_tag(z, sqe, head + m->part);
+}
+
+static int start_mapping(struct conn *c, struct zc_move *m)
+{
+	struct xfer *x = &c->xfer;
+	int res = mapping_intact(c, x->off + m->part);
+	struct ring_zc *z;
+
+	if (res)
+		return res;
+	z = ring_zc_new(c, RING_OWN, OP_BODY);
+	if (!z)
+		return -ENOMEM;
+	if (xfer_has_iov(x)) {
+		if (c->w->opt[OPT_HEAD] == HEAD_SENDMSG && x->len == m->part)
+			res = copy_head(x, z);
+		else
+			send_memory(c, m, true);
+	}
+	if (res)
+		ring_zc_free(z);
+	else
+		send_mapping(c, m, z);
+	return res;
+}
+
+/* ---------------------------------------------------------------- from registered buffers */
+
+static int start_buffers(struct conn *c, struct zc_move *m)
+{
+	struct xfer *x = &c->xfer;
+	int slot = ring_zc_take_slot();
+	struct io_uring_sqe *sqe;
+	struct ring_zc *z;
+
+	if (slot < 0) {
+		count_one(c->ctr, zc_waits);
+		return ring_zc_wait(c) ? RING_WAIT : -ENOBUFS;
+	}
+	z = ring_zc_new(c, RING_OWN, OP_BODY);
+	if (!z) {
+		ring_zc_give_slot(slot);
+		return -ENOMEM;
+	}
+	z->slot = slot;
+	sqe = next_op(c, m);
+	io_uring_prep_read_fixed(sqe, x->file_fd, ring_zc_slot(slot), (unsigned)m->part, x->off, 0);
+	sqe->flags |= IOSQE_IO_LINK;
+	ring_move_tag(c, sqe, OP_READ);
+	if (xfer_has_iov(x))
+		send_memory(c, m, true);
+	sqe = next_op(c, m);
+	io_uring_prep_send_zc_fixed(sqe, c->fd, ring_zc_slot(slot), m->part, send_flags(), 0, 0);
+	ring_zc_tag(z, sqe, m->part);
+	return 0;
+}
+
+/* ---------------------------------------------------------------- a part */
+
+/* Whether notifications of this connection have to come before the next part. */
+static bool at_bound(const struct conn *c, const struct zc_move *m)
+{
+	return m->sock.bytes && m->sock.bytes + m->part > (uint64_t)c->w->opt[OPT_INFLIGHT];
+}
+
+static int start_file(struct conn *c, struct zc_move *m)
+{
+	size_t chunk = (size_t)c->w->opt[OPT_CHUNK];
+	size_t bound = (size_t)c->w->opt[OPT_INFLIGHT];
+	bool refused = m->refused;
+
+	m->part = chunk < bound ? chunk : bound;
+	m->part = c->xfer.len < m->part ? (size_t)c->xfer.len : m->part;
+	m->refused = false;
+	if (at_bound(c, m)) {
+		count_one(c->ctr, zc_waits);
+		return RING_WAIT;
+	}
+	if (refused && ring_zc_wait(c)) {
+		count_one(c->ctr, zc_waits);
+		return RING_WAIT;
+	}
+	return c->xfer.src == SOURCE_FILE ? start_buffers(c, m) : start_mapping(c, m);
+}
+
+static int start(struct conn *c)
+{
+	struct zc_move *m = c->mover;
+
+	if (c->xfer.nr_dst)
+		return zc_relay_start(c, m);
+	m->error = 0;
+	if (c->xfer.len)
+		return start_file(c, m);
+	m->part = 0;
+	send_memory(c, m, false);
+	return 0;
+}
+
+/* Bytes that went: memory pieces first, where they are part of the send. */
+static void went(struct conn *c, size_t n)
+{
+	size_t head = xfer_iov_bytes(&c->xfer);
+
+	xfer_touch(c);
+	if (head)
+		xfer_advance_iov(c, n < head ? n : head);
+	if (n > head)
+		xfer_advance_body(c, n - head);
+}
+
+/*
+ * Every operation of the part is over. ENOMEM of a send that pins pages means RLIMIT_MEMLOCK
+ * (io_uring/notif.h): others' notifications may give it back.
+ */
+static int end_part(struct conn *c, struct zc_move *m)
+{
+	const struct xfer *x = &c->xfer;
+
+	if (m->error == -ENOMEM && x->src == SOURCE_MAPPING && !m->refused &&
+	    atomic_load_explicit(&c->ctr->zc_inflight_bytes, memory_order_relaxed)) {
+		m->refused = true;
+		return RING_PART;
+	}
+	if (m->error)
+		return m->error;
+	return xfer_has_iov(x) || x->len ? RING_PART : 0;
+}
+
+static int part_completed(struct conn *c, struct zc_move *m, unsigned op, int res)
+{
+	size_t want = op == OP_MEMORY ? xfer_iov_bytes(&c->xfer)
+		      : op == OP_READ ? m->part
+				      : xfer_iov_bytes(&c->xfer) + m->part;
+
+	m->nr_ops--;
+	if (res > 0 && op != OP_READ)
+		went(c, (size_t)res);
+	count_add(c->ctr, short_moves, res > 0 && (size_t)res < want);
+	/* The others of a broken link are cancelled; what broke it came first. */
+	if (res < 0 && !m->error)
+		m->error = res;
+	else if (res >= 0 && (size_t)res < want && op != OP_BODY && !m->error)
+		m->error = -EPIPE; /* the file became shorter; of a send only errors leave a rest */
+	return m->nr_ops ? RING_PENDING : end_part(c, m);
+}
+
+static int completed(struct conn *c, unsigned op, uint16_t dst, int res)
+{
+	struct zc_move *m = c->mover;
+
+	return op <= OP_BODY ? part_completed(c, m, op, res)
+			     : zc_relay_completed(c, m, op, dst, res);
+}
+
+static void release(struct conn *c)
+{
+	struct zc_move *m = c->mover;
+
+	m->refused = false;
+	zc_relay_release(&m->relay);
+}
+
+/* ---------------------------------------------------------------- the engine */
+
+static const struct ring_mover move_ring_zc = {
+	.worker_exit = ring_zc_exit,
+	.start = start,
+	.completed = completed,
+	.release = release,
+	.held = ring_zc_held,
+	.forget = ring_zc_forget,
+};
+
+static int zc_init(struct worker *w)
+{
+	size_t chunk = (size_t)w->opt[OPT_CHUNK];
+	size_t nr = (size_t)w->opt[OPT_REGISTERED] / chunk;
+	int res = drive_ring_init(w, &move_ring_zc);
+
+	if (w->relays || w->opt[OPT_SOURCE] != FROM_BUFFERS)
+		return res ? res : ring_zc_init(w, 0, 0);
+	return res ? res : ring_zc_init(w, nr ? (unsigned)nr : 1, chunk);
+}
+
+static int zc_probe(const int64_t *opt, char reason[REASON_MAX])
+{
+	int res = ring_probe(opt, reason);
+
+	return res ? res : ring_zc_probe(reason);
+}
+
+static void zc_bodies(const int64_t *opt, struct body_policy *policy)
+{
+	policy->source = opt[OPT_SOURCE] == FROM_BUFFERS ? SOURCE_FILE : SOURCE_MAPPING;
+}
+
+const struct engine engine_io_uring_zc = {
+	.name = "io_uring_zc",
+	.summary = "completion; head by send, body by SEND_ZC from a mapping of the file or from "
+		   "registered buffers",
+	.since = "6.2",
+	.driver = "completion",
+	.api = ENGINE_API,
+	.sources = SOURCE_MAPPING | SOURCE_FILE | SOURCE_SOCKET | SOURCE_FANOUT,
+	.conn_bytes = RING_CONN_BYTES + sizeof(struct zc_move),
+	.options = options,
+	.probe = zc_probe,
+	.bodies = zc_bodies,
+	.worker_init = zc_init,
+	.worker_run = drive_ring_run,
+	.worker_exit = drive_ring_exit,
+};

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Zero-copy sends over a ring (IORING_OP_SEND_ZC, Linux 6.0; IORING_OP_SENDMSG_ZC, 6.1). Each has
+ * two completions: its result, and, marked IORING_CQE_F_NOTIF, that the kernel is finished with the
+ * memory. The second may come long after the transfer, so what was sent from is held by the send.
+ * It says whether anything was copied on the way (IORING_SEND_ZC_REPORT_USAGE, Linux 6.2).
+ */
+#ifndef IOLAB_RING_ZC_H
+#define IOLAB_RING_ZC_H
+
+#include "ring.h"
+#include "zc_buffer.h"
+
+/*
+ * One send. The completion driver names it by its address in user_data, hence the alignment. Freed
+ * by ring_zc.c, with what it holds: lease and buffer by a reference of its own, head by free(),
+ * slot (index of a registered buffer, -1 for none) by giving it back.
+ */
+struct ring_zc {
+	struct conn *c;		     /* whose transfer it is a part of; until the result */
+	struct conn *sock;	     /* whose socket it goes to; NULL when that is gone from here */
+	struct ring_zc *next, *prev; /* of that socket */
+	struct lease *lease;
+	struct zc_buffer *buffer;
+	char *head;
+	uint64_t accepted_ns;
+	uint32_t bytes; /* asked for, then accepted */
+	int slot;
+	uint16_t dst; /* index of the destination, or RING_OWN */
+	uint8_t op;   /* what completed() is told */
+	bool accepted;
+} __attribute__((aligned(64)));
+
+/* Of a socket, and the first member of what the mover has at c->mover. Zeroed is empty. */
+struct ring_zc_sock {
+	struct ring_zc *first;
+	struct conn *next_waiting;
+	uint64_t bytes; /* of its sends that the kernel is not finished with */
+	unsigned nr;	/* of those sends */
+	bool waiting;	/* for room, see ring_zc_wait() */
+};
+
+/* What of zero-copy sends this kernel lacks. 0, or -errno and one sentence. */
+int ring_zc_probe(char reason[REASON_MAX]);
+
+/*
+ * State of the calling worker. nr_slots buffers of slot_bytes are registered with the ring (none
+ * for 0). 0 or -errno. ring_zc_exit() also after a failure.
+ */
+int ring_zc_init(struct worker *w, unsigned nr_slots, size_t slot_bytes);
+void ring_zc_exit(struct worker *w);
+
+/* A free registered buffer: its index or -1; its memory; giving back one that no send has. */
+int ring_zc_take_slot(void);
+char *ring_zc_slot(int slot);
+void ring_zc_give_slot(int slot);
+
+/*
+ * A send of c's transfer, to its own socket (dst RING_OWN) or to a destination; NULL when out of
+ * memory. To be filled, and given to ring_zc_tag() after its entry was prepared, or back.
+ */
+struct ring_zc *ring_zc_new(struct conn *c, uint16_t dst, unsigned op);
+void ring_zc_free(struct ring_zc *z);
+
+/* Names the prepared entry after z, asks it to report its usage, accounts `bytes` as in flight. */
+void ring_zc_tag(struct ring_zc *z, struct io_uring_sqe *sqe, size_t bytes);
+
+/*
+ * c is to be started again when another send of this worker is finished: what it lacks (a
+ * registered buffer, or RLIMIT_MEMLOCK) is held by those. False when there is none to wait for.
+ */
+bool ring_zc_wait(struct conn *c);
+
+/* For struct ring_mover: sends outstanding on c's socket; c leaves them to themselves. */
+unsigned ring_zc_held(const struct conn *c);
+void ring_zc_forget(struct conn *c);
+
+/* For the driver: a completion that names a send. */
+void ring_zc_completed(struct worker *w, struct ring_zc *z, const struct io_uring_cqe *cqe);
+
+#endif
