@@ -27,6 +27,11 @@ class House:
         return self.build / "iolab-load"
 
     @property
+    def zerocopy_binary(self) -> Path:
+        """The check of zero-copy sends built from workloads/zerocopy/."""
+        return self.build / "iolab-zerocopy-check"
+
+    @property
     def workloads(self) -> Path:
         """Matrices, one TOML file each."""
         return self.root / "workloads"
