@@ -26,6 +26,7 @@ from iolab.console import emit_json, print_table
 from iolab.describe import Describe
 from iolab.errors import IolabError
 from iolab.executor import HostExecutor
+from iolab.interfaces import Interface, interfaces
 from iolab.paths import House, find_house
 from iolab.servers.iolab_server import describe
 from iolab.servers.peer import load_peers, peer_version
@@ -97,6 +98,7 @@ class Machine:
     describe: Describe | None = None
     describe_problem: str = ""
     peers: tuple[Peer, ...] = ()
+    interfaces: tuple[Interface, ...] = ()
 
     def read(self, path: str) -> str | None:
         """The stripped text of a file such as `sys/class/net/lo/mtu`; None when unreadable."""
@@ -160,6 +162,24 @@ def check_peer(peer: Peer) -> Finding:
     if peer.lack is not None:
         return Finding(check, Level.WARN, peer.lack, peer.remedy)
     return Finding(check, Level.OK, peer.version or "of unknown version")
+
+
+def check_zero_copy(interface: Interface) -> Finding:
+    """What to expect of zero-copy sends there. Copying is no fault, only to be known."""
+    check = f"zero copy {interface.name}"
+    if not interface.up:
+        return Finding(check, Level.OK, "down")
+    if interface.copies is None:
+        if interface.scatter_gather is None:
+            return Finding(check, Level.OK, "unknown: it does not tell about scatter-gather")
+        return Finding(check, Level.OK, "possible: scatter-gather is on, no AF_PACKET socket open")
+    found = f"copied: {interface.copies}"
+    if interface.loopback or interface.driver == "veth":
+        return Finding(check, Level.OK, found)
+    remedy = "close what captures packets (ss -0 -p shows it)"
+    if interface.scatter_gather is False:
+        remedy = f"as root: ethtool -K {interface.name} sg on"
+    return Finding(check, Level.WARN, found, remedy)
 
 
 def check_cpu_accounting(machine: Machine) -> Finding:
@@ -339,8 +359,9 @@ CHECKS: tuple[Callable[[Machine], Finding], ...] = (
 
 
 def examine(machine: Machine) -> list[Finding]:
-    """All findings: those of `CHECKS` in their order, then one for each peer."""
+    """All findings: those of `CHECKS` in their order, one for each interface, one for each peer."""
     findings = [check(machine) for check in CHECKS]
+    findings += [check_zero_copy(interface) for interface in machine.interfaces]
     return findings + [check_peer(peer) for peer in machine.peers]
 
 
@@ -390,6 +411,7 @@ def _look_at(house: House) -> Machine:
         describe=described,
         describe_problem=problem,
         peers=_peers(house),
+        interfaces=interfaces(root),
     )
 
 

@@ -12,8 +12,11 @@ from click.testing import CliRunner
 from iolab.commands import doctor
 from iolab.commands.doctor import CpuTimes, Finding, Level, Machine, Peer
 from iolab.describe import Describe, Engine
+from iolab.interfaces import Interface
 from iolab.paths import House, find_house
 
+LO = Interface("lo", True, True, None, True, 0)
+ETH = Interface("eth0", True, False, "virtio_net", True, 0)
 QUIET = (CpuTimes(1000, 500, 5), CpuTimes(1060, 560, 5))
 
 
@@ -41,6 +44,7 @@ def machine(tmp_path: Path) -> Machine:
         busy=QUIET,
         describe=describe(None, None),
         peers=(Peer("nginx", "nginx version: nginx/1.22.1", None, "fetch it"),),
+        interfaces=(LO, ETH),
     )
     put(made, "sys/class/net/lo/flags", "0x9")
     put(made, "sys/class/net/lo/mtu", "65536")
@@ -65,7 +69,9 @@ def put(machine: Machine, path: str, text: str) -> Path:
 def test_a_good_machine_has_nothing_amiss(machine: Machine) -> None:
     findings = doctor.examine(machine)
     assert [finding for finding in findings if finding.level is not Level.OK] == []
-    assert len({finding.check for finding in findings}) == len(doctor.CHECKS) + len(machine.peers)
+    assert len({finding.check for finding in findings}) == sum(
+        map(len, (doctor.CHECKS, machine.interfaces, machine.peers))
+    )
 
 
 def test_every_finding_that_is_not_ok_has_a_remedy(tmp_path: Path) -> None:
@@ -129,6 +135,26 @@ def test_a_peer_shows_its_version_or_what_it_lacks() -> None:
     assert finding == Finding(
         "peer piping-server", Level.WARN, "it needs node, not found", "get it"
     )
+
+
+@pytest.mark.parametrize(
+    ("interface", "level", "found"),
+    [
+        (LO, "ok", "copied: loopback"),
+        (ETH, "ok", "possible: scatter-gather is on"),
+        (replace(ETH, driver="veth"), "ok", "copied: veth"),
+        (replace(ETH, scatter_gather=False), "warn", "copied: scatter-gather is off"),
+        (replace(ETH, packet_sockets=2), "warn", "copied: 2 AF_PACKET sockets"),
+        (replace(ETH, scatter_gather=None), "ok", "unknown"),
+        (replace(ETH, up=False, scatter_gather=False), "ok", "down"),
+    ],
+)
+def test_zero_copy_is_possible_or_not_with_a_reason(
+    interface: Interface, level: str, found: str
+) -> None:
+    finding = doctor.check_zero_copy(interface)
+    assert (finding.level, bool(finding.remedy)) == (level, level == "warn")
+    assert finding.found.startswith(found)
 
 
 def test_cpu_accounting_without_a_group_to_write_to(machine: Machine) -> None:
