@@ -109,8 +109,9 @@ struct worker;
 	X(pipe_bytes)
 
 /*
- * Highest values since the start, of one worker; the total is that of the worker that had most.
- * zc_inflight_peak_bytes: of zc_inflight_bytes. zc_delay_max_ns: of one send's part of zc_delay_ns.
+ * Highest values since the start, or the control command new-peaks, of one worker; the total is
+ * that of the worker that had most. zc_inflight_peak_bytes: of zc_inflight_bytes. zc_delay_max_ns:
+ * of one send's part of zc_delay_ns.
  */
 #define PEAK_COUNTERS(X)          \
 	X(zc_inflight_peak_bytes) \

@@ -96,13 +96,17 @@ static bool reply_http(int fd, const struct server *srv)
 }
 
 /* False ends the connection. */
-static bool answer(int fd, const struct server *srv, const char *line)
+static bool answer(int fd, struct server *srv, const char *line)
 {
 	static const char unknown[] =
-		"{\"error\":\"unknown command: use counters, status or prometheus\"}\n";
+		"{\"error\":\"unknown command: use counters, new-peaks, status or prometheus\"}\n";
 
 	if (!strcmp(line, "counters"))
 		return reply(fd, counters_document(srv), "\n");
+	if (!strcmp(line, "new-peaks")) {
+		atomic_fetch_add(&srv->peak_round, 1);
+		return write_all(fd, "{}\n", 3);
+	}
 	if (!strcmp(line, "status"))
 		return reply(fd, progress_json(srv), "\n");
 	if (!strcmp(line, "prometheus"))

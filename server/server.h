@@ -82,6 +82,7 @@ struct server {
 	int nr_workers;
 	struct sworker **workers;
 	uint64_t start_ns;
+	_Atomic unsigned peak_round; /* raised by whoever wants peaks of counters to begin anew */
 	sem_t initialised; /* posted by each worker once its result of starting is known */
 	struct addrinfo *upstream;
 	/* Both for the end of draining: nobody may leave while a connection may come to him. */
@@ -154,6 +155,7 @@ struct sworker {
 	struct arena *free_arenas;
 	struct file_cache *files;
 	uint64_t next_sweep_ns;
+	unsigned peak_round; /* the server's, when the peaks here began */
 	uint64_t sweep_every_ns;
 	uint64_t drain_until_ns;	 /* 0: not draining */
 	_Atomic(struct sconn *) mailbox; /* from other workers, the last one first */

@@ -255,12 +255,29 @@ static void open_mail(struct sworker *sw)
 
 /* ---------------------------------------------------------------- ticking */
 
+/* Only the worker writes its counters, so whoever wants peaks to begin anew asks it to. */
+static void begin_peaks(struct sworker *sw)
+{
+	unsigned wanted = atomic_load_explicit(&sw->srv->peak_round, memory_order_relaxed);
+	struct counters *ctr = sw->w.ctr;
+
+	if (sw->peak_round == wanted)
+		return;
+	sw->peak_round = wanted;
+#define X(name) atomic_store_explicit(&ctr->name, 0, memory_order_relaxed);
+	PEAK_COUNTERS(X)
+#undef X
+	count_peak(ctr, zc_inflight_peak_bytes,
+		   atomic_load_explicit(&ctr->zc_inflight_bytes, memory_order_relaxed));
+}
+
 void worker_tick(struct worker *w, uint64_t now_ns)
 {
 	struct sworker *sw = sworker_of(w);
 
 	atomic_store_explicit(&w->now_ns, now_ns, memory_order_relaxed);
 	refresh_date(sw);
+	begin_peaks(sw);
 	if (atomic_load_explicit(&sw->mailbox, memory_order_relaxed))
 		open_mail(sw);
 	if (w->relays)

@@ -26,7 +26,7 @@ from iolab.store import SampleWriter
 _SETTLE_TRIES = 20
 _SETTLE_S = 0.005
 # Counters that say how much there is now, not how much there was: their differences mean nothing.
-_GAUGES = ("connections", "pipes", "pipe_bytes")
+_GAUGES = ("connections", "pipes", "pipe_bytes", "zc_inflight_bytes")
 
 
 class Clock(Protocol):
@@ -323,6 +323,7 @@ class Runner:
         extra: dict[str, Any] = {}
         wall_ns = 0
         try:
+            server.new_peaks()
             before = server.counters()
             started_ns = clock.monotonic_ns()
             session = self._sessions[self._plan.session(cell)]

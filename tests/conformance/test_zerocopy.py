@@ -92,6 +92,20 @@ def test_a_slow_reader_gets_every_byte_without_copies(binary: Path, spec: str, r
         judge(settled(server), 3 * len(want))
 
 
+def test_peaks_begin_anew_when_asked_to(binary: Path, name: str, root: Path) -> None:
+    with running(binary, name, root) as server:
+        slow_bodies(server, 1)
+        before = settled(server)
+        assert server.ask("new-peaks").strip() == "{}"
+        assert server.get("/f511").status == 200
+        after = settled(server)
+        if before["zc_sends"]:
+            assert before["zc_inflight_peak_bytes"] > 511
+            assert after["zc_inflight_peak_bytes"] == 511
+        else:
+            assert after["zc_inflight_peak_bytes"] == 0
+
+
 def test_room_for_one_notification_is_waited_for(binary: Path, name: str, root: Path) -> None:
     """ENOBUFS: a notification takes an skb's overhead (SKB_TRUESIZE) of optmem_max."""
     want = (root / BODY[1:]).read_bytes()

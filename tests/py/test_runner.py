@@ -45,11 +45,15 @@ class FakeServer:
         self.counts = True
         self.death: str | None = None
         self.stopped = False
+        self.peaks_begun = 0
 
     def counters(self) -> dict[str, Any] | None:
         if not self.counts:
             return None
         return {**self.total, "syscalls": dict(self.total["syscalls"])}  # type: ignore[call-overload]
+
+    def new_peaks(self) -> None:
+        self.peaks_begun += 1
 
     def memory(self) -> dict[str, Any]:
         return {"resident_peak_bytes": 4096, "group_peak_bytes": None}

@@ -320,7 +320,24 @@ def _zero_copy(samples: Sequence[Sample]) -> ZeroCopy | None:
     sums = _sums(samples, ("zc_sends", "zc_notified", "zc_copied"))
     if sums is None or sums["zc_sends"] == 0:
         return None
-    return ZeroCopy(sums["zc_sends"], sums["zc_notified"], sums["zc_copied"])
+    more = _sums(samples, ("zc_bytes", "zc_delay_ns", "zc_waived")) or {}
+    delay, notified = more.get("zc_delay_ns"), sums["zc_notified"]
+    return ZeroCopy(
+        sums["zc_sends"],
+        notified,
+        sums["zc_copied"],
+        bytes=more.get("zc_bytes"),
+        inflight_peak_bytes=_highest(samples, "zc_inflight_peak_bytes"),
+        delay_mean_ns=delay / notified if delay is not None and notified else None,
+        delay_max_ns=_highest(samples, "zc_delay_max_ns") if notified else None,
+        waived=more.get("zc_waived", 0),
+    )
+
+
+def _highest(samples: Sequence[Sample], key: str) -> int | None:
+    """The highest value of a peak counter over slices; None when no slice has it."""
+    found = [(s.server_counters or {}).get(key) for s in samples]
+    return max((value for value in found if isinstance(value, int)), default=None)
 
 
 def _shares(cell: stats.CellSummary) -> str | None:

@@ -315,6 +315,12 @@ def _zero_copy(plan: Plan, cells: Sequence[CellView]) -> list[str]:
             "No zero-copy claim: the kernel's notifications say that it copied every send of "
             f"{fmt.listing(copied)}. These cells show the cost of asking, not the gain."
         ]
+    partly = [c.cell for c in used if c.zero_copy and c.zero_copy.verdict == "partly copied"]
+    if partly:
+        return [
+            "No zero-copy claim: the kernel's notifications say that it copied some of the sends "
+            f"of {fmt.listing(partly)}."
+        ]
     if plan.testbed in _LOCAL_TESTBEDS:
         return [f"No zero-copy claim: not on the testbed {plan.testbed}, where no card sends."]
     return []

@@ -37,11 +37,21 @@ class Spread:
 
 @dataclass(frozen=True)
 class ZeroCopy:
-    """What became of zero-copy sends, counted from the kernel's completion notifications."""
+    """What became of sends that asked for zero copy, counted from the kernel's notifications.
+
+    Delays run from a send's acceptance to the reading of its notification. None where the run is of
+    a version that did not count it; delays also before any notification.
+    """
 
     sends: int
     notified: int
     copied: int
+    bytes: int | None = None
+    inflight_peak_bytes: int | None = None
+    delay_mean_ns: float | None = None
+    delay_max_ns: int | None = None
+    waived: int = 0
+    """Sends that went by copy without asking, because too many were outstanding."""
 
     @property
     def copied_share(self) -> float | None:
@@ -52,6 +62,20 @@ class ZeroCopy:
     def all_copied(self) -> bool:
         """True when the kernel fell back to copying every time: no zero-copy claim is possible."""
         return self.notified > 0 and self.copied >= self.notified
+
+    @property
+    def verdict(self) -> str:
+        """What may be said of the cell. The words `zero-copy` only when no notification denies it.
+
+        Nothing is claimed of sends without a notification, nor of a cell that went by copy in part.
+        """
+        if self.notified == 0:
+            return "unknown: no notification"
+        if self.all_copied:
+            return "copied"
+        if self.copied or self.waived:
+            return "partly copied"
+        return "zero-copy" if self.notified >= self.sends else "zero-copy so far"
 
 
 @dataclass(frozen=True)
@@ -230,6 +254,11 @@ class ReportView:
     def servers(self) -> tuple[str, ...]:
         """Every server of the run, in the order of the plan."""
         return tuple(self.styles)
+
+    @property
+    def evidence(self) -> tuple[CellView, ...]:
+        """Cells whose server asked for zero copy."""
+        return tuple(c for w in self.workloads for c in w.cells if c.zero_copy)
 
     @property
     def out(self) -> tuple[CellView, ...]:

@@ -54,6 +54,9 @@ class RunningServer(Protocol):
     def counters(self) -> dict[str, Any] | None:
         """Total counters since its start, None when this server has none."""
 
+    def new_peaks(self) -> None:
+        """Counters in `PEAKS` begin anew, at the latest with the next request."""
+
     def memory(self) -> dict[str, Any]:
         """The most memory it has held so far; see Enclosure.peaks."""
 
@@ -64,10 +67,17 @@ class RunningServer(Protocol):
         """Ends it."""
 
 
+PEAKS = frozenset({"zc_inflight_peak_bytes", "zc_delay_max_ns"})
+"""Counters that are the highest value since `new_peaks`: no difference, the later one is meant."""
+
+
 def counter_delta(
     before: dict[str, Any] | None, after: dict[str, Any] | None
 ) -> dict[str, Any] | None:
-    """`after` - `before`, number by number, through nested objects; None when either is missing."""
+    """`after` - `before`, number by number, through nested objects; None when either is missing.
+
+    Of `PEAKS` it is `after`.
+    """
     if before is None or after is None:
         return None
     delta: dict[str, Any] = {}
@@ -75,5 +85,5 @@ def counter_delta(
         if isinstance(value, dict):
             delta[key] = counter_delta(before.get(key, {}), value)
         elif isinstance(value, int) and not isinstance(value, bool):
-            delta[key] = value - before.get(key, 0)
+            delta[key] = value if key in PEAKS else value - before.get(key, 0)
     return delta

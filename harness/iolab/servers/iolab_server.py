@@ -123,6 +123,10 @@ class IolabServer:
         total = self._control.ask("counters").get("total")
         return total if isinstance(total, dict) else None
 
+    def new_peaks(self) -> None:
+        """See RunningServer."""
+        self._control.ask("new-peaks")
+
     def status(self) -> dict[str, Any]:
         """The transfers of now, as role relay's /status; ProcessError without an answer."""
         return self._control.ask("status")

@@ -225,6 +225,9 @@ class PeerServer:
         """See RunningServer."""
         return None
 
+    def new_peaks(self) -> None:
+        """See RunningServer: it has none."""
+
     def failure(self) -> str | None:
         """See RunningServer."""
         if self._process.alive():

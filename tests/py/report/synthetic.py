@@ -112,6 +112,8 @@ def counters(server: Server, requests: int, size: int) -> dict[str, Any] | None:
     return {
         "requests": requests, "body_bytes": requests * size,
         "zc_sends": zero_copy, "zc_notified": zero_copy, "zc_copied": zero_copy,
+        "zc_bytes": zero_copy * size, "zc_waived": 0, "zc_inflight_peak_bytes": 3 * size,
+        "zc_delay_ns": zero_copy * 25_000, "zc_delay_max_ns": 4_000_000,
         "syscalls": {"recv": requests, "send": requests, "wait": requests // 4, "open": 0},
     }  # fmt: skip
 

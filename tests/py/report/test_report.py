@@ -20,6 +20,7 @@ from iolab.model import Cell, Plan, Sample, Server, Status, Workload
 from iolab.report import ReportError, fmt, summarise_run, write_readme_picture, write_report
 from iolab.report.build import build
 from iolab.report.run import load
+from iolab.report.view import ZeroCopy
 
 CHARTS = ("ratio", "throughput", "cost", "drift", "latency")
 
@@ -32,18 +33,23 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text: list[str] = []
         self.cells: dict[str, str] = {}
+        self.evidence: dict[str, str] = {}
         self._row: str | None = None
+        self._evidence: str | None = None
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
         if tag == "tr":
             self._row = dict(attrs).get("data-cell")
+            self._evidence = dict(attrs).get("data-evidence")
 
     def handle_data(self, data: str) -> None:
         self.text.append(data)
         if self._row is not None:
             self.cells[self._row] = self.cells.get(self._row, "") + data
+        if self._evidence is not None:
+            self.evidence[self._evidence] = self.evidence.get(self._evidence, "") + data + " "
 
 
 @pytest.fixture(scope="session")
@@ -128,6 +134,42 @@ def test_client_limited_cells_are_hatched_and_unranked(page: Page, report_dir: P
 def test_copied_zero_copy_bars_the_claim(page: Page) -> None:
     assert "100%" in page.cells["msg_zerocopy@1MiB"]
     assert "No zero-copy claim" in "".join(page.text)
+
+
+def test_evidence_beside_each_cell_that_asked_for_zero_copy(page: Page, run_dir: Path) -> None:
+    asked = {c.id for c in load(run_dir).plan.cells if c.server.name == "msg_zerocopy"}
+    assert set(page.evidence) == asked
+    row = page.evidence["msg_zerocopy@1MiB"].split()
+    sends, asking, notified, copied = row[1:5]
+    assert sends == asking == notified
+    assert copied == "100%"
+    assert row[5:] == ["3MiB", "25.0", "\N{MICRO SIGN}s", "4.00", "ms", "copied"]
+
+
+def test_no_claim_beside_a_cell_whose_notifications_say_copied(page: Page) -> None:
+    rows = [*page.evidence.values(), *(page.cells[cell] for cell in page.evidence)]
+    assert rows
+    assert not [
+        row for row in rows if re.search("zero.copy", row.replace("msg_zerocopy", ""), re.I)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sends", "notified", "copied", "waived", "verdict"),
+    [
+        (10, 10, 10, 0, "copied"),
+        (10, 4, 4, 0, "copied"),
+        (10, 10, 1, 0, "partly copied"),
+        (10, 10, 0, 3, "partly copied"),
+        (10, 0, 0, 0, "unknown: no notification"),
+        (10, 8, 0, 0, "zero-copy so far"),
+        (10, 10, 0, 0, "zero-copy"),
+    ],
+)
+def test_the_claim_is_what_no_notification_denies(
+    sends: int, notified: int, copied: int, waived: int, verdict: str
+) -> None:
+    assert ZeroCopy(sends, notified, copied, waived=waived).verdict == verdict
 
 
 def test_markup_in_names_and_reasons_is_escaped(report_dir: Path, page: Page) -> None:

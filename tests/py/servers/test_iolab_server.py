@@ -105,4 +105,5 @@ def test_counter_differences_go_through_nested_tables() -> None:
     after = {"requests": 4, "syscalls": {"send": 5, "recv": 1}, "engine": "x"}
     assert counter_delta(before, after) == {"requests": 3, "syscalls": {"send": 3, "recv": 1}}
     assert counter_delta(None, after) is None
+    assert counter_delta({"zc_delay_max_ns": 9}, {"zc_delay_max_ns": 7}) == {"zc_delay_max_ns": 7}
     assert counter_delta(before, None) is None
