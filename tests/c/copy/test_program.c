@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+/* The program from outside: exit statuses, documents, the line protocol, the end by a signal. */
+#include "check.h"
+
+#include <cjson/cJSON.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MAX_ARGS 24
+
+static char dir[] = "program-XXXXXX";
+
+static int setup(void **state)
+{
+	(void)state;
+	strcpy(dir, "program-XXXXXX");
+	return mkdtemp(dir) ? 0 : -1;
+}
+
+static unsigned entries(void)
+{
+	DIR *open = opendir(dir);
+	unsigned nr = 0;
+
+	assert_non_null(open);
+	for (struct dirent *e; (e = readdir(open));)
+		nr += e->d_name[0] != '.';
+	closedir(open);
+	return nr;
+}
+
+/* Whatever happened in it, the program has left nothing behind. */
+static int teardown(void **state)
+{
+	(void)state;
+	assert_int_equal(entries(), 0);
+	return rmdir(dir);
+}
+
+struct child {
+	pid_t pid;
+	FILE *in, *out, *err;
+};
+
+static void become_program(char *const *args, int in, int out, int err)
+{
+	dup2(in, 0);
+	dup2(out, 1);
+	dup2(err, 2);
+	execv(IOLAB_COPY, args);
+	_exit(127);
+}
+
+/* Starts the program with the words of a line as arguments; "DIR" is the test's directory. */
+static struct child start(const char *line)
+{
+	char text[512], *args[MAX_ARGS] = {"iolab-copy"}, *save = NULL;
+	int in[2], out[2], err[2], nr = 1;
+
+	snprintf(text, sizeof(text), "%s", line);
+	for (char *word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save))
+		args[nr++] = strcmp(word, "DIR") ? word : dir;
+	assert_true(nr < MAX_ARGS);
+	assert_return_code(pipe2(in, O_CLOEXEC), errno);
+	assert_return_code(pipe2(out, O_CLOEXEC), errno);
+	assert_return_code(pipe2(err, O_CLOEXEC), errno);
+	struct child c = {.pid = fork()};
+	assert_return_code(c.pid, errno);
+	if (c.pid == 0)
+		become_program(args, in[0], out[1], err[1]);
+	close(in[0]);
+	close(out[1]);
+	close(err[1]);
+	c.in = fdopen(in[1], "w");
+	c.out = fdopen(out[0], "r");
+	c.err = fdopen(err[0], "r");
+	return c;
+}
+
+static int finish(struct child *c)
+{
+	int status;
+
+	fclose(c->in);
+	fclose(c->out);
+	fclose(c->err);
+	assert_int_equal(waitpid(c->pid, &status, 0), c->pid);
+	return status;
+}
+
+static cJSON *read_document(struct child *c)
+{
+	char *line = NULL;
+	size_t room = 0;
+
+	if (getline(&line, &room, c->out) < 0) {
+		char said[500] = "";
+		said[fread(said, 1, sizeof(said) - 1, c->err)] = '\0';
+		fail_msg("no output; on standard error: %s", said);
+	}
+	cJSON *doc = cJSON_Parse(line);
+	assert_non_null(doc);
+	free(line);
+	return doc;
+}
+
+static double number(const cJSON *doc, const char *object, const char *key)
+{
+	const cJSON *item =
+		cJSON_GetObjectItem(object ? cJSON_GetObjectItem(doc, object) : doc, key);
+
+	if (!cJSON_IsNumber(item))
+		fail_msg("%s.%s is no number", object ? object : "", key);
+	return item->valuedouble;
+}
+
+/* Runs to the end; its exit status, with what it said on standard error in `said`. */
+static int run(const char *line, char said[1000])
+{
+	struct child c = start(line);
+	int status;
+
+	said[fread(said, 1, 999, c.err)] = '\0';
+	status = finish(&c);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void test_usage_is_explained(void **state)
+{
+	static const struct {
+		const char *line, *words;
+	} wrong[] = {
+		{"", "--dir DIR is missing"},
+		{"--dir DIR", "--technique NAME is missing"},
+		{"--dir DIR -t cp", "no technique 'cp'"},
+		{"--dir DIR -t mmap --size big", "'big' is no size"},
+		{"--dir DIR -t mmap --files 0", "allowed: 1 to"},
+		{"--dir DIR -t mmap --files 10 --batch 3", "3 does not divide --files (10)"},
+		{"--dir DIR -t mmap --cache hot", "allowed: warm cold"},
+		{"--dir DIR -t mmap --duration 0", "above 0 seconds"},
+		{"--dir DIR -t mmap surplus", "there are no arguments"},
+	};
+	char said[1000];
+
+	(void)state;
+	for (size_t i = 0; i < NR(wrong); i++) {
+		assert_int_equal(run(wrong[i].line, said), 2);
+		if (!strstr(said, wrong[i].words))
+			fail_msg("%s: %s", wrong[i].line, said);
+	}
+}
+
+static void test_what_cannot_be_is_unsupported(void **state)
+{
+	char said[1000];
+
+	(void)state;
+	assert_int_equal(run("--dir DIR -t mmap,window=70000", said), 3);
+	assert_non_null(strstr(said, "unsupported: "));
+	assert_non_null(strstr(said, "64 KiB"));
+	assert_int_equal(run("--dir DIR -t mmap --size 8g", said), 1);
+	assert_non_null(strstr(said, "--limit"));
+	assert_int_equal(run("--dir no-such-place -t mmap", said), 1);
+	assert_non_null(strstr(said, "no-such-place"));
+}
+
+static void test_slices_are_answered_line_by_line(void **state)
+{
+	struct child c = start("--dir DIR -t read-write --size 64k --files 4 --batch 2 --slices");
+	cJSON *doc = read_document(&c);
+
+	(void)state;
+	assert_true(cJSON_IsTrue(cJSON_GetObjectItem(doc, "ready")));
+	assert_true(number(doc, NULL, "checks") > 50);
+	cJSON_Delete(doc);
+	for (int i = 0; i < 2; i++) {
+		fputs("slice 1 5\n", c.in);
+		fflush(c.in);
+		doc = read_document(&c);
+		assert_true(number(doc, "window", "ns") > 0);
+		assert_int_equal(number(doc, "window", "body_bytes"),
+				 65536 * number(doc, "window", "requests"));
+		assert_int_equal(number(doc, "errors", "copy"), 0);
+		assert_int_equal(number(doc, "errors", "mismatch"), 0);
+		assert_true(number(doc, "cpu", "server_ns") > 0);
+		cJSON_Delete(doc);
+	}
+	fputs("slice soon\n", c.in);
+	fflush(c.in);
+	doc = read_document(&c);
+	assert_non_null(cJSON_GetObjectItem(doc, "error"));
+	cJSON_Delete(doc);
+	fputs("slice 1 1 /f000000\n", c.in);
+	fflush(c.in);
+	doc = read_document(&c);
+	assert_non_null(cJSON_GetObjectItem(doc, "error"));
+	cJSON_Delete(doc);
+	fputs("quit\n", c.in);
+	assert_int_equal(finish(&c), 0);
+}
+
+static void test_describe_names_every_option(void **state)
+{
+	struct child c = start("--dir DIR --describe");
+	cJSON *doc = read_document(&c), *one;
+
+	(void)state;
+	cJSON_ArrayForEach(one, cJSON_GetObjectItem(doc, "techniques"))
+	{
+		const cJSON *usable = cJSON_GetObjectItem(one, "usable");
+
+		assert_non_null(cJSON_GetObjectItem(one, "options"));
+		/* A reason exactly where it is needed. */
+		assert_int_equal(cJSON_IsTrue(usable) != 0,
+				 cJSON_IsNull(cJSON_GetObjectItem(one, "reason")) != 0);
+	}
+	assert_true(cJSON_GetArraySize(cJSON_GetObjectItem(doc, "techniques")) >= 6);
+	cJSON_Delete(doc);
+	assert_int_equal(finish(&c), 0);
+}
+
+static void end_by(int sig, const char *command)
+{
+	struct child c = start("--dir DIR -t read-write --size 1m --slices");
+	int status;
+
+	cJSON_Delete(read_document(&c));
+	assert_int_equal(entries(), 2);
+	fputs(command, c.in);
+	fflush(c.in);
+	kill(c.pid, sig);
+	/*
+	 * Its files go before it does, so its end is all there is to wait for. Its input stays open
+	 * until then: the end of that would be a reason to go as well.
+	 */
+	assert_int_equal(waitpid(c.pid, &status, 0), c.pid);
+	fclose(c.in);
+	fclose(c.out);
+	fclose(c.err);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), sig);
+	assert_int_equal(entries(), 0);
+}
+
+static void test_signals_leave_no_files(void **state)
+{
+	(void)state;
+	end_by(SIGTERM, "");
+	end_by(SIGINT, "slice 3600000 3600000\n");
+	end_by(SIGHUP, "slice 1 3600000\n");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_usage_is_explained, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_cannot_be_is_unsupported, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_slices_are_answered_line_by_line, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_describe_names_every_option, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_signals_leave_no_files, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
