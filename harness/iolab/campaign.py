@@ -134,6 +134,10 @@ def verify_troupe(lab: Lab, plan: Plan, troupe: Troupe) -> list[Verification]:
     instances = {cell.server: plan.instance(cell) for cell in reversed(plan.cells)}
     for server in plan.servers:
         running = troupe.servers.get(instances[server])
+        if server.kind == "technique":
+            found = lab.check_copies(server.label) if running is not None else None
+            results += [found] if found is not None else []
+            continue
         engine = lab.describe.engine(server.name) if server.kind == "engine" else None
         if running is None or (engine is not None and not engine.plays(plan.role)):
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,11 +13,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
+from iolab.model import Unit, Workload
 from iolab.runner import Tick
 from iolab.sizes import format_size
 from iolab.stats import CONFIDENCE, CellSummary, Estimate, WorkloadSummary
-from iolab.wording import PER_SECOND, clients
+from iolab.wording import PER_SECOND, clients, limited_by
 
+_FIGURES: Mapping[Unit, tuple[str, ...]] = {
+    "request": ("req/s", "bytes/s", "us/req"),
+    "GiB": ("GiB/s", "CPU s", "CPU ratio", "peak"),
+    "file": ("files/s", "bytes/s", "us/file"),
+}
+_CAPTIONS: Mapping[Unit, str] = {
+    "request": "us/req: server CPU time per request",
+    "GiB": "CPU: server CPU time per GiB; peak: resident memory",
+    "file": "us/file: CPU time per file",
+}
 _WIDE = 110  # columns of a table that goes to a file or a pipe
 
 
@@ -91,7 +102,7 @@ def _line_printer(title: str) -> Callable[[Tick], None]:
 def ranking_table(summary: WorkloadSummary) -> Table:
     """The ranked cells of one workload, 80 columns wide. `=` marks ranks that are tied."""
     workload = summary.workload
-    pairs = workload.unit == "GiB"
+    unit = workload.unit
     table = Table(
         title=f"{workload.name}: {clients(workload)}, "
         f"ratio of {PER_SECOND[workload.unit]} to {summary.baseline}",
@@ -103,38 +114,40 @@ def ranking_table(summary: WorkloadSummary) -> Table:
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    names = ("GiB/s", "CPU s", "CPU ratio", "peak") if pairs else ("req/s", "bytes/s", "us/req")
-    for name in ("rank", "server", "ratio", "95% interval", *names):
+    for name in ("rank", "server", "ratio", "95% interval", *_FIGURES[unit]):
         table.add_column(name, justify="left" if name == "server" else "right", no_wrap=True)
     table.add_column("limiter", overflow="fold")
     for cell in summary.cells:
-        table.add_row(*_row(cell, pairs))
+        table.add_row(*_row(cell, workload))
     return table
 
 
 def _caption(summary: WorkloadSummary) -> str:
     """What the columns need to be read right."""
     coverages = [cell.ratio.coverage for cell in summary.cells if cell.ratio is not None]
-    text = "us/req: server CPU time per request"
-    if summary.workload.unit == "GiB":
-        text = "CPU: server CPU time per GiB; peak: resident memory"
+    text = _CAPTIONS[summary.workload.unit]
+    if summary.workload.copy is not None:
+        text = text.removesuffix("; peak: resident memory").replace("server CPU", "CPU")
     if coverages and min(coverages) < CONFIDENCE:
         text += f"; few blocks: intervals cover {min(coverages):.0%} only"
     return text
 
 
-def _row(cell: CellSummary, pairs: bool) -> tuple[str, ...]:
+def _row(cell: CellSummary, workload: Workload) -> tuple[str, ...]:
+    unit = workload.unit
     if cell.ratio is None:
-        dashes = ("-",) * (6 if pairs else 5)
+        dashes = ("-",) * (2 + len(_FIGURES[unit]))
         return ("-", cell.server, *dashes, f"{cell.status}: {cell.reason}")
     place = "-" if cell.rank is None else f"{cell.rank}{'=' if cell.tied else ''}"
-    limiter = "client (lower bound)" if cell.client_limited else cell.limiter or "?"
+    limiter = limited_by(cell.limiter, workload) or "?"
+    if cell.client_limited:
+        limiter = "client (lower bound)"
     return (
         place,
         cell.server,
         f"{cell.ratio.ratio:.2f}",
         interval(cell.ratio),
-        *(_pair_figures(cell) if pairs else _request_figures(cell)),
+        *(_pair_figures(cell) if unit == "GiB" else _request_figures(cell)),
         limiter,
     )
 

@@ -11,17 +11,19 @@ from functools import cached_property
 from pathlib import Path
 
 from iolab import verify
-from iolab.describe import Describe
+from iolab.describe import CopyDescribe, Describe, parse_copy_describe
 from iolab.errors import InputError, did_you_mean
 from iolab.executor import Executor, HostExecutor, ProcessError
 from iolab.files import ensure_files
 from iolab.load import LoadSession
+from iolab.load.iolab_copy import CopyPlaces, IolabCopy, check_copies
 from iolab.load.iolab_load import IolabLoad, Target, count_pairs
 from iolab.matrix import Offer, load_plan
 from iolab.model import Plan, Role, Server, TestbedName, Workload
 from iolab.paths import House, find_house
 from iolab.ports import free_port
 from iolab.servers import Place, RunningServer
+from iolab.servers.copier import Copier
 from iolab.servers.iolab_server import IolabServer, describe
 from iolab.servers.peer import PeerFile, PeerServer, load_peers, offer_peers
 from iolab.testbed import Testbed
@@ -29,7 +31,10 @@ from iolab.testbed.loopback import Loopback
 from iolab.testbed.netns import open_netns
 from iolab.topology import CpuSplit, host_split
 from iolab.verify import Verification
+from iolab.verify_copies import verify_copies
 from iolab.verify_pairs import verify_pairs
+
+_MEMORY = Path("/dev/shm")  # tmpfs on every Linux with a C library that has shm_open(3)
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,31 @@ class Lab:
     @cached_property
     def offer(self) -> Offer:
         """Engines and peers of this machine, as matrices are expanded with."""
-        return Offer(self.describe, offer_peers(self.peers, self.house.root))
+        peers = offer_peers(self.peers, self.house.root)
+        return Offer(self.describe, peers, lambda: self.copy_describe)
+
+    @cached_property
+    def copy_describe(self) -> CopyDescribe:
+        """What the copier offers where files are copied; IolabError when it is not built."""
+        binary = self.house.need(self.house.copy_binary)
+        argv = [str(binary), "--describe", "--dir", str(self.copy_places.disk)]
+        done = self.executor.run(argv, timeout_s=60)
+        if done.code != 0:
+            raise ProcessError(f"iolab-copy --describe: {done.stderr.strip()[-400:]}")
+        return parse_copy_describe(done.stdout)
+
+    @cached_property
+    def copy_places(self) -> CopyPlaces:
+        """Where role copy makes its files: on the disk of this tree, and in memory."""
+        disk = self.copies
+        sources = disk / "sources"
+        sources.mkdir(parents=True, exist_ok=True)
+        return CopyPlaces(disk, sources, _MEMORY)
+
+    @property
+    def copies(self) -> Path:
+        """The directory of role copy, of this lab alone; removed when the lab is left."""
+        return self.house.cache / self.scratch.name
 
     @property
     def files(self) -> Path:
@@ -80,6 +109,8 @@ class Lab:
         self, server: Server, role: Role, memory_limit_bytes: int | None = None
     ) -> RunningServer:
         """See runner.Stage."""
+        if server.kind == "technique":
+            return Copier(server)
         place = self._place(role, memory_limit_bytes)
         if server.kind == "peer":
             peer = self.peers.get(server.name)
@@ -105,6 +136,15 @@ class Lab:
         self, server: RunningServer, workloads: Sequence[Workload], seed: int
     ) -> LoadSession:
         """See runner.Stage."""
+        if isinstance(server, Copier):
+            return IolabCopy.open(
+                self.executor,
+                self.house.need(self.house.copy_binary),
+                server.server.label,
+                workloads[0],  # cells of role copy share no session
+                self.copy_places,
+                self.split.server[0],
+            )
         return IolabLoad.open(
             self.executor,
             self.house.need(self.house.load_binary),
@@ -130,6 +170,12 @@ class Lab:
             ),
         )
 
+    def check_copies(self, label: str) -> Verification | None:
+        """Compares copies that a technique makes; None when it is unsupported here."""
+        binary = self.house.need(self.house.copy_binary)
+        disk = self.copy_places.disk
+        return verify_copies(label, lambda: check_copies(self.executor, binary, label, disk))
+
 
 @contextmanager
 def on_testbed(lab: Lab, name: TestbedName) -> Iterator[Lab]:
@@ -149,8 +195,10 @@ def open_lab() -> Iterator[Lab]:
     """The lab of this tree and host; on leaving, every process it started is ended."""
     scratch = Path(tempfile.mkdtemp(prefix="iolab-"))
     scratch.chmod(0o755)  # workers of a peer may run as another user
+    house = find_house()
     try:
         with HostExecutor() as executor:
-            yield Lab(find_house(), executor, Loopback(), host_split(), scratch)
+            yield Lab(house, executor, Loopback(), host_split(), scratch)
     finally:
+        shutil.rmtree(house.cache / scratch.name, ignore_errors=True)
         shutil.rmtree(scratch, ignore_errors=True)

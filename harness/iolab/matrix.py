@@ -2,7 +2,8 @@
 
 A server is named by a spec: `peer:nginx`, `engine:epoll`, `engine:epoll,cache=memory`; a `*` in
 the place of the name stands for every peer or every engine that plays the matrix's role (with
-options: for every such engine that has them). What this machine cannot run stays in the plan as an
+options: for every such engine that has them). In role copy specs are `technique:mmap`, or
+`technique:mmap,to=mapping`, with the same `*`. What this machine cannot run stays in the plan as an
 unsupported server with its reason, and so does an engine named for a role it has not; a name that
 does not exist at all is an error.
 """
@@ -11,16 +12,25 @@ from __future__ import annotations
 
 import fnmatch
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
-from iolab.describe import Describe, Engine
+from iolab.describe import CopyDescribe, Describe, Engine, Technique
 from iolab.errors import InputError, did_you_mean
-from iolab.model import Cell, Direction, Plan, Role, Server, TestbedName, Workload
+from iolab.model import (
+    Cell,
+    CopyLoad,
+    Direction,
+    Plan,
+    Role,
+    Server,
+    TestbedName,
+    Workload,
+)
 from iolab.sizes import format_size, parse_size
 from iolab.toml import Section, parse_toml
 
@@ -67,6 +77,12 @@ class WorkloadTable(Section):
     pairs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     chunked: bool | None = None
     direction: Direction | None = None
+    files: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    batch: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    cache: Literal["warm", "cold"] | None = None
+    target: Literal["disk", "tmpfs"] | None = None
+    fresh: bool | None = None
+    durable: bool | None = None
     servers: tuple[str, ...] | None = None
     add: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -107,10 +123,12 @@ class _Keys:
     allowed: frozenset[str]
 
 
+_COPY_KEYS = frozenset({"files", "batch", "cache", "target", "fresh", "durable"})
 _KEYS: Mapping[Role, _Keys] = {
     "file": _Keys(frozenset({"size", "connections"}), frozenset({"pipeline"})),
     "relay": _Keys(frozenset({"size", "pairs"}), frozenset({"chunked"})),
     "forward": _Keys(frozenset({"pairs"}), frozenset({"size", "direction"})),
+    "copy": _Keys(frozenset({"size"}), _COPY_KEYS),
 }
 _COMMON_KEYS = frozenset({"name", "servers", "add", "exclude"})
 
@@ -123,12 +141,21 @@ class PeerOffer:
     lacks: str | None = None
 
 
+def _no_copier() -> CopyDescribe:
+    raise InputError("role copy: techniques are not known here")
+
+
 @dataclass(frozen=True)
 class Offer:
-    """What this machine offers: the engines of the build, and the peers by name."""
+    """What this machine offers: the engines of the build, and the peers by name.
+
+    `copier` says what techniques of copying there are: asked only when a matrix names one, for the
+    answer takes a trial of each.
+    """
 
     describe: Describe
     peers: Mapping[str, PeerOffer]
+    copier: Callable[[], CopyDescribe] = _no_copier
 
 
 def load_plan(path: Path, offer: Offer) -> Plan:
@@ -160,16 +187,22 @@ def plan_from_json(document: dict[str, Any], place: str) -> Plan:
         raise InputError(f"{place}: plan: {error}") from error
 
 
+_WHAT_IS_NAMED = {
+    False: "a server is 'engine:NAME[,option=value...]' or 'peer:NAME', and NAME may be '*'",
+    True: "in role copy a technique is 'technique:NAME[,option=value...]', and NAME may be '*'",
+}
+
+
 def parse_server(spec: str, offer: Offer, role: Role, place: str = "server") -> tuple[Server, ...]:
     """The servers that one spec names in `role`; InputError starts with `place` when none."""
     kind, colon, rest = spec.partition(":")
-    if not colon or kind not in ("engine", "peer"):
-        raise InputError(
-            f"{place}: {spec!r}: a server is 'engine:NAME[,option=value...]' or 'peer:NAME', "
-            "and NAME may be '*'"
-        )
+    kinds = ("technique",) if role == "copy" else ("engine", "peer")
+    if not colon or kind not in kinds:
+        raise InputError(f"{place}: {spec!r}: {_WHAT_IS_NAMED[role == 'copy']}")
     name, *pairs = rest.split(",")
     options = _options(pairs, spec, place)
+    if kind == "technique":
+        return _techniques(name, options, offer.copier(), place)
     if kind == "peer":
         return _peers(name, options, offer, role, place)
     if name == "*":
@@ -228,22 +261,38 @@ def _every_engine(
     return tuple(servers)
 
 
+def _techniques(
+    name: str, options: tuple[tuple[str, str], ...], copier: CopyDescribe, place: str
+) -> tuple[Server, ...]:
+    """The techniques of that name; `*` with options is every one that has all of them."""
+    known = [technique.name for technique in copier.techniques]
+    if name == "*":
+        able = [t for t in copier.techniques if all(t.option(key) for key, _ in options)]
+        if not able:
+            keys = ", ".join(key for key, _ in options)
+            raise InputError(f"{place}: no technique has the option {keys}")
+        return tuple(_technique_server(one, options, place) for one in able)
+    found = copier.technique(name)
+    if found is None:
+        raise InputError(f"{place}: unknown technique {name!r}: {did_you_mean(name, known)}")
+    return (_technique_server(found, options, place),)
+
+
+def _technique_server(
+    technique: Technique, options: tuple[tuple[str, str], ...], place: str
+) -> Server:
+    """A technique with its options, which are checked against what the build declares."""
+    refusals = technique.check_options(options, f"{place}: technique:{technique.name}")
+    reason = technique.verdict or next(iter(refusals), None)
+    return Server("technique", technique.name, options, reason)
+
+
 def _engine_server(
     engine: Engine, options: tuple[tuple[str, str], ...], role: Role, place: str
 ) -> Server:
     """The server of an engine, its options checked against what the build declares."""
-    for key, value in options:
-        option = engine.option(key)
-        if option is None:
-            names = [known.name for known in engine.options]
-            raise InputError(
-                f"{place}: engine:{engine.name}: unknown option {key!r}: {did_you_mean(key, names)}"
-            )
-        try:
-            option.check(value)
-        except ValueError as error:
-            raise InputError(f"{place}: engine:{engine.name}: {error}") from error
-    reason = None if engine.usable else (engine.reason or "its probe says no, without a reason")
+    engine.check_options(options, f"{place}: engine:{engine.name}")
+    reason = engine.verdict
     if role not in engine.roles:
         reason = f"it does not play role {role}: it moves bytes from {', '.join(engine.sources)}"
     return Server("engine", engine.name, options, reason)
@@ -315,7 +364,7 @@ class _Expansion:
             raise InputError(f"{self._place}: {key}.{name}: missing, role {role} requires it")
         if role != "file" and table.size == 0:
             raise InputError(
-                f"{self._place}: {key}.size: 0: a transfer of role {role} has a byte at least"
+                f"{self._place}: {key}.size: 0: what role {role} moves has a byte at least"
             )
         return Workload(
             name=table.name,
@@ -325,6 +374,24 @@ class _Expansion:
             pairs=table.pairs or 0,
             chunked=bool(table.chunked),
             direction=table.direction or "up",
+            copy=self._copy(table, key) if role == "copy" else None,
+        )
+
+    def _copy(self, table: WorkloadTable, key: str) -> CopyLoad:
+        """What role copy does, one file after another where nothing else is said."""
+        files, batch = table.files or 1, table.batch or 1
+        if files % batch:
+            raise InputError(
+                f"{self._place}: {key}.batch: {batch} does not divide files ({files}): each "
+                "operation copies as many"
+            )
+        return CopyLoad(
+            files=files,
+            batch=batch,
+            cache=table.cache or "warm",
+            target=table.target or "disk",
+            fresh=bool(table.fresh),
+            durable=bool(table.durable),
         )
 
     def _check_names(self) -> None:
@@ -340,6 +407,8 @@ class _Expansion:
                 f"{self._place}: run.max_blocks: {run.max_blocks} is below min_blocks "
                 f"({run.min_blocks})"
             )
+        if run.memory_limit is not None and run.role == "copy":
+            raise InputError(f"{self._place}: run.memory_limit: role copy has no server to bound")
         if run.wrk_check and run.role != "file":
             raise InputError(
                 f"{self._place}: run.wrk_check: wrk asks for files, not for {run.role}"

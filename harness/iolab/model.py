@@ -10,9 +10,10 @@ from typing import Any, Literal
 SCHEMA_VERSION = 1
 GIB = 1 << 30
 
-Role = Literal["file", "relay", "forward"]
+Role = Literal["file", "relay", "forward", "copy"]
 Direction = Literal["up", "down", "both"]
 TestbedName = Literal["loopback", "netns"]
+Unit = Literal["request", "GiB", "file"]
 
 
 class Status(StrEnum):
@@ -31,10 +32,11 @@ class Status(StrEnum):
 class Server:
     """One server of a comparison: an engine with its options, or a peer that others wrote.
 
+    In role copy a technique stands in its place, which serves nobody: it copies files itself.
     `unsupported` holds the reason when this machine cannot run it; its cells are reported so.
     """
 
-    kind: Literal["engine", "peer"]
+    kind: Literal["engine", "peer", "technique"]
     name: str
     options: tuple[tuple[str, str], ...] = ()
     unsupported: str | None = None
@@ -51,6 +53,23 @@ class Server:
 
 
 @dataclass(frozen=True)
+class CopyLoad:
+    """What role copy does: `files` files, `batch` of them in an operation, again and again.
+
+    Sources are in the page cache (`warm`) or dropped from it before each operation (`cold`). With
+    `fresh` copies are made anew, else written over; with `durable` an operation ends when its
+    copies are on the disk. `target` is where they go: beside the sources, or into memory.
+    """
+
+    files: int = 1
+    batch: int = 1
+    cache: Literal["warm", "cold"] = "warm"
+    target: Literal["disk", "tmpfs"] = "disk"
+    fresh: bool = False
+    durable: bool = False
+
+
+@dataclass(frozen=True)
 class Workload:
     """What the clients do.
 
@@ -58,6 +77,7 @@ class Workload:
     In roles relay and forward (`pairs` above 0) that many pairs of a sender and a receiver at a
     time, one transfer of `size_bytes` after another; 0 there is one that never ends (forward).
     `chunked` uploads have no Content-Length (relay); `direction` is seen from the client (forward).
+    In role copy `copy` says what is done with files of `size_bytes`; None in the other roles.
     """
 
     name: str
@@ -67,6 +87,7 @@ class Workload:
     pairs: int = 0
     chunked: bool = False
     direction: Direction = "up"
+    copy: CopyLoad | None = None
 
     @property
     def path(self) -> str:
@@ -74,14 +95,16 @@ class Workload:
         return f"/{file_name(self.size_bytes)}"
 
     @property
-    def unit(self) -> Literal["request", "GiB"]:
-        """What rates and costs count: responses of a file, or GiB that a pair's receiver got."""
+    def unit(self) -> Unit:
+        """What rates and costs count: responses of a file, GiB that went through, or files."""
+        if self.copy is not None:
+            return "GiB" if self.copy.files == 1 else "file"
         return "GiB" if self.pairs else "request"
 
     @property
     def unit_bytes(self) -> int:
         """Payload of one unit; 0 where responses are empty and only their number counts."""
-        return GIB if self.pairs else self.size_bytes
+        return GIB if self.unit == "GiB" else self.size_bytes
 
 
 def file_name(size_bytes: int) -> str:
@@ -151,13 +174,14 @@ class Plan:
 
         File servers serve all their workloads from one process, as in production. In the other
         roles each cell has its own: its memory is the cell's, and role forward its upstream's.
+        In role copy there is none, only the tool of each cell.
         """
         return cell.server.label if self.role == "file" else cell.id
 
     def session(self, cell: Cell) -> str:
         """Whose connections drive `cell`; cells of equal names take turns on the same ones."""
         load = cell.workload
-        if self.share_connections and not load.pairs:
+        if self.share_connections and not load.pairs and load.copy is None:
             return f"{self.instance(cell)}/{load.connections}/{load.pipeline}"
         return cell.id
 

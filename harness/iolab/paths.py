@@ -30,6 +30,9 @@ class House:
     def zerocopy_binary(self) -> Path:
         """The check of zero-copy sends built from workloads/zerocopy/."""
         return self.build / "iolab-zerocopy-check"
+    def copy_binary(self) -> Path:
+        """The copier built from workloads/copy/."""
+        return self.build / "iolab-copy"
 
     @property
     def workloads(self) -> Path:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from iolab import stats
 from iolab.errors import IolabError
 from iolab.executor import ProcessError
-from iolab.load import LoadSession
+from iolab.load import LoadSession, UnsupportedError
 from iolab.model import Cell, Plan, Role, Sample, Server, Status, Workload, block_order
 from iolab.servers import RunningServer, counter_delta
 from iolab.store import SampleWriter
@@ -69,7 +69,10 @@ class Stage(Protocol):
     def open_load(
         self, server: RunningServer, workloads: Sequence[Workload], seed: int
     ) -> LoadSession:
-        """Connected clients for workloads that differ in size; ProcessError without connections."""
+        """Connected clients for workloads that differ in size; ProcessError without connections.
+
+        UnsupportedError, a ProcessError, when the cells cannot be measured here at all.
+        """
 
 
 @dataclass(frozen=True)
@@ -230,6 +233,10 @@ class Runner:
                 session = stage.open_load(
                     self._servers[name], [other.workload for other in sharing], number + 1
                 )
+            except UnsupportedError as error:
+                for other in sharing:
+                    self._retire(other.id, Status.UNSUPPORTED, str(error))
+                continue
             except ProcessError as error:
                 for other in sharing:
                     self._retire(other.id, Status.FAILED, self._blame(cell, str(error)))
@@ -362,7 +369,7 @@ class Runner:
 
     def _memory(self, server: RunningServer, after: Mapping[str, Any] | None) -> dict[str, Any]:
         """What a cell with a server of its own holds, to be stored with its slice."""
-        if self._plan.role == "file":
+        if self._plan.role in ("file", "copy"):
             return {}
         gauges = {key: after[key] for key in _GAUGES if key in after} if after else {}
         return {"memory": {**server.memory(), **gauges}}

@@ -130,7 +130,7 @@ class WorkloadSummary:
 
 
 def unit_rate(load: Mapping[str, Any], unit_bytes: int) -> float:
-    """Units (requests, or GiB) per second in the window of one slice; see `units`."""
+    """Units (requests, GiB or files) per second in the window of one slice; see `units`."""
     seconds = float(load["window"]["ns"]) / 1e9
     return units(load, unit_bytes) / seconds if seconds > 0 else 0.0
 
@@ -164,7 +164,8 @@ def judge_slice(load: Mapping[str, Any], counters: Mapping[str, Any] | None) -> 
     if load.get("non_2xx"):
         wrong["non-2xx"] = load["non_2xx"]
     if wrong:
-        return "client saw " + ", ".join(f"{nr} {key}" for key, nr in wrong.items())
+        who = "copier" if load.get("mode") == "copy" else "client"
+        return f"{who} saw " + ", ".join(f"{nr} {key}" for key, nr in wrong.items())
     pairs = _moves_pairs(load)
     total = load["total"]
     if load["window"]["ns"] <= 0 or total["body_bytes" if pairs else "requests"] <= 0:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from iolab.describe import Describe, Engine, Option
+from iolab.describe import CopyDescribe, Describe, Engine, Option, Refusal, Technique
 from iolab.matrix import Offer, PeerOffer
 
 # The same examples on every machine and no clock: a shared machine must not fail a test.
@@ -20,6 +20,27 @@ POLICY = Option(name="policy", type="enum", values=("stream", "buffered", "hybri
 PIPE = Option(name="pipe", type="size", default="262144", min=4096, max=1 << 20)
 BATCH = Option(name="batch", type="size", default="0", min=0, max=4 << 20)
 SIZE = Option(name="size", type="size", default="1024", min=0, max=1 << 26)
+
+DIRECT = Option(
+    name="direct",
+    type="bool",
+    default="off",
+    unsupported=(Refusal(value="on", reason="no O_DIRECT here"),),
+)
+BUFFERS = Option(name="buffers", type="enum", values=("plain", "fixed"), default="plain")
+FILES = Option(name="files", type="enum", values=("calls", "ring"), default="calls")
+TO = Option(name="to", type="enum", values=("write", "mapping"), default="write")
+
+# Techniques as a build of the copier may offer them, one of them not usable here.
+COPIER = CopyDescribe(
+    schema_version=1,
+    techniques=(
+        Technique(name="read-write", options=(DIRECT,)),
+        Technique(name="mmap", options=(TO,)),
+        Technique(name="io_uring", options=(DIRECT, BUFFERS, FILES)),
+        Technique(name="clone", usable=False, reason="no clones here"),
+    ),
+)
 
 
 @pytest.fixture
@@ -62,4 +83,4 @@ def offer() -> Offer:
         "haproxy-splice": PeerOffer(("forward",)),
         "piping-server": PeerOffer(("relay",)),
     }
-    return Offer(Describe(schema_version=1, engines=engines), peers)
+    return Offer(Describe(schema_version=1, engines=engines), peers, lambda: COPIER)

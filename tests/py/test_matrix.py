@@ -15,7 +15,7 @@ from iolab.matrix import (
     plan_from_json,
     plan_to_json,
 )
-from iolab.model import Workload
+from iolab.model import CopyLoad, Workload
 
 MATRIX = """
 schema_version = 1
@@ -31,7 +31,12 @@ name = "1KiB"
 size = "1KiB"
 connections = 50
 """
-BASELINES = {"file": "nginx", "relay": "piping-server", "forward": "haproxy-splice"}
+BASELINES = {
+    "file": "nginx",
+    "relay": "piping-server",
+    "forward": "haproxy-splice",
+    "copy": "read-write",
+}
 
 
 def test_every_matrix_of_the_tree_loads(house_root: Path, offer: Offer) -> None:
@@ -233,6 +238,90 @@ def test_wrong_matrices_name_file_key_and_remedy(
     message = str(caught.value)
     for word in ["m.toml", *words]:
         assert word in message
+
+
+COPIES = """
+schema_version = 1
+name = "copies"
+summary = ""
+[run]
+role = "copy"
+baseline = "read-write"
+[servers]
+list = ["technique:*", "technique:mmap,to=mapping"]
+[[workload]]
+name = "large"
+size = "64MiB"
+add = ["technique:read-write,direct=yes"]
+[[workload]]
+name = "small"
+size = "16KiB"
+files = 512
+batch = 64
+cache = "cold"
+target = "tmpfs"
+fresh = true
+durable = true
+"""
+
+
+def test_a_matrix_of_copies_names_techniques(offer: Offer) -> None:
+    plan = parse_plan(COPIES, offer, "m.toml")
+    large, small = plan.workloads
+    assert [server.spec for server in plan.servers] == [
+        "technique:read-write",
+        "technique:mmap",
+        "technique:io_uring",
+        "technique:clone",
+        "technique:mmap,to=mapping",
+        "technique:read-write,direct=yes",
+    ]
+    reasons = [server.unsupported for server in plan.servers]
+    assert reasons == [None, None, None, "no clones here", None, "no O_DIRECT here"]
+    assert large.copy == CopyLoad()
+    assert small.copy == CopyLoad(512, 64, "cold", "tmpfs", True, True)
+    assert (large.unit, large.unit_bytes) == ("GiB", 1 << 30)
+    assert (small.unit, small.unit_bytes) == ("file", 16384)
+    assert plan_from_json(plan_to_json(plan), "manifest.json") == plan
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('size = "64MiB"', "", ["workload[1].size", "missing", "role copy"]),
+        ('size = "64MiB"', "size = 0", ["workload[1].size", "a byte at least"]),
+        ('size = "64MiB"', "size = 1\nconnections = 2", ["workload[1].connections", "role copy"]),
+        ("batch = 64", "batch = 100", ["workload[2].batch", "does not divide files (512)"]),
+        ("cold", "hot", ["workload[2].cache", "warm, cold"]),
+        ("technique:*", "technique:cp", ["unknown technique 'cp'", "read-write"]),
+        ("technique:*", "engine:*", ["technique:NAME", "engine:*"]),
+        ("to=mapping", "to=disk", ["technique:mmap", "write, mapping"]),
+        ("to=mapping", "too=disk", ["technique:mmap", "unknown option", "did you mean 'to'"]),
+        ("technique:mmap,to=mapping", "technique:*,depth=1", ["no technique has the option depth"]),
+        ("[run]", "[run]\nmemory_limit = '1GiB'", ["run.memory_limit", "no server"]),
+        ("[run]", "[run]\nwrk_check = true", ["run.wrk_check", "wrk asks for files"]),
+    ],
+)
+def test_wrong_matrices_of_copies_name_the_key(
+    offer: Offer, old: str, new: str, words: list[str]
+) -> None:
+    assert old in COPIES
+    with pytest.raises(InputError) as caught:
+        parse_plan(COPIES.replace(old, new), offer, "m.toml")
+    for word in ["m.toml", *words]:
+        assert word in str(caught.value)
+
+
+def test_techniques_are_of_role_copy_alone(offer: Offer) -> None:
+    with pytest.raises(InputError, match="engine:NAME"):
+        parse_plan(MATRIX.replace("peer:nginx", "technique:mmap"), offer, "m.toml")
+
+
+def test_the_copier_is_asked_only_when_it_is_named(offer: Offer) -> None:
+    silent = Offer(offer.describe, offer.peers)
+    parse_plan(MATRIX, silent, "m.toml")
+    with pytest.raises(InputError, match="techniques are not known"):
+        parse_plan(COPIES, silent, "m.toml")
 
 
 def test_every_workload_must_hold_the_baseline(offer: Offer) -> None:

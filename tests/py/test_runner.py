@@ -11,7 +11,7 @@ import pytest
 from iolab import stats, store
 from iolab.errors import IolabError
 from iolab.executor import ProcessError
-from iolab.load import LoadSession
+from iolab.load import LoadSession, UnsupportedError
 from iolab.model import Cell, Plan, Role, Server, Status, Workload
 from iolab.runner import Outcome, Retired, Runner, Troupe, with_running_baseline
 from iolab.servers import RunningServer
@@ -304,6 +304,26 @@ def test_what_is_out_from_the_start_is_stored_with_its_reason(
         "d@small": (Status.UNSUPPORTED, "not here"),
         "d@large": (Status.UNSUPPORTED, "not here"),
     }
+
+
+def test_what_a_tool_cannot_do_here_is_unsupported_and_no_failure(
+    stage: FakeStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_load = stage.open_load
+
+    def refuse_large(
+        server: RunningServer, workloads: Sequence[Workload], seed: int
+    ) -> LoadSession:
+        if LARGE in workloads and server is stage.servers["b"]:
+            raise UnsupportedError("not between these file systems")
+        return open_load(server, workloads, seed)
+
+    monkeypatch.setattr(stage, "open_load", refuse_large)
+    measure(stage, plan("a", "b"), tmp_path)
+    samples = read_samples(tmp_path).samples
+    assert [(s.cell, s.status, s.reason) for s in samples if s.status is not Status.OK] == [
+        ("b@large", Status.UNSUPPORTED, "not between these file systems")
+    ]
 
 
 def test_a_workload_without_its_baseline_is_not_driven_on(stage: FakeStage, tmp_path: Path) -> None:

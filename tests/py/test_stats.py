@@ -252,6 +252,8 @@ def streamed(**total: int) -> dict[str, Any]:
         (streamed(body_bytes=0, sent_bytes=0), None, "no byte arrived"),
         (streamed() | {"errors": {"mismatch": 1}}, None, "client saw 1 mismatch"),
         (streamed() | {"mode": "relay"}, {"relayed_bytes": 5016}, None),
+        (document(7) | {"mode": "copy"}, None, None),
+        (document(7) | {"mode": "copy", "errors": {"cache": 2}}, None, "copier saw 2 cache"),
     ],
 )
 def test_slices_of_pairs_are_judged_by_their_bytes(

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from iolab.executor import ProcessError
 from iolab.model import Workload
+
+
+class UnsupportedError(ProcessError):
+    """A tool that says that this cannot be done here; the message is its reason."""
 
 
 class LoadSession(Protocol):

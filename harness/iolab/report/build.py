@@ -57,7 +57,7 @@ def build(run: Run) -> ReportView:
         started=context.started(run),
         baseline=run.plan.baseline,
         role=run.plan.role,
-        per_second=PER_SECOND[run.plan.workloads[0].unit],
+        per_second=" or ".join(dict.fromkeys(PER_SECOND[w.unit] for w in run.plan.workloads)),
         host=context.host(run.manifest),
         trust=context.trust(run, workloads, stats.warmup_blocks(run.samples, run.plan)),
         controls=context.controls(run, workloads),
@@ -116,7 +116,7 @@ def _workload(
         unit=workload.unit,
         payload=payload(workload),
         clients=clients(workload),
-        cpu_unit=cpu_unit(workload.unit_bytes),
+        cpu_unit=cpu_unit(workload),
         blocks=max((len(series) for series in rates.values()), default=0),
         cells=cells,
         headline=headline(cells, summary.baseline),
@@ -124,9 +124,9 @@ def _workload(
     return view, crossover.crossing(summary, ranked, rates, seed)
 
 
-def cpu_unit(unit_bytes: int) -> str:
-    """The unit CPU cost is shown in: per request for small responses, per GiB from 1 MiB up."""
-    return "s per GiB" if unit_bytes >= MIB else "\N{MICRO SIGN}s per request"
+def cpu_unit(workload: Workload) -> str:
+    """The unit CPU cost is shown in: per request or file for small ones, per GiB from 1 MiB up."""
+    return "s per GiB" if workload.unit_bytes >= MIB else f"\N{MICRO SIGN}s per {workload.unit}"
 
 
 def _cpu_scale(unit_bytes: int) -> float:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from iolab.model import Unit
 from iolab.report import fmt, layout
 from iolab.report.view import CellView, ReportView, WorkloadView
+from iolab.wording import PER_SECOND
 
 # Characters that would end a field, a line or a quoted string in gnuplot's reader.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f"]+')
@@ -328,8 +330,16 @@ def _ratio_marks(cell: CellView, _: WorkloadView) -> list[_Mark]:
     return [_Mark("ratio", cell.ratio.value, cell.ratio.low, cell.ratio.high, text=text)]
 
 
+_RATE_NAMES: Mapping[Unit, str] = {
+    "request": "Requests per second",
+    "GiB": "GiB per second",
+    "file": "Files per second",
+}
+
+
 def _rate_name(view: ReportView) -> str:
-    return "Requests per second" if view.per_second == "requests/s" else "GiB per second"
+    units = {workload.unit for workload in view.workloads}
+    return _RATE_NAMES[units.pop()] if len(units) == 1 else "Rate"
 
 
 def ratio_chart(view: ReportView) -> Chart:
@@ -353,6 +363,16 @@ def ratio_chart(view: ReportView) -> Chart:
     )
 
 
+_COST_OF_A_COPY = (
+    "Of the copying process, all its threads, inside operations: what the kernel writes back later "
+    "is not in it. Left is cheaper."
+)
+_COST_OF_BOTH_SIDES = (
+    "\N{BLACK CIRCLE} server alone   \N{WHITE CIRCLE} server + client (catches work that a "
+    "technique moves to its peer).  Left is cheaper. Hatched: client-limited."
+)
+
+
 def _cost_marks(cell: CellView, _: WorkloadView) -> list[_Mark]:
     if cell.server_cpu is None and cell.total_cpu is None:
         return []
@@ -371,8 +391,7 @@ def cost_chart(view: ReportView) -> Chart:
         _RowSpec(
             name="cost",
             title="CPU time per unit of work",
-            subtitle="\N{BLACK CIRCLE} server alone   \N{WHITE CIRCLE} server + client (catches "
-            "work that a technique moves to its peer).  Left is cheaper. Hatched: client-limited.",
+            subtitle=_COST_OF_A_COPY if view.role == "copy" else _COST_OF_BOTH_SIDES,
             alt="CPU cost per unit of work of every server, one panel per workload",
             log=False,
             mark=None,
@@ -458,7 +477,7 @@ def throughput_chart(view: ReportView) -> Chart:
             shared_axis=False,
             text_room=0.25,
             marks=_rate_marks,
-            below=lambda workload: f"{view.per_second}; {_workload_title(workload)[1]}",
+            below=lambda workload: f"{PER_SECOND[workload.unit]}; {_workload_title(workload)[1]}",
         ),
     )
 

@@ -30,6 +30,15 @@ _PAIR_LIMITS = (
     "Peak memory is that of the server's process or processes over the whole run so far; the "
     "kernel's socket buffers are in none of the figures, pipes in their own.",
 )
+_COPY_LIMITS = (
+    "CPU time is that of the copying process with its threads, inside operations. Work that the "
+    "kernel does later or elsewhere is not in it: writing dirty pages back, threads of the file "
+    "system and of the disk's driver.",
+    "A copy that ends in the page cache is not on the disk. Only workloads marked durable wait for "
+    "it, and direct ones go past the page cache; compare those with each other.",
+    "Cold means that the sources' pages were dropped, which is checked before each operation. What "
+    "the disk, its controller or a hypervisor caches is out of our reach.",
+)
 
 
 def dig(document: Mapping[str, Any], *keys: str) -> Any:
@@ -138,6 +147,9 @@ def _verified(run: Run) -> Fact:
     if wrong:
         text = f"{fmt.listing(wrong)} sent wrong bytes (cells without a number below)"
         return Fact("Bytes verified before timing", text, good=False)
+    if run.plan.role == "copy":
+        text = f"{len(found)} techniques; the last operation's copies compared after each slice"
+        return Fact("Bytes verified before timing", text, good=True)
     counts = "request and byte" if run.plan.role == "file" else "byte"
     text = f"{len(found)} servers, byte for byte; {counts} counts compared after each slice"
     return Fact("Bytes verified before timing", text, good=True)
@@ -275,14 +287,16 @@ def limitations(run: Run, workloads: Sequence[WorkloadView]) -> tuple[str, ...]:
     """What this run cannot say, in sentences."""
     plan, cells = run.plan, [cell for workload in workloads for cell in workload.cells]
     out = []
-    if plan.testbed in _LOCAL_TESTBEDS:
+    if plan.role == "copy":
+        out += _copy_limits(run)
+    elif plan.testbed in _LOCAL_TESTBEDS:
         out.append(
             f"Testbed {plan.testbed}: client and server share one machine, its caches and its "
             "memory bandwidth, and no network card takes part. Results need not carry over to a "
             "network."
         )
     out += _zero_copy(plan, cells)
-    out += _FILE_LIMITS if plan.role == "file" else _PAIR_LIMITS
+    out += {"file": _FILE_LIMITS, "copy": _COPY_LIMITS}.get(plan.role, _PAIR_LIMITS)
     out.append(
         "Closed loop at saturation: no statement about latency at a given request rate, nor about "
         "arrivals in bursts."
@@ -302,6 +316,16 @@ def limitations(run: Run, workloads: Sequence[WorkloadView]) -> tuple[str, ...]:
     left_out = dig(run.manifest, "left_out") or list(plan.left_out)
     out += [f"Left out: {text}." for text in left_out]
     return tuple(out)
+
+
+def _copy_limits(run: Run) -> list[str]:
+    """Where copies were clones, there was no copy."""
+    if not any((sample.load or {}).get("may_clone") for sample in run.samples):
+        return []
+    return [
+        "The file system can share blocks between files: copy_file_range may have copied nothing "
+        "there, and its ratio then says what a clone costs, not a copy."
+    ]
 
 
 def _zero_copy(plan: Plan, cells: Sequence[CellView]) -> list[str]:

@@ -12,6 +12,7 @@ from iolab.report.charts import Chart
 from iolab.report.draw import TEMPLATES
 from iolab.report.view import SCHEMA_VERSION, ReportView
 from iolab.sizes import format_size
+from iolab.wording import PER_SECOND
 
 
 def html(view: ReportView, charts: list[Chart]) -> str:
@@ -28,7 +29,7 @@ def html(view: ReportView, charts: list[Chart]) -> str:
         css=css,
         fmt=fmt,
         sizes=format_size,
-        one=view.workloads[0].unit if view.workloads else "request",
+        rates=PER_SECOND,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from iolab.model import Unit
 from iolab.report.palette import Style
 
 SCHEMA_VERSION = 1
@@ -161,8 +162,8 @@ class Headline:
 class WorkloadView:
     """One workload: its cells in reading order (ranked first, best on top) and its verdict.
 
-    `unit` is what rates count, `request` or `GiB`; `payload` and `clients` are the workload in
-    words. `connections` and `pipeline` are those of role file, `pairs` that of the other roles.
+    `unit` is what rates count; `payload` and `clients` are the workload in words. `connections` and
+    `pipeline` are those of role file, `pairs` that of relay and forward.
     """
 
     name: str
@@ -170,7 +171,7 @@ class WorkloadView:
     connections: int
     pipeline: int
     pairs: int
-    unit: str
+    unit: Unit
     payload: str
     clients: str
     cpu_unit: str
@@ -230,7 +231,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class ReportView:
-    """All that a report shows. `per_second` names the unit of rates: `requests/s` or `GiB/s`."""
+    """All that a report shows. `per_second` names the unit of rates: `requests/s`, or several."""
 
     run: str
     matrix: str

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from synthetic import Synthetic, load_document, make_manifest, make_plan
 
 from iolab import stats, store
-from iolab.model import Cell, Plan, Sample, Server, Status, Workload
+from iolab.model import Cell, CopyLoad, Plan, Sample, Server, Status, Workload
 from iolab.report import ReportError, fmt, summarise_run, write_readme_picture, write_report
 from iolab.report.build import build
 from iolab.report.run import load
@@ -387,3 +387,53 @@ def test_a_run_of_streams_is_told_in_gib(tmp_path: Path) -> None:
     assert dict(cell.syscall_mix)["splice"] == pytest.approx(11_000)
     summary = json.loads((run_dir / "report" / "summary.json").read_text())
     assert (summary["workloads"][0]["unit"], summary["workloads"][0]["pairs"]) == ("GiB", 16)
+
+
+def write_copies(results: Path) -> Path:
+    """A run of role copy: a large file and many small ones, eight blocks."""
+    large = Workload("large", 1 << 26, copy=CopyLoad())
+    small = Workload("small", 1 << 14, copy=CopyLoad(512, 64, "cold", "tmpfs", True))
+    servers = (Server("technique", "read-write"), Server("technique", "splice"))
+    cells = tuple(Cell(server, workload) for workload in (large, small) for server in servers)
+    plan = Plan("copies", "Copies.", "read-write", cells, role="copy")
+    run_dir = results / "20260102-101112-copies"
+    run_dir.mkdir(parents=True)
+    store.write_json(run_dir / store.MANIFEST, make_manifest(plan, run_dir.name))
+    rng = random.Random(4)
+    with store.SampleWriter(run_dir) as writer:
+        for block in range(8):
+            for order, cell in enumerate(cells[:3]):
+                speed = 1.5 if cell.server.name == "splice" else 1.0
+                rate = speed * (100 if cell.workload is large else 40_000)
+                document = load_document(rate, cell.workload.size_bytes, 0.9, 0.0, rng)
+                document |= {"mode": "copy", "may_clone": True}
+                writer.append(
+                    Sample(block, order, cell.id, Status.OK, None, block * 10**9, 10**8, document)
+                )
+            if block == 0:
+                reason = "no such thing between these file systems"
+                writer.append(Sample(0, -1, cells[3].id, Status.UNSUPPORTED, reason, 0, 0))
+            writer.end_block(block, wall_ns=1)
+    return run_dir
+
+
+def test_a_run_of_copies_is_told_in_gib_and_in_files(tmp_path: Path) -> None:
+    run_dir = write_copies(tmp_path)
+    page = Page(write_report(run_dir).read_text(encoding="utf-8"))
+    shown = " ".join(" ".join(page.text).split())
+    assert "64MiB a file, 1 file, warm; 8 blocks; CPU time in s per GiB" in shown
+    assert (
+        "16KiB a file, 512 files, 64 at a time, cold, to tmpfs, fresh; 8 blocks; CPU time in "
+        "\N{MICRO SIGN}s per file" in shown
+    )
+    assert "Files/s" in shown
+    assert "client and server share one machine" not in shown
+    assert "copy_file_range may have copied nothing" in shown
+    assert "Total CPU" not in shown
+    assert "6.250" in page.cells["read-write@large"]
+    assert "40,000" in page.cells["read-write@small"]
+    assert "1.50 [" in page.cells["splice@large"]
+    assert "no such thing between these file systems" in page.cells["splice@small"]
+    script = (run_dir / "report" / "throughput.gp").read_text(encoding="utf-8")
+    assert "GiB/s; 1 file, warm" in script
+    assert "files/s; 512 files" in script
