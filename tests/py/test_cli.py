@@ -83,16 +83,21 @@ def test_a_tree_that_is_not_built_says_how_to_build(
 def test_unknown_matrices_are_answered_with_the_known_ones(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    server = tmp_path / "iolab-server"
-    document = {"schema_version": 1, "engines": [{"name": "epoll", "sources": ["file"]}]}
-    server.write_text(f"#!/bin/sh\necho '{json.dumps(document)}'\n")
-    server.chmod(0o755)
+    documents = {
+        "iolab-server": {"schema_version": 1, "engines": [{"name": "epoll", "sources": ["file"]}]},
+        "iolab-copy": {"schema_version": 1, "techniques": [{"name": "splice"}]},
+    }
+    for name, document in documents.items():
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\necho '{json.dumps(document)}'\n")
+        program.chmod(0o755)
     monkeypatch.setenv("IOLAB_BUILD", str(tmp_path))
     assert run_main(monkeypatch, "run", "quikc") == 2
     assert "did you mean 'quick'" in capsys.readouterr().err
     assert run_main(monkeypatch, "engines", "--json") == 0
     listing = json.loads(capsys.readouterr().out)
     assert listing["engines"][0]["name"] == "epoll"
+    assert listing["techniques"][0]["name"] == "splice"
     roles = {peer["name"]: peer["roles"] for peer in listing["peers"]}
     assert roles["nginx"] == ["file"]
     assert roles["piping-server"] == ["relay"]
