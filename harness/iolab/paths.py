@@ -30,6 +30,8 @@ class House:
     def zerocopy_binary(self) -> Path:
         """The check of zero-copy sends built from workloads/zerocopy/."""
         return self.build / "iolab-zerocopy-check"
+
+    @property
     def copy_binary(self) -> Path:
         """The copier built from workloads/copy/."""
         return self.build / "iolab-copy"

@@ -24,6 +24,9 @@ class Copier:
         """See RunningServer."""
         return None
 
+    def new_peaks(self) -> None:
+        """See RunningServer."""
+
     def memory(self) -> dict[str, Any]:
         """See RunningServer."""
         return {}
