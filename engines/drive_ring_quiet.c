@@ -17,7 +17,7 @@ bool ring_may_be_quiet(const struct conn *c)
 {
 	const struct ur_conn *u = c->priv;
 
-	return !c->xfer.ends && !u->nr_held && !c->unfed_len && !u->eof && !c->w->relays &&
+	return !c->ends && !u->nr_held && !c->unfed_len && !u->eof && !c->w->relays &&
 	       !ur_of(c->w)->ring.cfg.sqpoll;
 }
 

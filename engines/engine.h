@@ -219,7 +219,6 @@ struct xfer {
 	bool started;	 /* some byte of it was handed to the kernel */
 	bool shut_dst;	 /* TO_EOF: at end of file shut down writing to the destination */
 	bool dst_failed; /* a destination has an err that conn_drop_dsts() has not seen */
-	bool ends;	 /* conn_done() will ask for CLOSE: no more is received on the connection */
 	uint16_t nr_dst;
 	struct xfer_dst *dst; /* the skeleton's, until conn_done() */
 	int file_fd;
@@ -277,6 +276,7 @@ struct conn {
 	bool closing;		   /* conn_closing() was called */
 	bool pending;		   /* waits in the worker_next() queue */
 	int16_t move_to;	   /* worker index, when step is MOVE */
+	bool ends;		   /* STEP_XFER: conn_done() will ask for CLOSE */
 	_Atomic uint64_t since_ns; /* last progress, for the skeleton's lazy deadlines */
 	struct conn *writer;	   /* whose transfer has this socket as destination; NULL: nobody */
 	/*

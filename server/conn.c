@@ -87,7 +87,7 @@ size_t conn_feed(struct conn *c, const char *buf, size_t len)
 	} while (used < len && room_for_more(sc));
 	if (sc->owned)
 		return used;
-	sc->c.xfer.ends = sc->close_after;
+	sc->c.ends = sc->close_after;
 	settle(sc);
 	return sc->close_after ? len : used; /* what follows a last request is not answered */
 }
@@ -111,7 +111,6 @@ static void forget_transfer(struct sconn *sc)
 	sc->c.xfer.iov_at = sc->c.xfer.iov_nr = 0;
 	sc->c.xfer.len = 0;
 	sc->c.xfer.started = sc->c.xfer.shut_dst = sc->c.xfer.dst_failed = false;
-	sc->c.xfer.ends = false;
 	sc->c.xfer.dst = NULL;
 	sc->c.xfer.nr_dst = 0;
 }
