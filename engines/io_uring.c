@@ -59,7 +59,6 @@ static const struct opt_def options[] = {
 		 "6.10)"},
 	{.name = "quiet_sends",
 	 .type = OPT_BOOL,
-	 .def = 1,
 	 .max = 1,
 	 .help = "sends from memory that find room in the socket post no completion "
 		 "(IOSQE_CQE_SKIP_SUCCESS, Linux 5.17), unless more is to be done for the "

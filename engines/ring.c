@@ -9,7 +9,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define CQ_ENTRIES_MAX 65536u /* IORING_MAX_CQ_ENTRIES, io_uring/io_uring.h */
+#define SHORT_NS       10000000ull /* waits shorter than this are too rare for an alarm */
+#define CQ_ENTRIES_MAX 65536u	   /* IORING_MAX_CQ_ENTRIES, io_uring/io_uring.h */
 
 static unsigned setup_flags(const struct ring_config *cfg)
 {
@@ -187,19 +188,57 @@ static bool will_enter(struct ring *r, unsigned nr)
 	       flags & (IORING_SQ_NEED_WAKEUP | IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN);
 }
 
-int ring_wait(struct ring *r, uint64_t timeout_ns)
+static struct __kernel_timespec timespec_of(uint64_t ns)
 {
-	bool gather = r->busy && r->cfg.batch > 1;
-	uint64_t bound_ns = gather ? r->cfg.batch_wait_usec * 1000ull : timeout_ns;
-	uint64_t ns = bound_ns < timeout_ns ? bound_ns : timeout_ns;
-	struct __kernel_timespec ts = {.tv_sec = (int64_t)(ns / 1000000000u),
-				       .tv_nsec = (int64_t)(ns % 1000000000u)};
-	unsigned nr = gather ? r->cfg.batch : 1;
+	return (struct __kernel_timespec){.tv_sec = (int64_t)(ns / 1000000000u),
+					  .tv_nsec = (int64_t)(ns % 1000000000u)};
+}
+
+/* Sees to it that a completion comes when until_ns is reached, or earlier. */
+static void set_alarm(struct ring *r, uint64_t now_ns, uint64_t until_ns)
+{
+	struct io_uring_sqe *sqe;
+
+	if (r->alarm_ns > now_ns && r->alarm_ns <= until_ns)
+		return;
+	r->alarm_ns = until_ns;
+	r->alarm = timespec_of(until_ns);
+	sqe = ring_sqe(r);
+	io_uring_prep_timeout(sqe, &r->alarm, 0, IORING_TIMEOUT_ABS);
+	io_uring_sqe_set_data64(sqe, RING_IGNORE);
+}
+
+/* For nr completions, with a timer of this wait's own. As io_uring_submit_and_wait_timeout(3). */
+static int wait_shortly(struct ring *r, unsigned nr, uint64_t ns)
+{
+	struct __kernel_timespec ts = timespec_of(ns);
 	struct io_uring_cqe *cqe;
-	int res;
 
 	count_add(r->ctr, sys_enter, will_enter(r, nr));
-	res = io_uring_submit_and_wait_timeout(&r->uring, &cqe, nr, &ts, NULL);
+	return io_uring_submit_and_wait_timeout(&r->uring, &cqe, nr, &ts, NULL);
+}
+
+/* With sqpoll, and a completion at hand, that is no system call. */
+static int wait_for_one(struct ring *r)
+{
+	count_add(r->ctr, sys_enter, will_enter(r, 1));
+	return io_uring_cq_ready(&r->uring) ? io_uring_submit(&r->uring)
+					    : io_uring_submit_and_wait(&r->uring, 1);
+}
+
+int ring_wait(struct ring *r, uint64_t now_ns, uint64_t timeout_ns)
+{
+	uint64_t batch_ns = r->cfg.batch_wait_usec * 1000ull;
+	int res;
+
+	if (r->busy && r->cfg.batch > 1) {
+		res = wait_shortly(r, r->cfg.batch, batch_ns < timeout_ns ? batch_ns : timeout_ns);
+	} else if (timeout_ns < SHORT_NS) {
+		res = wait_shortly(r, 1, timeout_ns);
+	} else {
+		set_alarm(r, now_ns, now_ns + timeout_ns);
+		res = wait_for_one(r);
+	}
 	r->busy = io_uring_cq_ready(&r->uring);
 	count_add(r->ctr, cq_overflows, overflown(r));
 	return res < 0 && res != -ETIME && res != -EINTR && res != -EBUSY && res != -EAGAIN ? res

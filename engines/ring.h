@@ -41,6 +41,8 @@ struct ring {
 	uint16_t last_added;  /* to the buffer ring; valid while anything was */
 	unsigned nr_files;    /* slots for registered sockets: descriptors below it */
 	bool busy;	      /* the last wait brought completions */
+	uint64_t alarm_ns;    /* when the last alarm set off goes off; see ring_wait() */
+	struct __kernel_timespec alarm;
 	struct counters *ctr;
 };
 
@@ -67,9 +69,13 @@ void ring_submit(struct ring *r);
 
 /*
  * Submits, and waits until timeout_ns is over for one completion; while there is traffic for as
- * many as `batch` says, but no longer than `batch_wait`. 0 or -errno.
+ * many as `batch` says, but no longer than `batch_wait`. now_ns is CLOCK_MONOTONIC at the last
+ * wait's end. 0 or -errno.
+ *
+ * A timeout of its own would start and stop a timer in every wait. A long one is an operation of
+ * the ring instead, submitted once for all waits until then (IORING_OP_TIMEOUT, Linux 5.4).
  */
-int ring_wait(struct ring *r, uint64_t timeout_ns);
+int ring_wait(struct ring *r, uint64_t now_ns, uint64_t timeout_ns);
 
 /*
  * True when every entry that was prepared has been taken by the kernel and no completion of them is

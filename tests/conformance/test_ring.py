@@ -51,7 +51,10 @@ def get_all(conns: list[Connection], target: str, want: bytes) -> None:
         assert conn.response().body == want, target
 
 
-@pytest.mark.parametrize("options", ["", ",cache=memory", ",fixed_files=on", ",sqpoll=on"])
+@pytest.mark.parametrize(
+    "options",
+    ["", ",cache=memory", ",cache=memory,quiet_sends=on", ",fixed_files=on", ",sqpoll=on"],
+)
 def test_more_completions_than_the_queue_holds(
     binary: Path, ring_name: str, root: Path, options: str
 ) -> None:
@@ -125,7 +128,7 @@ def test_short_sends(binary: Path, ring_name: str, root: Path, quiet: str) -> No
 
 def test_sends_that_find_no_room_at_all(binary: Path, ring_name: str, root: Path) -> None:
     want = (root / "f4096").read_bytes()
-    spec = f"{ring_name},sndbuf=65536,cache=memory"
+    spec = f"{ring_name},sndbuf=65536,cache=memory,quiet_sends=on"
     with running(binary, spec, root) as server, server.connect(rcvbuf=65536) as conn:
         sent = 0
         # One request at a time, or more would be known to follow, and the send would wait.
@@ -209,6 +212,7 @@ COMBINED = [
     "cache=memory,fixed_files=on,bundle=on,batch=64,ring_entries=64",
     "cache=memory,defer_taskrun=off,fixed_files=on",
     "cache=memory,coop_taskrun=on,batch=8",
+    "cache=memory,quiet_sends=on,batch=8,ring_entries=4",
     "cache=memory,sqpoll=on,fixed_files=on,ring_entries=8",
     "cache=none,sqpoll=on,sqpoll_idle=1,ring_entries=4",
 ]
