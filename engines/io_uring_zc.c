@@ -78,7 +78,7 @@ static void send_memory(struct conn *c, struct zc_move *m, bool body_follows)
 	m->msg = (struct msghdr){.msg_iov = x->iov + x->iov_at,
 				 .msg_iovlen = (size_t)(x->iov_nr - x->iov_at)};
 	io_uring_prep_sendmsg(sqe, c->fd, &m->msg,
-			      MSG_NOSIGNAL | MSG_WAITALL | (body_follows ? MSG_MORE : 0));
+			      MSG_NOSIGNAL | MSG_WAITALL | (body_follows ? hold_flag(c) : 0));
 	if (body_follows)
 		sqe->flags |= IOSQE_IO_LINK;
 	ring_move_tag(c, sqe, OP_MEMORY);

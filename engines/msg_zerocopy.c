@@ -78,7 +78,7 @@ static int send_zc(struct conn *c)
 {
 	struct xfer *x = &c->xfer;
 	size_t part = x->len < TURN_BYTES ? (size_t)x->len : TURN_BYTES;
-	int flags = MSG_NOSIGNAL | MSG_ZEROCOPY | (x->len > part ? MSG_MORE : 0);
+	int flags = MSG_NOSIGNAL | MSG_ZEROCOPY | (x->len > part ? hold_flag(c) : 0);
 	ssize_t n = send(c->fd, x->mem, part, flags);
 
 	count_one(c->ctr, sys_send);
@@ -128,7 +128,7 @@ static int zc_move(struct conn *c)
 
 	if (c->xfer.nr_dst)
 		return zc_relay_move(c);
-	res = send_iov(c, c->xfer.len ? MSG_MORE : 0);
+	res = send_iov(c, c->xfer.len ? hold_flag(c) : 0);
 	return res || !c->xfer.len ? res : zc_body(c);
 }
 
