@@ -27,6 +27,7 @@ STUBS = {
     # Prints what the file "installed" lists, as dpkg-query would.
     "dpkg-query": 'sed "s/^/installed /" "$STATE/installed"',
     "apt-cache": """
+        [ "$1" != show ] || { echo "Depends: linux-image-6.1.0-1-amd64 (= 6.1.1-1)"; exit; }
         grep -qx "$2" "$STATE/unknown" || printf '%s:\\n  x\\n  Candidate: 1.0\\n' "$2"
     """,
     "apt-get": """
@@ -41,13 +42,18 @@ STUBS = {
         [ ! -e "$STATE/offline" ] || { echo "E: cannot reach the mirror"; exit 100; }
         for word; do case $word in -*|install|DPkg*) ;; *) echo "$word" ;; esac
         done >>"$STATE/installed" """,
-    # Unpacks a program that runs, or the version.
+    # Unpacks a program that runs, a kernel with its modules, or the version.
     "dpkg-deb": """
         [ "$1" = -x ] || { echo 1.0; exit; }
+        case $2 in *linux-image*)
+            mkdir -p "$3/boot" "$3/lib/modules/6.1.0-1/kernel/sound"
+            touch "$3/boot/vmlinuz-6.1.0-1" ;;
+        esac
         mkdir -p "$3/usr/sbin"
         for name in nginx haproxy; do
             printf '#!/bin/sh\n' >"$3/usr/sbin/$name"; chmod +x "$3/usr/sbin/$name"
         done """,
+    "depmod": 'echo "depmod $*" >>"$STATE/calls"; touch "$2/lib/modules/$3/modules.dep"',
     "node": "exit 0",
     "npm": """
         echo "npm $*" >>"$STATE/calls"
@@ -93,6 +99,9 @@ class Tree:
         for name, stamp in self.peer_stamps().items():
             (self.path / ".cache" / name).mkdir(parents=True)
             (self.path / ".cache" / name / "stamp").write_text(f"{stamp}\n")
+        guest = self.path / ".cache" / "guest"
+        guest.mkdir()
+        (guest / "stamp").write_text(f"1 on {sha256(Path('/etc/os-release'))}\n")
 
     def install(self, *names: str) -> None:
         """Makes dpkg-query list exactly these."""
@@ -372,7 +381,7 @@ def test_a_second_set_up_waits_for_the_first(tree: Tree) -> None:
 
 
 def test_the_package_list_is_well_formed() -> None:
-    groups = {"build", "harness", "run", "peers", "npm", "test", "check"}
+    groups = {"build", "harness", "run", "peers", "npm", "guest", "test", "check"}
     text = (ROOT / "setup" / "packages.txt").read_text()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     for line in lines:
@@ -426,3 +435,39 @@ def test_through_sudo_only_tune_stays_root(tree: Tree, verb: str) -> None:
     assert f"--reuid {nobody}" in call
     assert call.endswith("tune --help" if verb == "tune" else "quick plan")
     assert answer.stdout.splitlines()[0] == f"harness {verb} plan"
+
+
+def test_the_guest_is_fetched_when_asked_for_and_never_installed(tree: Tree) -> None:
+    shutil.rmtree(tree.path / ".cache" / "guest")
+    assert tree.run("quick").returncode == 0
+    assert not tree.peer_file("guest").exists()
+    answer = tree.run("setup", "--guest")
+    assert answer.returncode == 0, answer.stderr
+    assert "fetching the guest's kernel" in answer.stderr
+    modules = tree.peer_file("guest/lib/modules/6.1.0-1")
+    assert (modules / "modules.dep").exists()
+    assert not (modules / "kernel/sound").exists()
+    downloads = [call for call in tree.calls() if " download " in call]
+    assert downloads == ["apt-get -q download linux-image-6.1.0-1-amd64 busybox-static"]
+    assert not [call for call in tree.calls() if " install " in call and "linux-image" in call]
+    nr_calls = len(tree.calls())
+    assert tree.run("test").returncode == 0
+    assert not [call for call in tree.calls()[nr_calls:] if "depmod" in call]
+
+
+@pytest.mark.parametrize("words", [("guest",), ("tune", "validate", "x"), ("test",)])
+def test_verbs_that_need_the_guest_bring_qemu(tree: Tree, words: tuple[str, ...]) -> None:
+    tree.remove("qemu-system-x86")
+    tree.run("tune", "status")
+    assert not [call for call in tree.calls() if " install " in call]
+    tree.run(*words)
+    assert any(call.endswith("recommends qemu-system-x86") for call in tree.calls())
+
+
+def test_a_guest_that_cannot_be_fetched_is_left_out(tree: Tree) -> None:
+    shutil.rmtree(tree.path / ".cache" / "guest")
+    (tree.state / "offline").touch()
+    answer = tree.run("setup", "--guest")
+    assert answer.returncode == 0
+    assert "guest: left out" in answer.stderr
+    assert not tree.peer_file("guest.new").exists()
