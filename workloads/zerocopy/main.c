@@ -152,10 +152,23 @@ static int own_sink(struct plan *p)
 
 /* ---------------------------------------------------------------- the answer */
 
-static const char *verdict_of(const struct tally *t)
+/*
+ * Without scatter-gather in the device, TCP still hands over pages (it relies on segmentation in
+ * software, sk_setup_caps in net/core/sock.c), and they are copied when packets are cut for the
+ * device (skb_segment in net/core/skbuff.c): behind the back of the notifications, which report no
+ * copy.
+ */
+static bool copied_unseen(const struct tally *t, const struct device *d)
+{
+	return t->copied < t->notified && !d->loopback && d->scatter_gather == 0;
+}
+
+static const char *verdict_of(const struct tally *t, const struct device *d)
 {
 	if (t->failed_at)
 		return t->error == -EOPNOTSUPP ? "unsupported" : "failed";
+	if (copied_unseen(t, d))
+		return "copied unseen";
 	if (!t->copied)
 		return "not copied";
 	return t->copied == t->notified ? "copied" : "partly copied";
@@ -171,6 +184,9 @@ static const char *reason_of(const struct tally *t, const struct device *d)
 		snprintf(text, sizeof(text), "%s: %s", t->failed_at, strerror(-t->error));
 		return text;
 	}
+	if (copied_unseen(t, d))
+		return "scatter-gather is off: packets are cut for the device by copying, of which "
+		       "the notifications report some or nothing (ethtool -K)";
 	if (!t->copied)
 		return "the kernel's notifications report no copy";
 	return copies ? copies
@@ -183,7 +199,7 @@ static cJSON *tally_json(const char *method, const struct tally *t, const struct
 	cJSON *obj = cJSON_CreateObject();
 
 	cJSON_AddStringToObject(obj, "method", method);
-	cJSON_AddStringToObject(obj, "verdict", verdict_of(t));
+	cJSON_AddStringToObject(obj, "verdict", verdict_of(t, d));
 	cJSON_AddNumberToObject(obj, "sent", (double)t->sent);
 	cJSON_AddNumberToObject(obj, "notified", (double)t->notified);
 	cJSON_AddNumberToObject(obj, "copied", (double)t->copied);
@@ -225,7 +241,7 @@ static void print_json(const struct device *d, const struct tally *msg, const st
 static void print_line(const char *method, const struct tally *t, const struct device *d)
 {
 	printf("%-13s %9llu %9llu %9llu  %-13s %s\n", method, (unsigned long long)t->sent,
-	       (unsigned long long)t->notified, (unsigned long long)t->copied, verdict_of(t),
+	       (unsigned long long)t->notified, (unsigned long long)t->copied, verdict_of(t, d),
 	       reason_of(t, d));
 }
 

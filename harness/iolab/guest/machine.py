@@ -23,6 +23,9 @@ NIC_NODE = 1
 _MEMORY_MIB = 512  # per node
 _TAPS = {"tap0": " multi_queue", "tap1": ""}
 
+OUTSIDE_HOST = "198.18.0.1"
+"""The other end of the virtio NIC's wire: the tap, in QEMU's namespace (RFC 2544's addresses)."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -36,6 +39,8 @@ class Machine:
     """A socket for the shell's terminal; None when a command runs without one."""
     kvm: bool = False
     """Hardware acceleration; without it QEMU emulates."""
+    outside: tuple[str, ...] = ()
+    """A command beside QEMU in its namespace, for the guest to talk to; it ends with QEMU."""
     user_namespace: bool = False
     """Not root: QEMU and its taps get a user namespace too."""
 
@@ -46,6 +51,11 @@ def command(machine: Machine) -> list[str]:
         f"ip tuntap add dev {name} mode tap{queues} && ip link set {name} up"
         for name, queues in _TAPS.items()
     ]
+    taps.append(f"ip address add {OUTSIDE_HOST}/24 dev tap0 && ip link set lo up")
+    if machine.outside:
+        # Its parent becomes QEMU, with whose death it gets the signal.
+        beside = shlex.join(["setpriv", "--pdeathsig", "KILL", "--", *machine.outside])
+        taps.append(f"{{ {beside} >/dev/null 2>&1 </dev/null & }}")
     script = " && ".join([*taps, f"exec {shlex.join(qemu(machine))}"])
     namespaces = ["--net", *(["--user", "--map-root-user"] if machine.user_namespace else [])]
     # Said again: who enters a user namespace loses the death signal that the executor has set.

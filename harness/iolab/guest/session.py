@@ -41,6 +41,8 @@ class Job:
     """Put beside it in the share, by file name."""
     interface: str = "eth0"
     """What the guest's virtio NIC is called."""
+    outside: tuple[str, ...] = ()
+    """A command on the other end of its wire (`machine.OUTSIDE_HOST`), while the guest lives."""
     without: tuple[str, ...] = ()
     """Kernel modules that cannot be loaded."""
     timeout_s: float = 300.0
@@ -149,6 +151,7 @@ def _machine(
         place / "console",
         terminal,
         kvm=not job.emulate and kvm_works(executor, parts),
+        outside=job.outside,
         user_namespace=os.geteuid() != 0,
     )
 
