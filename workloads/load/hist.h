@@ -14,8 +14,8 @@
  *	high(index) = low(index) + 2^shift - 1
  *
  * Below 2^(b+1) a bucket holds exactly one value; above, its width is at most 2^-b of its lower
- * end (3.2% for b = 5). A percentile is given as the middle of its bucket, so it differs from the
- * true order statistic by at most 2^-(b+1) of it (1.6%).
+ * end (0.8% for b = 7). A percentile is given as the middle of its bucket, so it differs from the
+ * true order statistic by at most 2^-(b+1) of it (0.4%).
  *
  * Two histograms with the same b merge by adding the counts of equal indices; percentiles of the
  * merged one obey the same bound. Percentiles themselves must never be averaged.
@@ -27,7 +27,7 @@
 #include <stdint.h>
 
 /* log2 of the number of buckets an octave is cut into. */
-#define HIST_SUB_BITS 5
+#define HIST_SUB_BITS 7
 
 /* Buckets needed for every 64-bit value: index(UINT64_MAX) + 1. */
 #define HIST_BUCKETS ((64 - HIST_SUB_BITS + 1) << HIST_SUB_BITS)

@@ -51,19 +51,19 @@ static void test_buckets_are_narrow(void **state)
 static void test_documented_index(void **state)
 {
 	static const uint64_t values[][2] = {
-		{0, 0},	   {31, 31},	{32, 32},	{63, 63},
-		{64, 64},  {65, 64},	{126, 95},	{127, 95},
-		{128, 96}, {1000, 190}, {1000000, 509}, {UINT64_MAX, HIST_BUCKETS - 1},
+		{0, 0},	    {127, 127},	 {128, 128},	  {255, 255},
+		{256, 256}, {257, 256},	 {510, 383},	  {511, 383},
+		{512, 384}, {1000, 506}, {1000000, 1780}, {UINT64_MAX, HIST_BUCKETS - 1},
 	};
 
 	for (size_t i = 0; i < NR(values); i++) {
 		assert_int_equal(hist_index(values[i][0]), values[i][1]);
 		uint64_t v = values[i][0], shift = 0;
-		while (v >= 64) {
+		while (v >= 256) {
 			v /= 2;
 			shift++;
 		}
-		assert_int_equal(values[i][1], shift * 32 + v);
+		assert_int_equal(values[i][1], shift * 128 + v);
 	}
 }
 
