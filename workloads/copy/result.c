@@ -93,7 +93,8 @@ int result_slice(FILE *out, const struct session *s, const struct copy_result *r
 	add_times(doc, res);
 	add_errors(doc, res);
 	add_cpu(doc, res);
-	json_add_latency(doc, &res->latency, "one operation, from opening to closing its files");
+	json_add_hist(doc, "latency", &res->latency,
+		      "one operation, from opening to closing its files");
 	cJSON_AddTrueToObject(doc, "verified");
 	cJSON_AddBoolToObject(doc, "may_clone", s->may_clone);
 	return json_print(out, doc);

@@ -9,7 +9,7 @@
 #include "output.h"
 
 /* Reads a number of ms and moves *at behind it. Returns false if there is none in range. */
-static bool take_ms(const char **at, uint64_t *ns)
+static bool take_ms(char **at, uint64_t *ns)
 {
 	char *end;
 	size_t blanks = strspn(*at, " \t");
@@ -33,16 +33,24 @@ static bool at_line_end(const char *at)
 	return !*at;
 }
 
-/* A path, or nothing, up to the end of the line. */
-static bool take_path(const char *at, const char **path)
+/* The words behind the numbers: a path, a rate, both in this order, or nothing. */
+static bool take_words(char *at, struct command *command)
 {
-	*path = NULL;
-	if (at_line_end(at))
-		return true;
-	size_t blanks = strspn(at, " \t");
+	static const char rate[] = "rate=";
+	char *save = NULL;
 
-	*path = at + blanks;
-	return blanks && at[blanks] == '/' && !strpbrk(*path, " \t");
+	if (*at && !strchr(" \t", *at))
+		return false;
+	char *word = strtok_r(at, " \t", &save);
+	if (word && *word == '/') {
+		command->path = word;
+		word = strtok_r(NULL, " \t", &save);
+	}
+	if (!word)
+		return true;
+	const char *number = word + strlen(rate);
+	return strncmp(word, rate, strlen(rate)) == 0 && rate_parse(&number, "", &command->rate) &&
+	       !strtok_r(NULL, " \t", &save);
 }
 
 struct command command_parse(char *line)
@@ -53,9 +61,9 @@ struct command command_parse(char *line)
 	if (strncmp(line, "quit", 4) == 0 && at_line_end(line + 4)) {
 		command.kind = COMMAND_QUIT;
 	} else if (strncmp(line, "slice", 5) == 0) {
-		const char *at = line + 5;
+		char *at = line + 5;
 		if (take_ms(&at, &command.warmup_ns) && take_ms(&at, &command.duration_ns) &&
-		    command.duration_ns && take_path(at, &command.path))
+		    command.duration_ns && take_words(at, &command))
 			command.kind = COMMAND_SLICE;
 	}
 	return command;
@@ -64,9 +72,9 @@ struct command command_parse(char *line)
 static int answer(FILE *out, slice_fn slice, void *arg, struct command command)
 {
 	if (command.kind == COMMAND_WRONG)
-		return output_error(out, "expected 'slice WARMUP_MS DURATION_MS [/PATH]' (whole "
-					 "numbers, a window of at least 1 ms, at most a day) or "
-					 "'quit'");
+		return output_error(out, "expected 'slice WARMUP_MS DURATION_MS [/PATH] [rate=R]' "
+					 "(whole ms, a window of at least 1, at most a day; a rate "
+					 "from 0.001 to 10000000 per second) or 'quit'");
 	return slice(arg, out, &command);
 }
 

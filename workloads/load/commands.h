@@ -19,14 +19,15 @@ struct command {
 	uint64_t warmup_ns;
 	uint64_t duration_ns;
 	const char *path; /* what to ask for alone, in the parsed line; NULL: all */
+	double rate;	  /* of an open loop, requests per second; 0: as the command line says */
 };
 
 /* Longest slice that a command may ask for. */
 #define COMMAND_MAX_MS 86400000u
 
 /*
- * Parses "slice WARMUP_MS DURATION_MS [PATH]" or "quit", with or without a line end, which is cut
- * off. A path begins with a slash and goes on to the end of the line.
+ * Parses "slice WARMUP_MS DURATION_MS [/PATH] [rate=R]" or "quit", with or without a line end. The
+ * line is cut at the end of the path.
  */
 struct command command_parse(char *line);
 

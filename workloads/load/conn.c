@@ -174,6 +174,7 @@ static void connected(struct load *l, struct conn *c)
 	l->nr_connecting--;
 	l->nr_up++;
 	l->now_ns = mono_ns();
+	c->room_since_ns = l->now_ns;
 	conn_fill(l, c);
 }
 
@@ -210,7 +211,8 @@ static void send_text(struct load *l, struct conn *c, const char *text, size_t l
 }
 
 /* Notes `nr` requests as outstanding and returns their text. */
-static const char *ask(struct load *l, struct conn *c, uint32_t nr, size_t *len)
+static const char *note_asked(struct load *l, struct conn *c, uint32_t nr, uint64_t start_ns,
+			      size_t *len)
 {
 	struct plan *p = &l->plan;
 
@@ -220,7 +222,8 @@ static const char *ask(struct load *l, struct conn *c, uint32_t nr, size_t *len)
 		const struct route *r = &p->routes[route];
 		uint32_t place = (c->first + c->nr_asked + i) & l->ring_mask;
 
-		c->ring[place] = (struct asked){.start_ns = l->now_ns, .route = route};
+		c->ring[place] =
+			(struct asked){.start_ns = start_ns, .sent_ns = l->now_ns, .route = route};
 		if (p->only == PLAN_ALL)
 			memcpy(p->batch + *len, r->text, r->text_bytes);
 		*len += r->text_bytes;
@@ -230,15 +233,28 @@ static const char *ask(struct load *l, struct conn *c, uint32_t nr, size_t *len)
 	return p->batch;
 }
 
+bool conn_has_room(const struct load *l, const struct conn *c)
+{
+	return l->issuing && c->nr_asked < l->cfg->pipeline && c->state == CONN_UP && !c->hup &&
+	       !c->unsent_bytes;
+}
+
+void conn_ask(struct load *l, struct conn *c, uint32_t nr, uint64_t start_ns)
+{
+	size_t len;
+	const char *text = note_asked(l, c, nr, start_ns, &len);
+
+	send_text(l, c, text, len);
+}
+
 void conn_fill(struct load *l, struct conn *c)
 {
-	uint32_t room = l->cfg->pipeline - c->nr_asked;
-	size_t len;
-
-	if (!l->issuing || !room || c->state != CONN_UP || c->hup || c->unsent_bytes)
+	if (!conn_has_room(l, c))
 		return;
-	const char *text = ask(l, c, room, &len);
-	send_text(l, c, text, len);
+	if (is_open_loop(&l->open))
+		open_loop_room(l, c);
+	else
+		conn_ask(l, c, l->cfg->pipeline - c->nr_asked, l->now_ns);
 }
 
 static void wrong_status(struct load *l, unsigned int status)
@@ -266,7 +282,7 @@ static void complete(struct load *l, struct conn *c)
 		count_error(l, LOAD_ERR_MISMATCH, "a body differs from its file");
 	} else {
 		l->count.requests++;
-		if (l->latency)
+		if (l->latency && asked->start_ns >= l->open.window_ns)
 			hist_add(l->latency, l->now_ns - asked->start_ns);
 	}
 	if (c->hash)
@@ -469,7 +485,7 @@ void conn_continue(struct load *l, struct conn *c)
 void conn_tick(struct load *l, struct conn *c)
 {
 	uint64_t limit = l->cfg->timeout_ns;
-	uint64_t oldest = c->ring[c->first & l->ring_mask].start_ns;
+	uint64_t oldest = c->ring[c->first & l->ring_mask].sent_ns;
 
 	if (c->state == CONN_DOWN && l->issuing)
 		conn_open(l, c);

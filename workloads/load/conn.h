@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "load.h"
+#include "open_loop.h"
 #include "plan.h"
 #include "stream.h"
 
@@ -18,7 +19,8 @@ enum conn_state {
 
 /* A request whose response is not complete. */
 struct asked {
-	uint64_t start_ns; /* taken right before the send */
+	uint64_t start_ns; /* its latency counts from here: the send, or in an open loop when due */
+	uint64_t sent_ns;  /* its time-out counts from here */
 	uint32_t route;
 };
 
@@ -29,17 +31,19 @@ struct asked {
 struct conn {
 	int fd; /* -1 unless CONNECTING or UP */
 	uint8_t state;
-	bool hup;	   /* the peer sent FIN or RST: read to the end, send nothing more */
-	bool queued;	   /* on load.again */
-	bool was_up;	   /* a later open is a reconnect */
-	uint32_t nr_asked; /* requests outstanding, unsent ones included */
-	uint32_t first;	   /* place of the oldest in ring, modulo its size */
+	bool hup;	    /* the peer sent FIN or RST: read to the end, send nothing more */
+	bool queued;	    /* on load.again */
+	bool was_up;	    /* a later open is a reconnect */
+	bool waits_for_due; /* in the ring of the open loop */
+	uint32_t nr_asked;  /* requests outstanding, unsent ones included */
+	uint32_t first;	    /* place of the oldest in ring, modulo its size */
 	struct asked *ring;
 	struct stream stream;
 	struct verify_hash *hash; /* NULL without comparison */
 	char *unsent;		  /* tail of a request that the socket did not take; rare */
 	size_t unsent_bytes;
-	uint64_t opened_ns; /* begin of the connect */
+	uint64_t opened_ns;	/* begin of the connect */
+	uint64_t room_since_ns; /* open loop: when it was put into the ring */
 	struct conn *next_again;
 };
 
@@ -56,6 +60,7 @@ struct load {
 	struct conn *again;   /* connections that may have more to read, without a new event */
 	char *scratch;	      /* what was received last */
 	struct counters count;
+	struct open_loop open;
 	struct plan plan;
 	struct conn *conns;
 	uint32_t nr_conns;
@@ -82,7 +87,13 @@ void conn_exit(struct load *l, struct conn *c);
 /* Begins to connect a CONN_DOWN connection; an immediate failure is counted. */
 void conn_open(struct load *l, struct conn *c);
 
-/* Sends as many requests as the pipeline has room for, if the run is issuing. */
+/* True if one more request may be sent on it, while the run is issuing. */
+bool conn_has_room(const struct load *l, const struct conn *c);
+
+/* Sends `nr` requests; it has room for them. Their latencies count from `start_ns`. */
+void conn_ask(struct load *l, struct conn *c, uint32_t nr, uint64_t start_ns);
+
+/* Fills the pipeline; in an open loop hands the connection over to it. */
 void conn_fill(struct load *l, struct conn *c);
 
 /* Handles the events epoll reported. */

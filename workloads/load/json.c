@@ -59,13 +59,13 @@ static void add_counts(cJSON *latency, const struct hist *h)
 	}
 }
 
-void json_add_latency(cJSON *doc, const struct hist *h, const char *kind)
+void json_add_hist(cJSON *doc, const char *name, const struct hist *h, const char *kind)
 {
 	static const struct {
 		const char *name;
 		double q;
 	} quantiles[] = {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p999", 0.999}};
-	cJSON *latency = cJSON_AddObjectToObject(doc, "latency");
+	cJSON *latency = cJSON_AddObjectToObject(doc, name);
 	bool any = h->nr > 0;
 
 	cJSON_AddStringToObject(latency, "unit", "ns");

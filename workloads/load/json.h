@@ -19,8 +19,8 @@ void json_add(cJSON *object, const char *name, uint64_t value);
 /* The same when `known`, else null: there is nothing to say. */
 void json_add_if(cJSON *object, const char *name, bool known, uint64_t value);
 
-/* Adds "latency": a histogram of ns with its percentiles. `kind` says what was timed. */
-void json_add_latency(cJSON *doc, const struct hist *h, const char *kind);
+/* Adds as `name` a histogram of ns with its percentiles. `kind` says what was timed. */
+void json_add_hist(cJSON *doc, const char *name, const struct hist *h, const char *kind);
 
 /* Writes and flushes the document as one line, and frees it. 0 or -errno; -ENOMEM for NULL. */
 int json_print(FILE *out, cJSON *doc);

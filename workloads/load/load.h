@@ -7,6 +7,9 @@
  * is service time: from the send of a request to its complete response, never from the time it
  * should have been sent.
  *
+ * Open loop (load_offer()): requests are due at a rate, over all connections together, and latency
+ * is from the time they were due; open_loop.h has the whole of it.
+ *
  * One thread, one epoll instance, no locks. None of the functions may be called from two threads
  * at a time for the same struct load; different ones are independent.
  */
@@ -21,6 +24,7 @@
 
 #include "counters.h"
 #include "hist.h"
+#include "open_loop.h"
 #include "verify.h"
 
 #define LOAD_MAX_CONNECTIONS 1000000u
@@ -36,8 +40,9 @@ struct load_config {
 	uint32_t connections;		 /* 1 to LOAD_MAX_CONNECTIONS */
 	uint32_t pipeline;   /* requests outstanding per connection, 1 to LOAD_MAX_PIPELINE */
 	uint64_t timeout_ns; /* for a connect, a response and the drain */
-	uint64_t seed;	     /* of the order of several paths */
-	int rcvbuf_bytes;    /* SO_RCVBUF; 0 leaves it to the kernel's tuning */
+	uint64_t seed;	     /* of the order of several paths, and of arrivals */
+	enum arrivals_kind arrivals; /* of open loops */
+	int rcvbuf_bytes;	     /* SO_RCVBUF; 0 leaves it to the kernel's tuning */
 	const clockid_t *cpu_clocks; /* of the server's processes: cpu_clock_open() */
 	size_t nr_cpu_clocks;
 	const char *cpu_usage; /* file of the server's control group: cpu_usage_read(); or NULL */
@@ -56,7 +61,12 @@ struct slice_result {
 	bool have_server_ns; /* false without clocks and usage, or when a process ended */
 	struct counters window;
 	struct counters total; /* errors count wherever in the slice they happened */
-	struct hist latency;   /* of responses completed in the window */
+	/*
+	 * Closed loop: of responses completed in the window. Open loop: of requests due in the
+	 * window, completed whenever.
+	 */
+	struct hist latency;
+	struct open_result open;
 };
 
 struct load;
@@ -81,9 +91,16 @@ uint32_t load_connected(const struct load *l);
 int load_choose(struct load *l, const char *path);
 
 /*
+ * How the next slices ask: `rate` requests per second (RATE_MIN to RATE_MAX) in an open loop, or
+ * with 0 in a closed one. 0, or -ENOSYS when the kernel lacks epoll_pwait2(2), Linux 5.11.
+ */
+int load_offer(struct load *l, double rate);
+
+/*
  * Runs one slice: re-opens lost connections, fills every connection, warms up for warmup_ns,
  * measures for duration_ns, stops asking, and drains what is outstanding, for at most the
- * time-out; what is still missing then counts as timed out and loses its connection. Between
+ * time-out; what is still missing then counts as timed out and loses its connection. In an open
+ * loop the backlog is worked off first, for at most duration_ns. Between
  * slices nothing is outstanding. Failures of the server are results, not errors of this call.
  */
 void load_slice(struct load *l, uint64_t warmup_ns, uint64_t duration_ns, struct slice_result *res);

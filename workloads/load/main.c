@@ -18,6 +18,8 @@
 /* Descriptors beside the connections: standard streams, epoll, files for a moment. */
 #define SPARE_FDS 16
 
+#define NO_OPEN_LOOP "an open loop needs epoll_pwait2(2), Linux 5.11 or later"
+
 static void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 static void complain(const char *format, ...)
@@ -112,6 +114,7 @@ static int run_once(const struct options *o, const struct load_config *cfg, stru
 }
 
 struct session {
+	const struct options *options;
 	const struct load_config *cfg;
 	struct load *load;
 };
@@ -123,13 +126,15 @@ static int slice_of_load(void *arg, FILE *out, const struct command *command)
 
 	if (load_choose(s->load, command->path) < 0)
 		return output_error(out, "the path of a slice must be one of --path");
+	if (load_offer(s->load, command->rate > 0 ? command->rate : s->options->rate) < 0)
+		return output_error(out, NO_OPEN_LOOP);
 	load_slice(s->load, command->warmup_ns, command->duration_ns, &res);
 	return output_result(out, s->cfg, &res);
 }
 
-static int run_slices(const struct load_config *cfg, struct load *l)
+static int run_slices(const struct options *o, const struct load_config *cfg, struct load *l)
 {
-	struct session session = {.cfg = cfg, .load = l};
+	struct session session = {.options = o, .cfg = cfg, .load = l};
 	int res = output_ready(stdout, load_connected(l));
 
 	return res < 0 ? res : commands_serve(stdin, stdout, slice_of_load, &session);
@@ -150,7 +155,12 @@ static int drive(const struct options *o, const struct load_config *cfg)
 		load_close(l);
 		return EXIT_FAILURE;
 	}
-	res = o->slices ? run_slices(cfg, l) : run_once(o, cfg, l);
+	if (load_offer(l, o->rate) < 0) {
+		complain("--rate: %s", NO_OPEN_LOOP);
+		load_close(l);
+		return EXIT_FAILURE;
+	}
+	res = o->slices ? run_slices(o, cfg, l) : run_once(o, cfg, l);
 	load_close(l);
 	if (res < 0)
 		complain("cannot write the result: %s", strerror(-res));
@@ -169,8 +179,8 @@ static int slice_of_pairs(void *arg, FILE *out, const struct command *command)
 	struct pairs_session *s = arg;
 	struct pairs_result res;
 
-	if (command->path)
-		return output_error(out, "pairs have no paths to choose from");
+	if (command->path || command->rate > 0)
+		return output_error(out, "pairs have neither paths to choose from nor a rate");
 	pairs_slice(s->pairs, command->warmup_ns, command->duration_ns, &res);
 	return output_pairs(out, s->cfg, &res);
 }
@@ -306,6 +316,7 @@ int main(int argc, char **argv)
 		.timeout_ns = o.timeout_ns,
 		.seed = o.seed,
 		.rcvbuf_bytes = o.rcvbuf_bytes,
+		.arrivals = o.arrivals,
 		.cpu_clocks = clocks,
 		.nr_cpu_clocks = o.nr_pids,
 		.cpu_usage = o.cpu_usage,

@@ -26,6 +26,8 @@ enum key {
 	KEY_PATH,
 	KEY_CONNECTIONS,
 	KEY_PIPELINE,
+	KEY_RATE,
+	KEY_ARRIVALS,
 	KEY_DURATION,
 	KEY_WARMUP,
 	KEY_CPU,
@@ -55,17 +57,23 @@ static const struct argp_option option_table[] = {
 	{"path", KEY_PATH, "/PATH", 0, "What to GET; repeat for several, asked in seeded order", 1},
 	{"connections", KEY_CONNECTIONS, "N", 0, "Connections kept open", 1},
 	{"pipeline", KEY_PIPELINE, "D", 0, "Requests outstanding per connection (default 1)", 1},
+	{"rate", KEY_RATE, "R", 0,
+	 "Open loop: R requests per second in all, latency from the intended send time", 1},
+	{"arrivals", KEY_ARRIVALS, "poisson|constant", 0, "Of an open loop (default poisson)", 1},
 	{"duration", KEY_DURATION, "S", 0, "Length of the window in seconds (default 1)", 2},
 	{"warmup", KEY_WARMUP, "S", 0, "Load before the window in seconds (default 0.1)", 2},
 	{"timeout", KEY_TIMEOUT, "S", 0, "For a connect, a response, the drain (default 5)", 2},
 	{"slices", KEY_SLICES, NULL, 0,
-	 "Stay connected and run a slice per line 'slice WARMUP_MS DURATION_MS' on standard input",
+	 "Stay connected and run a slice per line 'slice WARMUP_MS DURATION_MS [/PATH] [rate=R]' "
+	 "on "
+	 "standard input",
 	 2},
 	{"cpu", KEY_CPU, "N", 0, "Run on this CPU", 3},
 	{"cpu-clock", KEY_CPU_CLOCK, "PID[,PID...]", 0, "Processes whose CPU time to report", 3},
 	{"cpu-usage", KEY_CPU_USAGE, "FILE", 0,
 	 "Control group whose CPU time to report: its cpuacct.usage or cpu.stat", 3},
-	{"seed", KEY_SEED, "N", 0, "Seed of the order of several paths (default 1)", 3},
+	{"seed", KEY_SEED, "N", 0, "Seed of the order of several paths and of arrivals (default 1)",
+	 3},
 	{"rcvbuf", KEY_RCVBUF, "BYTES", 0, "SO_RCVBUF (default: the kernel's tuning)", 3},
 	{"verify", KEY_VERIFY, "FILE", 0,
 	 "Compare bodies with this file instead of discarding them; one for each --path", 3},
@@ -128,8 +136,20 @@ static uint8_t parse_word(struct argp_state *state, const char *name, const char
 		if (strcmp(words[i], text) == 0)
 			return i;
 	argp_error(state, "--%s: '%s' is not allowed; allowed: %s %s %s", name, text, words[0],
-		   words[1], words[2]);
+		   words[1], words[2] ? words[2] : "");
 	return 0;
+}
+
+static double parse_rate(struct argp_state *state, const char *text)
+{
+	const char *end = text;
+	double rate = 0;
+
+	if (!rate_parse(&end, "", &rate))
+		argp_error(state,
+			   "--rate: '%s' is not a number of requests per second from %g to %.0f",
+			   text, RATE_MIN, RATE_MAX);
+	return rate;
 }
 
 static uint64_t parse_seconds(struct argp_state *state, const char *name, const char *text,
@@ -203,6 +223,8 @@ static void check_pairs(struct argp_state *state, const struct options *o)
 		argp_error(state, "--count: needs --size, and no --slices");
 	if (o->nr_paths || o->nr_verify)
 		argp_error(state, "--path and --verify are not for pairs");
+	if (o->rate > 0)
+		argp_error(state, "--rate: not for pairs; --rate-send and --rate-recv limit them");
 }
 
 static void check_complete(struct argp_state *state, const struct options *opts)
@@ -317,6 +339,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case KEY_PIPELINE:
 		o->pipeline = (uint32_t)parse_number(state, "pipeline", arg, 1, LOAD_MAX_PIPELINE);
 		break;
+	case KEY_RATE:
+		o->rate = parse_rate(state, arg);
+		break;
+	case KEY_ARRIVALS:
+		o->arrivals = parse_word(state, "arrivals", arg, arrivals_names);
+		break;
 	case KEY_DURATION:
 		o->duration_ns = parse_seconds(state, "duration", arg, 0.001);
 		break;
@@ -364,7 +392,8 @@ void options_parse(int argc, char **argv, struct options *opts)
 	const struct argp argp = {
 		.options = option_table,
 		.parser = parse_option,
-		.doc = "Closed-loop HTTP load on one thread; results as JSON on standard output."
+		.doc = "HTTP load on one thread, closed or open loop; results as JSON on standard "
+		       "output."
 		       "\vExit status: 0 measured (errors of the server are in the result), "
 		       "1 nothing could be measured, 2 wrong usage.",
 	};

@@ -54,21 +54,45 @@ static void add_cpu(cJSON *doc, const struct slice_result *res)
 	cJSON_AddRawToObject(cpu, "client_share", share);
 }
 
+static void add_open_loop(cJSON *doc, const struct load_config *cfg, const struct slice_result *res)
+{
+	const struct open_result *o = &res->open;
+
+	if (!(o->rate > 0)) {
+		cJSON_AddNullToObject(doc, "open_loop");
+		return;
+	}
+	cJSON *open = cJSON_AddObjectToObject(doc, "open_loop");
+	cJSON_AddNumberToObject(open, "rate_per_s", o->rate);
+	cJSON_AddStringToObject(open, "arrivals", arrivals_names[cfg->arrivals]);
+	json_add(open, "due", o->nr_due);
+	json_add(open, "unsent", o->nr_unsent);
+	json_add(open, "outstanding", o->nr_outstanding);
+	json_add(open, "abandoned", o->nr_abandoned);
+	cJSON_AddBoolToObject(open, "overload", open_loop_is_overload(o, res->window.requests));
+	json_add_hist(open, "lateness", &o->lateness,
+		      "from when a request could be sent to its send");
+}
+
 int output_result(FILE *out, const struct load_config *cfg, const struct slice_result *res)
 {
 	cJSON *doc = cJSON_CreateObject();
+	bool open = res->open.rate > 0;
 
 	json_add(doc, "schema_version", SCHEMA_VERSION);
 	cJSON_AddStringToObject(doc, "tool", "iolab-load");
 	json_add(doc, "connections", cfg->connections);
 	json_add(doc, "pipeline", cfg->pipeline);
-	cJSON_AddTrueToObject(doc, "closed_loop");
+	cJSON_AddBoolToObject(doc, "closed_loop", !open);
 	add_window(doc, res);
 	add_total(doc, res);
 	add_errors(doc, &res->total);
 	add_cpu(doc, res);
 	json_add(doc, "idle_ns", res->idle_ns);
-	json_add_latency(doc, &res->latency, "closed loop, service time");
+	add_open_loop(doc, cfg, res);
+	json_add_hist(doc, "latency", &res->latency,
+		      open ? "open loop, from the intended send time"
+			   : "closed loop, service time");
 	cJSON_AddBoolToObject(doc, "verified", cfg->wants != NULL);
 	return json_print(out, doc);
 }
@@ -108,7 +132,8 @@ int output_pairs(FILE *out, const struct pairs_config *cfg, const struct pairs_r
 	add_errors(doc, &res->slice.total);
 	add_cpu(doc, &res->slice);
 	json_add(doc, "idle_ns", res->slice.idle_ns);
-	json_add_latency(doc, &res->slice.latency, "from the requests to the last byte received");
+	json_add_hist(doc, "latency", &res->slice.latency,
+		      "from the requests to the last byte received");
 	return json_print(out, doc);
 }
 

@@ -6,21 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* splitmix64 (Steele, Lea, Flood 2014): a 64-bit generator that any seed serves. */
-static uint64_t next_random(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15ull;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-	return z ^ (z >> 31);
-}
+#include "random.h"
 
 void plan_shuffle(struct plan *p)
 {
 	for (uint32_t i = p->nr_routes; i > 1; i--) {
 		/* The bias of the remainder is below nr_routes / 2^64. */
-		uint32_t j = (uint32_t)(next_random(&p->random) % i);
+		uint32_t j = (uint32_t)(random_next(&p->random) % i);
 		uint32_t swap = p->order[i - 1];
 		p->order[i - 1] = p->order[j];
 		p->order[j] = swap;

@@ -23,6 +23,9 @@
 /* Events per wait: few enough that a phase does not overshoot by more than a fraction of a ms. */
 #define EVENTS_PER_WAIT 64
 
+/* In an open loop fewer: requests that become due meanwhile wait for the end of the batch. */
+#define EVENTS_PER_WAIT_OPEN 8
+
 /* Handshakes at a time; below any sensible listen backlog (net.core.somaxconn is 4096). */
 #define CONNECTS_AT_ONCE 128
 
@@ -65,6 +68,15 @@ static int wait_ms(const struct load *l, uint64_t now_ns, uint64_t until_ns)
 	return next <= now_ns ? 0 : (int)((next - now_ns + NS_PER_MS - 1) / NS_PER_MS);
 }
 
+/* Waits, at most until a time or the next look at the deadlines, and returns the events' number. */
+static int wait_for(struct load *l, struct epoll_event *events, uint64_t now_ns, uint64_t until_ns)
+{
+	if (is_open_loop(&l->open))
+		return open_loop_wait(l, events, EVENTS_PER_WAIT_OPEN, now_ns,
+				      until_ns < l->next_tick_ns ? until_ns : l->next_tick_ns);
+	return epoll_wait(l->epfd, events, EVENTS_PER_WAIT, wait_ms(l, now_ns, until_ns));
+}
+
 /* Waits once and handles what came. */
 static void turn(struct load *l, uint64_t now_ns, uint64_t until_ns)
 {
@@ -72,8 +84,7 @@ static void turn(struct load *l, uint64_t now_ns, uint64_t until_ns)
 	struct conn *again = l->again;
 
 	l->again = NULL;
-	int nr = epoll_wait(l->epfd, events, EVENTS_PER_WAIT,
-			    again ? 0 : wait_ms(l, now_ns, until_ns));
+	int nr = wait_for(l, events, now_ns, again ? now_ns : until_ns);
 	l->now_ns = mono_ns();
 	l->idle_ns += l->now_ns - now_ns;
 	/* -EINTR is the only failure left, and no reason to stop. */
@@ -84,6 +95,8 @@ static void turn(struct load *l, uint64_t now_ns, uint64_t until_ns)
 		conn_continue(l, again);
 		again = next;
 	}
+	if (is_open_loop(&l->open))
+		open_loop_send(l);
 	if (l->now_ns >= l->next_tick_ns)
 		tick(l);
 }
@@ -170,7 +183,7 @@ static int load_init(struct load *l)
 			return -ENOMEM;
 	}
 	l->epfd = epoll_create1(EPOLL_CLOEXEC);
-	return l->epfd < 0 ? -errno : 0;
+	return l->epfd < 0 ? -errno : open_loop_init(l);
 }
 
 int load_open(const struct load_config *cfg, struct load **out)
@@ -199,6 +212,7 @@ void load_close(struct load *l)
 		conn_exit(l, &l->conns[i]);
 	free(l->conns);
 	free(l->scratch);
+	open_loop_exit(l);
 	plan_free(&l->plan);
 	if (l->epfd >= 0)
 		close(l->epfd);
@@ -221,6 +235,11 @@ int load_choose(struct load *l, const char *path)
 	if (route != l->plan.only)
 		plan_choose(&l->plan, route);
 	return 0;
+}
+
+int load_offer(struct load *l, double rate)
+{
+	return open_loop_offer(l, rate);
 }
 
 static void check_idle(struct load *l)
@@ -283,7 +302,7 @@ static void set_window(struct slice_result *res, const struct mark *from, const 
 	res->window = counters_between(&from->count, &to->count);
 }
 
-/* Warm-up and window; on return nothing new is being asked. */
+/* Warm-up and window; on return nothing new is being asked, but for an open loop's backlog. */
 static void measure(struct load *l, uint64_t warmup_ns, uint64_t duration_ns,
 		    struct slice_result *res)
 {
@@ -292,11 +311,26 @@ static void measure(struct load *l, uint64_t warmup_ns, uint64_t duration_ns,
 	run(l, mono_ns() + warmup_ns, NULL);
 	l->latency = &res->latency;
 	take_mark(l, &from);
+	open_loop_window(l, from.now_ns, &res->open);
 	run(l, from.now_ns + duration_ns, NULL);
 	take_mark(l, &to);
-	l->latency = NULL;
-	l->issuing = false;
+	open_loop_window_end(l, to.now_ns, &res->open);
+	if (!is_open_loop(&l->open))
+		l->latency = NULL;
 	set_window(res, &from, &to);
+}
+
+/* Works the backlog off and drains what is outstanding. Returns the time at which it ended. */
+static uint64_t drain(struct load *l, uint64_t window_end_ns, uint64_t duration_ns,
+		      struct slice_result *res)
+{
+	uint64_t from_ns = run(l, window_end_ns + duration_ns, &l->open.nr_left);
+
+	l->issuing = false;
+	open_loop_end(l, &res->open);
+	uint64_t end_ns = run(l, from_ns + l->cfg->timeout_ns, &l->nr_asked);
+	l->latency = NULL;
+	return end_ns;
 }
 
 void load_slice(struct load *l, uint64_t warmup_ns, uint64_t duration_ns, struct slice_result *res)
@@ -304,14 +338,17 @@ void load_slice(struct load *l, uint64_t warmup_ns, uint64_t duration_ns, struct
 	l->count = (struct counters){0};
 	l->nr_said = 0;
 	hist_reset(&res->latency);
+	res->open = (struct open_result){0};
+	hist_reset(&res->open.lateness);
 	check_idle(l);
 	connect_all(l, l->nr_conns);
 	uint64_t start_ns = mono_ns();
 	l->issuing = true;
+	open_loop_begin(l, start_ns);
 	fill_all(l);
 	measure(l, warmup_ns, duration_ns, res);
 	uint64_t window_end_ns = res->start_ns + res->window_ns;
-	uint64_t end_ns = run(l, window_end_ns + l->cfg->timeout_ns, &l->nr_asked);
+	uint64_t end_ns = drain(l, window_end_ns, duration_ns, res);
 	give_up(l);
 	check_idle(l);
 	res->drain_ns = end_ns - window_end_ns;

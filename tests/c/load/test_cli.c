@@ -165,6 +165,45 @@ static void test_one_shot(void **state)
 	assert_int_equal(finish(&c), 0);
 }
 
+static void test_open_loop(void **state)
+{
+	struct child c = start("--target TARGET --path /x --connections 3 --rate 2000.5 "
+			       "--arrivals constant --duration 0.02 --warmup 0.01");
+	cJSON *doc = read_document(&c);
+
+	assert_true(number(doc, "open_loop.rate_per_s") == 2000.5);
+	assert_true(number(doc, "open_loop.due") >= 40);
+	assert_true(number(doc, "open_loop.lateness.max") > 0);
+	assert_true(cJSON_IsFalse(cJSON_GetObjectItem(doc, "closed_loop")));
+	cJSON_Delete(doc);
+	assert_int_equal(finish(&c), 0);
+}
+
+/* A rate is for its slice alone; without one the command line's holds, and without that none. */
+static void test_slices_with_rates(void **state)
+{
+	static const char *const options[] = {"", " --rate 700"};
+	char line[200];
+
+	for (size_t i = 0; i < NR(options); i++) {
+		snprintf(line, sizeof(line), "--target TARGET --path /x --connections 4 --slices%s",
+			 options[i]);
+		struct child c = start(line);
+		cJSON_Delete(read_document(&c));
+		fputs("slice 5 20 /x rate=1000\nslice 5 20\nquit\n", c.in);
+		fflush(c.in);
+		cJSON *first = read_document(&c), *second = read_document(&c);
+		assert_true(number(first, "open_loop.rate_per_s") == 1000);
+		if (i)
+			assert_true(number(second, "open_loop.rate_per_s") == 700);
+		else
+			assert_true(cJSON_IsNull(cJSON_GetObjectItem(second, "open_loop")));
+		cJSON_Delete(first);
+		cJSON_Delete(second);
+		assert_int_equal(finish(&c), 0);
+	}
+}
+
 static void test_slices(void **state)
 {
 	unsigned int accepted = rig.fake.nr_accepted;
@@ -271,6 +310,11 @@ static void test_usage_errors(void **state)
 		 "one for each"},
 		{"--target TARGET --path /x --connections 1 surplus", "surplus"},
 		{"--bogus", "bogus"},
+		{"--target TARGET --path /x --connections 1 --rate 0", "--rate: '0' is not"},
+		{"--target TARGET --path /x --connections 1 --rate 1e3", "per second from 0.001"},
+		{"--target TARGET --path /x --connections 1 --rate 1 --arrivals burst",
+		 "allowed: poisson constant"},
+		{"--target TARGET --relay --size 1 --rate 5", "not for pairs"},
 		{"--target TARGET --relay --forward", "either"},
 		{"--target TARGET --relay", "--size"},
 		{"--target TARGET --relay --size 1 --direction down", "only for --forward"},
@@ -345,6 +389,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one_shot),
+		cmocka_unit_test(test_open_loop),
+		cmocka_unit_test(test_slices_with_rates),
 		cmocka_unit_test(test_slices),
 		cmocka_unit_test(test_end_of_input_ends_slices),
 		cmocka_unit_test(test_cpu_clock_of_the_server),

@@ -110,6 +110,35 @@ static void test_unknown_is_null(void **state)
 	free(text);
 }
 
+static void test_open_loop_says_so(void **state)
+{
+	static struct slice_result res;
+
+	fill_result(&res);
+	char *text = write_result(&res);
+	assert_non_null(strstr(text, "\"closed_loop\":true,"));
+	assert_non_null(strstr(text, "\"open_loop\":null,"));
+	assert_non_null(strstr(text, "\"kind\":\"closed loop, service time\""));
+	free(text);
+	res.open = (struct open_result){
+		.rate = 1500.5, .nr_due = 300, .nr_unsent = 200, .nr_outstanding = 50};
+	hist_reset(&res.open.lateness);
+	hist_add(&res.open.lateness, 77);
+	text = write_result(&res);
+	cJSON *doc = cJSON_Parse(text);
+	const cJSON *open = cJSON_GetObjectItem(doc, "open_loop");
+	assert_true(cJSON_IsFalse(cJSON_GetObjectItem(doc, "closed_loop")));
+	assert_true(cJSON_GetObjectItem(open, "rate_per_s")->valuedouble == 1500.5);
+	assert_string_equal(cJSON_GetObjectItem(open, "arrivals")->valuestring, "poisson");
+	assert_int_equal(cJSON_GetObjectItem(open, "unsent")->valueint, 200);
+	assert_true(cJSON_IsTrue(cJSON_GetObjectItem(open, "overload")));
+	const cJSON *lateness = cJSON_GetObjectItem(open, "lateness");
+	assert_int_equal(cJSON_GetObjectItem(lateness, "max")->valueint, 77);
+	assert_non_null(strstr(text, "\"kind\":\"open loop, from the intended send time\""));
+	cJSON_Delete(doc);
+	free(text);
+}
+
 static void test_write_error_is_reported(void **state)
 {
 	FILE *full = fopen("/dev/full", "w");
@@ -127,6 +156,7 @@ int main(void)
 		cmocka_unit_test(test_document),
 		cmocka_unit_test(test_histogram_survives),
 		cmocka_unit_test(test_unknown_is_null),
+		cmocka_unit_test(test_open_loop_says_so),
 		cmocka_unit_test(test_write_error_is_reported),
 	};
 

@@ -100,6 +100,20 @@ static void test_commands_with_a_path(void **state)
 	assert_null(parse("slice 30 200  \n").path);
 }
 
+static void test_commands_with_a_rate(void **state)
+{
+	struct command c = parse("slice 30 200 rate=1500\n");
+
+	assert_int_equal(c.kind, COMMAND_SLICE);
+	assert_null(c.path);
+	assert_true(c.rate == 1500);
+	c = parse("slice 30 200\t/a?rate=3  rate=0.5 \r\n");
+	assert_int_equal(c.kind, COMMAND_SLICE);
+	assert_string_equal(c.path, "/a?rate=3");
+	assert_true(c.rate == 0.5);
+	assert_true(parse("slice 30 200 /a").rate == 0);
+}
+
 static void test_wrong_commands(void **state)
 {
 	static const char *const cases[] = {
@@ -117,6 +131,17 @@ static void test_wrong_commands(void **state)
 		"slice 1.5 2",
 		"slice 1 99999999999",
 		"slice 1 2x",
+		"slice 1 2 rate=",
+		"slice 1 2 rate=0",
+		"slice 1 2 rate=-1",
+		"slice 1 2 rate=1e3",
+		"slice 1 2 rate=inf",
+		"slice 1 2 rate=1.2.3",
+		"slice 1 2 rate=99999999",
+		"slice 1 2 rate=1 /a",
+		"slice 1 2 rate=1 rate=2",
+		"slice 1 2 Rate=1",
+		"slice 1 2rate=1",
 		"quitter",
 		"Slice 1 2",
 		"stop",
@@ -132,9 +157,13 @@ static void test_wrong_commands(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_targets),	       cmocka_unit_test(test_wrong_targets),
-		cmocka_unit_test(test_long_host),      cmocka_unit_test(test_commands),
-		cmocka_unit_test(test_wrong_commands), cmocka_unit_test(test_commands_with_a_path),
+		cmocka_unit_test(test_targets),
+		cmocka_unit_test(test_wrong_targets),
+		cmocka_unit_test(test_long_host),
+		cmocka_unit_test(test_commands),
+		cmocka_unit_test(test_commands_with_a_rate),
+		cmocka_unit_test(test_wrong_commands),
+		cmocka_unit_test(test_commands_with_a_path),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

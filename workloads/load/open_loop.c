@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/* The queue of an open loop is a cursor into its arrivals; what is kept are connections with room.
+ */
+#include "open_loop.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include "clocks.h"
+#include "conn.h"
+
+/* Requests sent between two looks at what has arrived. */
+#define SENDS_PER_TURN 64
+
+bool open_loop_is_overload(const struct open_result *res, uint64_t nr_answered)
+{
+	return res->nr_unsent && (double)nr_answered <= 0.99 * (double)res->nr_due;
+}
+
+int open_loop_init(struct load *l)
+{
+	struct open_loop *o = &l->open;
+
+	arrivals_init(&o->next, l->cfg->arrivals, l->cfg->seed);
+	o->ring = calloc(l->cfg->connections, sizeof(struct conn *));
+	return o->ring ? 0 : -ENOMEM;
+}
+
+void open_loop_exit(struct load *l)
+{
+	free(l->open.ring);
+}
+
+int open_loop_offer(struct load *l, double rate)
+{
+	struct epoll_event event;
+	const struct timespec none = {0};
+
+	if (rate > 0) {
+		if (epoll_pwait2(l->epfd, &event, 0, &none, NULL) < 0 && errno == ENOSYS)
+			return -ENOSYS;
+		/* Fails for no value above 0 (prctl(2)). */
+		prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+	}
+	l->open.rate = rate;
+	return 0;
+}
+
+void open_loop_begin(struct load *l, uint64_t start_ns)
+{
+	struct open_loop *o = &l->open;
+
+	o->window_ns = 0;
+	if (!is_open_loop(o))
+		return;
+	for (uint32_t i = 0; i < l->nr_conns; i++)
+		l->conns[i].waits_for_due = false;
+	o->first = o->nr = 0;
+	o->stop_ns = UINT64_MAX;
+	o->nr_left = 0;
+	o->lateness = NULL;
+	arrivals_begin(&o->next, o->rate, start_ns);
+}
+
+void open_loop_window(struct load *l, uint64_t start_ns, struct open_result *res)
+{
+	struct open_loop *o = &l->open;
+
+	if (!is_open_loop(o))
+		return;
+	o->window_ns = start_ns;
+	o->nr_due = o->next.nr + arrivals_before(&o->next, start_ns);
+	o->lateness = &res->lateness;
+}
+
+void open_loop_window_end(struct load *l, uint64_t end_ns, struct open_result *res)
+{
+	struct open_loop *o = &l->open;
+
+	if (!is_open_loop(o))
+		return;
+	o->stop_ns = end_ns;
+	o->nr_left = arrivals_before(&o->next, end_ns);
+	res->rate = o->rate;
+	res->nr_due = o->next.nr + o->nr_left - o->nr_due;
+	res->nr_unsent = o->nr_left;
+	res->nr_outstanding = l->nr_asked;
+}
+
+void open_loop_end(struct load *l, struct open_result *res)
+{
+	res->nr_abandoned = l->open.nr_left;
+	l->open.nr_left = 0;
+	l->open.lateness = NULL;
+}
+
+static void push(struct open_loop *o, struct load *l, struct conn *c)
+{
+	o->ring[(o->first + o->nr++) % l->nr_conns] = c;
+	c->waits_for_due = true;
+}
+
+static struct conn *pop(struct open_loop *o, const struct load *l)
+{
+	struct conn *c = o->ring[o->first];
+
+	o->first = (o->first + 1) % l->nr_conns;
+	o->nr--;
+	c->waits_for_due = false;
+	return c;
+}
+
+static bool is_due(const struct open_loop *o, uint64_t now_ns)
+{
+	return o->next.next_ns <= now_ns && o->next.next_ns < o->stop_ns;
+}
+
+/* Sends the oldest due request on a connection that has room. */
+static void send_due(struct load *l, struct conn *c)
+{
+	struct open_loop *o = &l->open;
+	uint64_t due_ns = o->next.next_ns;
+	uint64_t possible_ns = due_ns > c->room_since_ns ? due_ns : c->room_since_ns;
+
+	if (o->lateness && due_ns >= o->window_ns)
+		hist_add(o->lateness, l->now_ns - possible_ns);
+	arrivals_advance(&o->next);
+	o->nr_left -= o->nr_left > 0;
+	conn_ask(l, c, 1, due_ns);
+}
+
+void open_loop_room(struct load *l, struct conn *c)
+{
+	struct open_loop *o = &l->open;
+
+	if (c->waits_for_due)
+		return;
+	c->room_since_ns = l->now_ns;
+	/* With others waiting, it is not its turn; the requests follow when this turn's events are
+	 * handled. */
+	while (!o->nr && is_due(o, l->now_ns) && conn_has_room(l, c))
+		send_due(l, c);
+	if (conn_has_room(l, c))
+		push(o, l, c);
+}
+
+void open_loop_send(struct load *l)
+{
+	struct open_loop *o = &l->open;
+
+	for (int i = 0; o->nr && i < SENDS_PER_TURN; i++) {
+		l->now_ns = mono_ns();
+		if (!is_due(o, l->now_ns))
+			return;
+		struct conn *c = pop(o, l);
+		/* It may have been lost since it was put in. */
+		if (!conn_has_room(l, c))
+			continue;
+		send_due(l, c);
+		if (conn_has_room(l, c) && !c->waits_for_due)
+			push(o, l, c);
+	}
+}
+
+static uint64_t wait_ns(const struct open_loop *o, uint64_t now_ns, uint64_t until_ns)
+{
+	bool could_send = o->nr && o->next.next_ns < o->stop_ns;
+
+	if (could_send && o->next.next_ns < until_ns)
+		until_ns = o->next.next_ns;
+	if (until_ns <= now_ns)
+		return 0;
+	uint64_t wait = until_ns - now_ns;
+	/* Early by more than its own slack, and not beyond NEAR_NS by a hair only. */
+	return could_send && wait > NEAR_NS ? wait - NEAR_NS / 2 - wait / 128 : wait;
+}
+
+int open_loop_wait(struct load *l, struct epoll_event *events, int room, uint64_t now_ns,
+		   uint64_t until_ns)
+{
+	uint64_t wait = wait_ns(&l->open, now_ns, until_ns);
+	const struct timespec timeout = {
+		.tv_sec = (time_t)(wait / NS_PER_S),
+		.tv_nsec = (long)(wait % NS_PER_S),
+	};
+
+	return epoll_pwait2(l->epfd, events, room, &timeout, NULL);
+}
