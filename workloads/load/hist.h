@@ -17,6 +17,9 @@
  * end (0.8% for b = 7). A percentile is given as the middle of its bucket, so it differs from the
  * true order statistic by at most 2^-(b+1) of it (0.4%).
  *
+ * With b = 7 this index is that of HdrHistogram's counts, for two significant digits and values
+ * from 1 (hdr_log.h).
+ *
  * Two histograms with the same b merge by adding the counts of equal indices; percentiles of the
  * merged one obey the same bound. Percentiles themselves must never be averaged.
  */

@@ -11,6 +11,7 @@
 
 #include "clocks.h"
 #include "commands.h"
+#include "hdr_log.h"
 #include "load.h"
 #include "options.h"
 #include "output.h"
@@ -105,43 +106,48 @@ static int read_wants(const struct options *o, struct verify_want *wants)
 	return 0;
 }
 
-static int run_once(const struct options *o, const struct load_config *cfg, struct load *l)
-{
-	struct slice_result res;
-
-	load_slice(l, o->warmup_ns, o->duration_ns, &res);
-	return output_result(stdout, cfg, &res);
-}
-
 struct session {
 	const struct options *options;
 	const struct load_config *cfg;
 	struct load *load;
+	struct hdr_log log;
 };
+
+/* One slice; its result on `out` and in the log. Returns 0 or -errno. */
+static int measure(struct session *s, FILE *out, uint64_t warmup_ns, uint64_t duration_ns)
+{
+	struct slice_result res;
+
+	load_slice(s->load, warmup_ns, duration_ns, &res);
+	int logged = hdr_log_append(&s->log, res.start_ns, res.window_ns, &res.latency);
+	int written = output_result(out, s->cfg, &res);
+	return written < 0 ? written : logged;
+}
 
 static int slice_of_load(void *arg, FILE *out, const struct command *command)
 {
 	struct session *s = arg;
-	struct slice_result res;
 
 	if (load_choose(s->load, command->path) < 0)
 		return output_error(out, "the path of a slice must be one of --path");
 	if (load_offer(s->load, command->rate > 0 ? command->rate : s->options->rate) < 0)
 		return output_error(out, NO_OPEN_LOOP);
-	load_slice(s->load, command->warmup_ns, command->duration_ns, &res);
-	return output_result(out, s->cfg, &res);
+	return measure(s, out, command->warmup_ns, command->duration_ns);
 }
 
-static int run_slices(const struct options *o, const struct load_config *cfg, struct load *l)
+/* Returns 0 or -errno of what could not be written. */
+static int run(const struct options *o, struct session *s)
 {
-	struct session session = {.options = o, .cfg = cfg, .load = l};
-	int res = output_ready(stdout, load_connected(l));
-
-	return res < 0 ? res : commands_serve(stdin, stdout, slice_of_load, &session);
+	if (!o->slices)
+		return measure(s, stdout, o->warmup_ns, o->duration_ns);
+	int res = output_ready(stdout, load_connected(s->load));
+	return res < 0 ? res : commands_serve(stdin, stdout, slice_of_load, s);
 }
 
-static int drive(const struct options *o, const struct load_config *cfg)
+static int drive(struct session *s)
 {
+	const struct options *o = s->options;
+	const struct load_config *cfg = s->cfg;
 	struct load *l;
 	int res = load_open(cfg, &l);
 
@@ -160,7 +166,8 @@ static int drive(const struct options *o, const struct load_config *cfg)
 		load_close(l);
 		return EXIT_FAILURE;
 	}
-	res = o->slices ? run_slices(o, cfg, l) : run_once(o, cfg, l);
+	s->load = l;
+	res = run(o, s);
 	load_close(l);
 	if (res < 0)
 		complain("cannot write the result: %s", strerror(-res));
@@ -270,6 +277,7 @@ static int resolve_and_drive_pairs(const struct options *o, const clockid_t *clo
 static int resolve_and_drive(const struct options *o, const struct load_config *cfg)
 {
 	struct load_config resolved = *cfg;
+	struct session session = {.options = o, .cfg = &resolved};
 	struct addrinfo *list;
 	int res = target_resolve(&o->target, &list);
 
@@ -278,7 +286,11 @@ static int resolve_and_drive(const struct options *o, const struct load_config *
 		return EXIT_FAILURE;
 	}
 	resolved.addresses = list;
-	res = drive(o, &resolved);
+	res = hdr_log_open(&session.log, o->hdr_log);
+	if (res < 0)
+		complain("--hdr-log %s: %s", o->hdr_log, strerror(-res));
+	res = res < 0 ? EXIT_USAGE : drive(&session);
+	hdr_log_close(&session.log);
 	freeaddrinfo(list);
 	return res;
 }

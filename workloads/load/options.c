@@ -36,6 +36,7 @@ enum key {
 	KEY_CPU_USAGE,
 	KEY_SEED,
 	KEY_VERIFY,
+	KEY_HDR_LOG,
 	KEY_RCVBUF,
 	KEY_SLICES,
 	KEY_RELAY,
@@ -68,6 +69,8 @@ static const struct argp_option option_table[] = {
 	 "on "
 	 "standard input",
 	 2},
+	{"hdr-log", KEY_HDR_LOG, "FILE", 0,
+	 "Write the latencies of each slice to this HdrHistogram log too", 2},
 	{"cpu", KEY_CPU, "N", 0, "Run on this CPU", 3},
 	{"cpu-clock", KEY_CPU_CLOCK, "PID[,PID...]", 0, "Processes whose CPU time to report", 3},
 	{"cpu-usage", KEY_CPU_USAGE, "FILE", 0,
@@ -223,6 +226,8 @@ static void check_pairs(struct argp_state *state, const struct options *o)
 		argp_error(state, "--count: needs --size, and no --slices");
 	if (o->nr_paths || o->nr_verify)
 		argp_error(state, "--path and --verify are not for pairs");
+	if (o->hdr_log)
+		argp_error(state, "--hdr-log: not for pairs");
 	if (o->rate > 0)
 		argp_error(state, "--rate: not for pairs; --rate-send and --rate-recv limit them");
 }
@@ -371,6 +376,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		break;
 	case KEY_VERIFY:
 		append(state, &o->verify, &o->nr_verify, arg);
+		break;
+	case KEY_HDR_LOG:
+		o->hdr_log = arg;
 		break;
 	case KEY_SLICES:
 		o->slices = true;

@@ -38,7 +38,8 @@ struct options {
 	bool chunked;
 	int cpu; /* -1: leave placement to the scheduler */
 	int rcvbuf_bytes;
-	double rate; /* 0: closed loop */
+	const char *hdr_log; /* file, or NULL */
+	double rate;	     /* 0: closed loop */
 	uint8_t arrivals;
 	bool slices;
 };
