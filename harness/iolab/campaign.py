@@ -12,6 +12,7 @@ from typing import Any
 from iolab import manifest, stats, store, wrkcheck
 from iolab.console import measuring, say
 from iolab.errors import IolabError
+from iolab.kernelstat import KernelStat
 from iolab.lab import Lab
 from iolab.matrix import plan_from_json, plan_to_json
 from iolab.model import SCHEMA_VERSION, Plan, Sample, Status
@@ -86,7 +87,7 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
         retired = _unverified(plan, verifications)
         if earlier is not None:
             retired |= retired_before(earlier.samples)
-        with Runner(plan, lab, troupe, retired) as runner:
+        with Runner(plan, lab, troupe, retired, observer=KernelStat()) as runner:
             try:
                 outcome = _measure(runner, plan, run_dir, earlier)
             except BaseException as error:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol
 
-from iolab import stats
+from iolab import kernelstat, stats
 from iolab.errors import IolabError
 from iolab.executor import ProcessError
+from iolab.kernelstat import Observer
 from iolab.load import LoadSession, UnsupportedError
 from iolab.model import Cell, Plan, Role, Sample, Server, Status, Workload, block_order
 from iolab.servers import RunningServer, counter_delta
@@ -176,7 +177,7 @@ class Runner:
     """Measures a plan with a troupe that stands. Use as a context manager: it closes the clients.
 
     `retired` names the cells not to be driven (failed to start, failed verification, or, in a
-    resumed run, out since then).
+    resumed run, out since then). `observer` reads the kernel's counters around each slice.
     """
 
     def __init__(
@@ -186,10 +187,12 @@ class Runner:
         troupe: Troupe,
         retired: Mapping[str, Retired],
         clock: Clock | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._plan = plan
         self._servers = troupe.servers
         self._clock = clock or HostClock()
+        self._observer = observer
         self.progress: Callable[[Tick], None] = lambda tick: None
         self._retired = dict(retired)
         self._sessions: dict[str, LoadSession] = {}
@@ -332,12 +335,16 @@ class Runner:
         try:
             server.new_peaks()
             before = server.counters()
-            started_ns = clock.monotonic_ns()
             session = self._sessions[self._plan.session(cell)]
+            begin = self._observe(server, session)
+            started_ns = clock.monotonic_ns()
             load = session.slice(cell.workload, self._plan.warmup_ms, self._plan.slice_ms)
             wall_ns = clock.monotonic_ns() - started_ns
+            end = self._observe(server, session)
+            if begin is not None and end is not None:
+                extra["kernel"] = kernelstat.difference(begin, end)
             delta, after = self._settled_delta(server, before, load)
-            extra = self._memory(server, after)
+            extra |= self._memory(server, after)
             reason = stats.judge_slice(load, delta)
             status = Status.OK if reason is None else Status.INVALID
         except ProcessError as error:
@@ -348,6 +355,12 @@ class Runner:
         return Sample(
             block, place, cell.id, status, reason, started_unix_ns, wall_ns, load, delta, extra
         )
+
+    def _observe(self, server: RunningServer, session: LoadSession) -> kernelstat.Reading | None:
+        """The kernel's counters, None without an observer."""
+        if self._observer is None:
+            return None
+        return self._observer.read(server.cpu_pids, session.pids)
 
     def _settled_delta(
         self, server: RunningServer, before: dict[str, Any] | None, load: Mapping[str, Any]

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from iolab import limiter as limits
 from iolab.model import Cell, Plan, Sample, Status, Workload
 
 Floats = npt.NDArray[np.float64]
@@ -31,8 +32,6 @@ CONFIDENCE = 0.95
 ALPHA = 0.05
 _RESAMPLES = 2000
 _MIN_PAIRS = 6  # below this no order-statistic interval reaches 95%
-CLIENT_LIMITED_SHARE = 0.95
-SERVER_BUSY_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,9 @@ class CellSummary:
 
     Rates are medians over slices; CPU is process CPU time in microseconds a unit (the workload's: a
     request or a GiB); shares are of one CPU. `rank` is 1 for the fastest, equal for cells that are
-    not distinguishable, None when the cell ranks nothing. `limiter` is `client`, `server` or
-    `neither`. Memory is the most that was seen: resident, that of the control group (the kernel's
-    on the server's behalf included), and the capacity of its pipes.
+    not distinguishable, None when the cell ranks nothing. `limiter` is a name of limiter.Limiter,
+    with its evidence. Memory is the most that was seen: resident, that of the control group (the
+    kernel's on the server's behalf included), and the capacity of its pipes.
     """
 
     cell: str
@@ -84,6 +83,7 @@ class CellSummary:
     server_share: float | None = None
     client_share: float | None = None
     limiter: str | None = None
+    limiter_evidence: str | None = None
     ratio: Estimate | None = None
     server_cpu_ratio: Estimate | None = None
     total_cpu_ratio: Estimate | None = None
@@ -465,6 +465,8 @@ def _summarise_cell(
     client_share = _median(load["cpu"]["client_share"] for load in loads)
     server_share = _median(server_shares)
     units_per_s = _median(series.rate.values())
+    kernel = limits.pressure(s.extra["kernel"] for s in samples if "kernel" in s.extra)
+    found = limits.judge(client_share, server_share, kernel)
     return replace(
         bare,
         slices=len(series.rate),
@@ -479,7 +481,8 @@ def _summarise_cell(
         ),
         server_share=server_share,
         client_share=client_share,
-        limiter=limiter(client_share, server_share),
+        limiter=found.name if found else None,
+        limiter_evidence=found.evidence if found else None,
         ratio=estimate(paired_logs(series.rate, base.rate), plan.seed),
         server_cpu_ratio=estimate(paired_logs(series.server_cpu, base.server_cpu), plan.seed),
         total_cpu_ratio=estimate(paired_logs(series.total_cpu, base.total_cpu), plan.seed),
@@ -490,19 +493,6 @@ def _peak(samples: Iterable[Sample], key: str) -> int | None:
     """The largest figure of that name that was stored with the slices, None for none."""
     found = [sample.extra.get("memory", {}).get(key) for sample in samples]
     return max((int(value) for value in found if value is not None), default=None)
-
-
-def limiter(client_share: float | None, server_share: float | None) -> str | None:
-    """What set the rate: `client`, `server` or `neither`; None when the shares are not known.
-
-    The client is named when its one thread is busy for more than 95% of the window while the
-    server is not (below 90% of a CPU): then a faster server would not have shown.
-    """
-    if client_share is None or server_share is None:
-        return None
-    if server_share >= SERVER_BUSY_SHARE:
-        return "server"
-    return "client" if client_share > CLIENT_LIMITED_SHARE else "neither"
 
 
 def rank(

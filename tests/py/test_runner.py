@@ -11,6 +11,7 @@ import pytest
 from iolab import stats, store
 from iolab.errors import IolabError
 from iolab.executor import ProcessError
+from iolab.kernelstat import Reading
 from iolab.load import LoadSession, UnsupportedError
 from iolab.model import Cell, Plan, Role, Server, Status, Workload
 from iolab.runner import Outcome, Retired, Runner, Troupe, with_running_baseline
@@ -70,6 +71,10 @@ class FakeSession:
         self.stage, self.server, self.workloads = stage, server, tuple(workloads)
         self.workload = workloads[0]
         self.closed = False
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return (4,)
 
     def slice(self, workload: Workload, warmup_ms: int, duration_ms: int) -> dict[str, Any]:
         assert workload in self.workloads
@@ -436,3 +441,31 @@ def test_a_run_interrupted_in_a_block_goes_on_with_that_block(
     ]
     assert orders[0] == orders[1]
     assert not (tmp_path / store.WRK).exists()
+
+
+class FakeObserver:
+    """Counters that grow by one at each reading."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Sequence[int], Sequence[int]]] = []
+
+    def read(self, server: Sequence[int], client: Sequence[int]) -> Reading:
+        self.asked.append((server, client))
+        nr = len(self.asked)
+        return Reading(nr * 1000, {"tcp": {"RetransSegs": nr}}, {"server_resident_bytes": nr})
+
+
+def test_what_the_kernel_counted_is_stored_with_its_slice(stage: FakeStage, tmp_path: Path) -> None:
+    chosen, observer = plan("a", max_blocks=2), FakeObserver()
+    with (
+        Troupe(chosen, stage) as troupe,
+        Runner(chosen, stage, troupe, {}, stage.clock, observer) as runner,
+        SampleWriter(tmp_path) as writer,
+    ):
+        runner.measure(writer)
+    samples = read_samples(tmp_path).samples
+    assert len(observer.asked) == 2 * len(samples)
+    assert set(observer.asked) == {((1,), (4,))}
+    assert [sample.extra["kernel"]["tcp"] for sample in samples] == [{"RetransSegs": 1}] * 4
+    assert samples[-1].extra["kernel"]["ns"] == 1000
+    assert samples[-1].extra["kernel"]["server_resident_bytes"] == 8

@@ -15,6 +15,10 @@ class UnsupportedError(ProcessError):
 class LoadSession(Protocol):
     """Clients that are connected once, driven slice by slice, and idle in between."""
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The clients' processes."""
+
     def slice(self, workload: Workload, warmup_ms: int, duration_ms: int) -> dict[str, Any]:
         """Drives one slice of a workload that they were opened for; returns the tool's document.
 

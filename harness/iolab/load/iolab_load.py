@@ -74,6 +74,11 @@ class IolabLoad:
             raise ProcessError(f"iolab-load: expected a ready line, got {ready}")
         return cls(process, len({workload.path for workload in workloads}))
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """See LoadSession."""
+        return (self._process.pid,)
+
     def slice(self, workload: Workload, warmup_ms: int, duration_ms: int) -> dict[str, Any]:
         """See LoadSession."""
         path = f" {workload.path}" if self._paths > 1 else ""

@@ -233,6 +233,7 @@ def _cell(
         pipe_peak_bytes=cell.pipe_peak_bytes,
         limiter=cell.limiter,
         limiter_shares=_shares(cell),
+        limiter_evidence=cell.limiter_evidence,
         latency=latency.merge(s.load["latency"] for s in samples if s.load and "latency" in s.load),
         trail=trail,
     )

@@ -136,6 +136,7 @@ class CellView:
     pipe_peak_bytes: int | None = None
     limiter: str | None = None
     limiter_shares: str | None = None
+    limiter_evidence: str | None = None
     latency: Latency | None = None
     trail: tuple[Point, ...] = ()
 

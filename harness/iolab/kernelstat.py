@@ -1,0 +1,186 @@
+"""What the kernel counted during a slice: from files below /proc, read right before and after it.
+
+Nothing is read while the slice runs, so reading disturbs no measurement; what is counted spans
+warm-up, window and drain, and a few hundred microseconds on either side. A file that cannot be read
+leaves its part out. Sources: proc(5); Documentation/accounting/psi.rst;
+Documentation/scheduler/sched-stats.rst; net/core/net-procfs.c (softnet_seq_show);
+include/uapi/linux/snmp.h and net/ipv4/proc.c (names of TCP counters).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from iolab.servers import counter_delta
+
+# Columns of /proc/stat, in ticks. Guest time is part of user time and left out.
+_CPU_COLUMNS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+_SNMP = ("RetransSegs", "InErrs", "EstabResets")
+_NETSTAT = (
+    "TCPTimeouts", "TCPFromZeroWindowAdv", "TCPToZeroWindowAdv", "TCPWantZeroWindowAdv",
+    "TCPZeroWindowDrop", "PruneCalled", "RcvPruned", "OfoPruned", "TCPRcvCollapsed",
+    "TCPRcvQDrop", "TCPBacklogDrop", "TCPMemoryPressures", "ListenOverflows", "ListenDrops",
+)  # fmt: skip
+_SWITCHES = {"voluntary_ctxt_switches:": "voluntary", "nonvoluntary_ctxt_switches:": "involuntary"}
+# Two small files a thread: beyond this many, reading would cost more than it tells.
+MAX_THREADS = 64
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The counters at one time, and figures that say how much there is now (`gauges`)."""
+
+    at_ns: int
+    counters: dict[str, Any]
+    gauges: dict[str, Any]
+
+
+class Observer(Protocol):
+    """Reads counters of the host and of two groups of processes, as tests may fake it."""
+
+    def read(self, server: Sequence[int], client: Sequence[int]) -> Reading:
+        """The counters now; `server` and `client` are process ids."""
+
+
+class KernelStat:
+    """The observer of this host. `proc` is where tests keep a tree of their own."""
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+
+    def read(self, server: Sequence[int], client: Sequence[int]) -> Reading:
+        """See Observer. TCP counters are those of the server's network namespace."""
+        proc = self._proc
+        namespaces = [proc / str(pid) / "net" for pid in server]
+        net = next((path for path in namespaces if path.is_dir()), proc / "net")
+        counters = {
+            "cpus": cpu_times(_text(proc / "stat")),
+            "softnet": softnet(_text(proc / "net/softnet_stat")),
+            "tcp": {
+                **named(_text(net / "snmp"), "Tcp:", _SNMP),
+                **named(_text(net / "netstat"), "TcpExt:", _NETSTAT),
+            },
+            "pressure_us": {
+                f"{what}_{kind}": nr
+                for what in ("cpu", "memory", "io")
+                for kind, nr in pressure(_text(proc / "pressure" / what)).items()
+            },
+            "server": self._threads(server),
+            "client": self._threads(client),
+        }
+        gauges = {"server_resident_bytes": self._resident(server)}
+        return Reading(time.monotonic_ns(), counters, gauges)
+
+    def _threads(self, pids: Iterable[int]) -> dict[str, Any]:
+        """Switches and run-queue times of each thread; {} when there are too many to read."""
+        found: dict[str, Any] = {}
+        for pid in pids:
+            tasks = self._proc / str(pid) / "task"
+            with contextlib.suppress(OSError):
+                paths = list(tasks.iterdir())
+                if len(found) + len(paths) > MAX_THREADS:
+                    return {}
+                found |= {path.name: thread(path) for path in paths}
+        return found
+
+    def _resident(self, pids: Iterable[int]) -> int | None:
+        """Resident memory of the processes, in bytes (statm, proc(5))."""
+        pages = [_text(self._proc / str(pid) / "statm").split() for pid in pids]
+        known = [int(words[1]) for words in pages if len(words) > 1]
+        return sum(known) * os.sysconf("SC_PAGE_SIZE") if known else None
+
+
+def difference(before: Reading, after: Reading) -> dict[str, Any]:
+    """What was counted between two readings, as a sample stores it."""
+    delta = counter_delta(before.counters, after.counters) or {}
+    for side in ("server", "client"):
+        delta[side] = _sum(delta.get(side, {}).values())
+    return {
+        "ns": after.at_ns - before.at_ns,
+        "tick_ns": 1_000_000_000 // os.sysconf("SC_CLK_TCK"),
+        **delta,
+        **after.gauges,
+    }
+
+
+def cpu_times(text: str) -> dict[str, dict[str, int]]:
+    """Ticks by CPU number and kind."""
+    found = {}
+    for line in text.splitlines():
+        name, *values = line.split()
+        if name.startswith("cpu") and name[3:].isdigit():
+            found[name[3:]] = dict(zip(_CPU_COLUMNS, map(int, values), strict=False))
+    return found
+
+
+def softnet(text: str) -> dict[str, dict[str, int]]:
+    """Packets that each CPU took from its backlog, dropped, and polls ended for want of budget.
+
+    Columns are hexadecimal; the thirteenth names the CPU (Linux 5.10), before that the line does.
+    """
+    found = {}
+    for number, line in enumerate(text.splitlines()):
+        columns = [int(word, 16) for word in line.split()]
+        if len(columns) >= 3:
+            cpu = columns[12] if len(columns) > 12 else number
+            found[str(cpu)] = dict(zip(("processed", "dropped", "squeezed"), columns, strict=False))
+    return found
+
+
+def named(text: str, group: str, keys: Iterable[str]) -> dict[str, int]:
+    """The values of `keys` in a pair of lines that begin with `group`: names, then values."""
+    lines = [line.split()[1:] for line in text.splitlines() if line.startswith(group)]
+    if len(lines) < 2:
+        return {}
+    table = dict(zip(lines[0], lines[1], strict=False))
+    return {key: int(table[key]) for key in keys if key in table}
+
+
+def pressure(text: str) -> dict[str, int]:
+    """Microseconds in which some, and in which all, tasks stood still for want of a resource."""
+    found = {}
+    for line in text.splitlines():
+        kind, *pairs = line.split()
+        for pair in pairs:
+            key, _, value = pair.partition("=")
+            if key == "total":
+                found[kind] = int(value)
+    return found
+
+
+def thread(task: Path) -> dict[str, int]:
+    """One thread: its context switches, its time on a CPU and waiting for one, in ns."""
+    found: dict[str, int] = {}
+    for line in _text(task / "status").splitlines():
+        key, _, value = line.partition("\t")
+        if key in _SWITCHES:
+            found[_SWITCHES[key]] = int(value)
+    schedstat = _text(task / "schedstat").split()
+    if len(schedstat) >= 2:
+        found |= {"run_ns": int(schedstat[0]), "wait_ns": int(schedstat[1])}
+    return found
+
+
+def _sum(threads: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The threads' figures added up, and their number."""
+    total: dict[str, int] = {}
+    nr = 0
+    for one in threads:
+        nr += 1
+        for key, value in one.items():
+            total[key] = total.get(key, 0) + value
+    return {"threads": nr, **total} if nr else {}
+
+
+def _text(path: Path) -> str:
+    """The file's text, empty when it cannot be read."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

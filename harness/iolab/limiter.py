@@ -1,0 +1,168 @@
+"""What held a cell back: a name, and the figures it was judged by. Pure.
+
+A cell is held back by what is used up while nothing else is. The thresholds say "used up" where
+a faster server could hardly have shown; they are stated in docs/method.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+CLIENT_LIMITED_SHARE = 0.95
+SERVER_BUSY_SHARE = 0.9
+_SOFTIRQ_SHARE = 0.2
+_WAIT_SHARE = 0.1
+_PRESSURE_SHARE = 0.05
+_NOTABLE_STEAL = 0.02
+
+_ZERO_WINDOWS = ("TCPToZeroWindowAdv", "TCPWantZeroWindowAdv")
+_PRUNES = ("PruneCalled", "RcvPruned", "OfoPruned", "TCPRcvCollapsed", "TCPMemoryPressures")
+
+
+@dataclass(frozen=True)
+class Limiter:
+    """`name` is `server`, `client`, `softirq`, `memory`, `run queue`, `rate` or `neither`."""
+
+    name: str
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Pressure:
+    """What the kernel counted over slices (kernelstat), as shares of their time and per second.
+
+    Shares are of one CPU; `softirq` and `steal` those of the CPU that had most of it. `*_wait` is
+    time that threads were ready to run and did not. None: not counted.
+    """
+
+    softirq: float | None = None
+    steal: float | None = None
+    server_wait: float | None = None
+    client_wait: float | None = None
+    memory: float | None = None
+    server_switches_per_s: float | None = None
+    client_switches_per_s: float | None = None
+    retransmits_per_s: float | None = None
+    zero_windows_per_s: float | None = None
+    prunes_per_s: float | None = None
+    softnet_drops: int = 0
+    softnet_squeezes: int = 0
+
+
+def pressure(slices: Iterable[Mapping[str, Any]]) -> Pressure:
+    """The `kernel` objects of samples as one; sums over sums, for ticks are coarse for a slice."""
+    found = [one for one in slices if one.get("ns")]
+    span_ns = sum(int(one["ns"]) for one in found)
+    if not span_ns:
+        return Pressure()
+    seconds = span_ns / 1e9
+
+    def per_s(group: str, keys: Sequence[str]) -> float | None:
+        values = [one[group][key] for one in found for key in keys if key in one.get(group, {})]
+        return sum(values) / seconds if values else None
+
+    def switches(side: str) -> float | None:
+        return per_s(side, ("voluntary", "involuntary"))
+
+    def share(group: str, key: str, unit_ns: int) -> float | None:
+        rate = per_s(group, (key,))
+        return None if rate is None else rate * unit_ns / 1e9
+
+    return Pressure(
+        softirq=_busiest(found, "softirq", span_ns),
+        steal=_busiest(found, "steal", span_ns),
+        server_wait=share("server", "wait_ns", 1),
+        client_wait=share("client", "wait_ns", 1),
+        memory=share("pressure_us", "memory_some", 1000),
+        server_switches_per_s=switches("server"),
+        client_switches_per_s=switches("client"),
+        retransmits_per_s=per_s("tcp", ("RetransSegs",)),
+        zero_windows_per_s=per_s("tcp", _ZERO_WINDOWS),
+        prunes_per_s=per_s("tcp", _PRUNES),
+        softnet_drops=_softnet(found, "dropped"),
+        softnet_squeezes=_softnet(found, "squeezed"),
+    )
+
+
+def _busiest(slices: Sequence[Mapping[str, Any]], kind: str, span_ns: int) -> float | None:
+    """The largest share of one CPU that went to `kind`."""
+    ticks: dict[str, int] = {}
+    for one in slices:
+        for cpu, times in one.get("cpus", {}).items():
+            ticks[cpu] = ticks.get(cpu, 0) + int(times.get(kind, 0)) * int(one["tick_ns"])
+    return max(ticks.values()) / span_ns if ticks else None
+
+
+def _softnet(slices: Sequence[Mapping[str, Any]], key: str) -> int:
+    return sum(int(cpu.get(key, 0)) for one in slices for cpu in one.get("softnet", {}).values())
+
+
+def judge(
+    client_share: float | None,
+    server_share: float | None,
+    kernel: Pressure | None = None,
+    offered: bool = False,
+) -> Limiter | None:
+    """What set the rate; None when the CPU shares are not known.
+
+    `server`: it is busy for 90% of a CPU or more. `client`: its one thread is busy for more than
+    95% while the server is not: a faster server would not have shown. `softirq`: what the server
+    left of a CPU went to softirqs (20% at least). `memory`: tasks stood still for memory in 5% of
+    the time, or TCP pruned or collapsed queues. `run queue`: the server was ready to run and did
+    not get the rest of a CPU (10% at least). `rate`: an open loop (`offered`) whose rate was
+    achieved. Else `neither`.
+    """
+    if client_share is None or server_share is None:
+        return None
+    kernel = kernel or Pressure()
+    return Limiter(
+        _name(client_share, server_share, kernel, offered),
+        evidence(client_share, server_share, kernel),
+    )
+
+
+def _name(client: float, server: float, kernel: Pressure, offered: bool) -> str:
+    softirq, wait = kernel.softirq or 0.0, kernel.server_wait or 0.0
+    if server >= SERVER_BUSY_SHARE:
+        return "server"
+    if client > CLIENT_LIMITED_SHARE:
+        return "client"
+    if offered:
+        return "rate"
+    if softirq >= _SOFTIRQ_SHARE and server + softirq >= SERVER_BUSY_SHARE:
+        return "softirq"
+    if (kernel.memory or 0.0) >= _PRESSURE_SHARE or (kernel.prunes_per_s or 0.0) >= 1:
+        return "memory"
+    if wait >= _WAIT_SHARE and server + wait >= SERVER_BUSY_SHARE:
+        return "run queue"
+    return "neither"
+
+
+def evidence(client: float, server: float, kernel: Pressure) -> str:
+    """The shares of one CPU, and of the rest what is worth a word."""
+    words = [f"server {server:.0%}", f"client {client:.0%} of a CPU"]
+    for name, value, from_value in (
+        ("softirq", kernel.softirq, 0.05),
+        ("steal", kernel.steal, _NOTABLE_STEAL),
+        ("server waiting for a CPU", kernel.server_wait, 0.02),
+        ("client waiting for a CPU", kernel.client_wait, 0.02),
+        ("standing still for memory", kernel.memory, 0.01),
+    ):
+        if value is not None and value >= from_value:
+            words.append(f"{name} {value:.0%}")
+    for name, rate in (
+        ("retransmits", kernel.retransmits_per_s),
+        ("zero windows", kernel.zero_windows_per_s),
+        ("pruned or collapsed queues", kernel.prunes_per_s),
+    ):
+        if rate is not None and rate >= 0.5:
+            words.append(f"{name} {rate:.0f}/s")
+    for name, nr in (
+        ("softnet drops", kernel.softnet_drops),
+        ("softnet squeezes", kernel.softnet_squeezes),
+    ):
+        if nr:
+            words.append(f"{nr} {name}")
+    return ", ".join(words)

@@ -1,0 +1,98 @@
+"""Limiters: which is named, and the figures beside the name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from iolab.limiter import Pressure, judge, pressure
+
+
+def kernel(ns: int = 10**9, **changes: Any) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "ns": ns, "tick_ns": 10_000_000,
+        "cpus": {"0": {"softirq": 5, "steal": 0}, "1": {"softirq": 1, "steal": 2}},
+        "softnet": {"0": {"processed": 9, "dropped": 0, "squeezed": 0}},
+        "tcp": {"RetransSegs": 0, "TCPToZeroWindowAdv": 0, "PruneCalled": 0},
+        "pressure_us": {"memory_some": 0},
+        "server": {"threads": 1, "voluntary": 10, "involuntary": 5, "run_ns": 1, "wait_ns": 0},
+        "client": {"threads": 1, "voluntary": 1, "involuntary": 0, "run_ns": 1, "wait_ns": 0},
+    }  # fmt: skip
+    return document | changes
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "found", "offered", "name"),
+    [
+        (0.5, 0.95, Pressure(), False, "server"),
+        (0.99, 0.95, Pressure(), False, "server"),
+        (0.96, 0.5, Pressure(softirq=0.5), False, "client"),
+        (0.95, 0.5, Pressure(), False, "neither"),
+        (0.5, 0.65, Pressure(softirq=0.3), False, "softirq"),
+        (0.5, 0.65, Pressure(softirq=0.19, server_wait=0.05), False, "neither"),
+        (0.5, 0.3, Pressure(softirq=0.3), False, "neither"),
+        (0.5, 0.3, Pressure(memory=0.05), False, "memory"),
+        (0.5, 0.3, Pressure(prunes_per_s=1), False, "memory"),
+        (0.5, 0.6, Pressure(server_wait=0.35), False, "run queue"),
+        (0.5, 0.1, Pressure(server_wait=0.35), False, "neither"),
+        (0.5, 0.1, Pressure(), True, "rate"),
+        (0.5, 0.95, Pressure(), True, "server"),
+        (0.97, 0.5, Pressure(), True, "client"),
+    ],
+)
+def test_who_is_named(
+    client: float, server: float, found: Pressure, offered: bool, name: str
+) -> None:
+    limiter = judge(client, server, found, offered)
+    assert limiter is not None
+    assert limiter.name == name
+
+
+def test_without_cpu_times_nobody_is_named() -> None:
+    assert judge(None, 0.9) is None
+    assert judge(0.9, None) is None
+
+
+def test_shares_are_those_of_all_slices_together() -> None:
+    """20 ms of softirq and 3 slices: the busiest CPU over all of them, not the mean of maxima."""
+    slices = [
+        kernel(cpus={"0": {"softirq": 60, "steal": 0}, "1": {"softirq": 0, "steal": 1}}),
+        kernel(cpus={"0": {"softirq": 0, "steal": 0}, "1": {"softirq": 90, "steal": 1}}),
+        kernel(ns=2 * 10**9, cpus={"0": {"softirq": 30, "steal": 0}}),
+    ]
+    found = pressure(slices)
+    assert found.softirq == pytest.approx(0.9 / 4)
+    assert found.steal == pytest.approx(0.02 / 4)
+    assert found.server_switches_per_s == pytest.approx(3 * 15 / 4)
+
+
+def test_rates_and_sums() -> None:
+    found = pressure(
+        [
+            kernel(
+                server={"wait_ns": 250_000_000},
+                pressure_us={"memory_some": 100_000},
+                softnet={"0": {"dropped": 1, "squeezed": 2}, "1": {"dropped": 3, "squeezed": 4}},
+                tcp={"RetransSegs": 6, "TCPToZeroWindowAdv": 2, "TCPWantZeroWindowAdv": 3},
+            )
+        ]
+    )
+    assert found.server_wait == pytest.approx(0.25)
+    assert found.memory == pytest.approx(0.1)
+    assert (found.softnet_drops, found.softnet_squeezes) == (4, 6)
+    assert found.retransmits_per_s == 6
+    assert found.zero_windows_per_s == 5
+    assert found.prunes_per_s is None  # not counted is not none
+    assert found.server_switches_per_s is None
+
+
+def test_no_slices_no_figures() -> None:
+    assert pressure([]) == Pressure()
+    assert pressure([{"ns": 0}, {}]) == Pressure()
+
+
+def test_evidence_names_what_is_worth_a_word() -> None:
+    limiter = judge(0.5, 0.65, Pressure(softirq=0.31, steal=0.01, softnet_squeezes=7))
+    assert limiter is not None
+    assert limiter.evidence == "server 65%, client 50% of a CPU, softirq 31%, 7 softnet squeezes"
