@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from iolab import manifest, stats, store, wrkcheck
+from iolab import capacity, manifest, stats, store, wrkcheck
 from iolab.console import measuring, say
 from iolab.errors import IolabError
 from iolab.kernelstat import KernelStat
@@ -80,8 +80,11 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
         for note in plan.left_out:
             say(f"left out: {note}")
         verifications = verify_troupe(lab, plan, troupe)
+        plan, capacities = capacity.with_rates(plan, lab, troupe)
         run_dir = run_dir or store.create_run_dir(lab.house.results, plan.name, datetime.now())
         document = _manifest(lab, plan, verifications, quiet, run_dir)
+        if capacities:
+            document["capacities"] = [asdict(found) for found in capacities]
         _save(run_dir, document, timing, None, "running")
         say(f"run: {run_dir}")
         retired = _unverified(plan, verifications)

@@ -22,6 +22,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 from iolab.describe import CopyDescribe, Describe, Engine, Technique
 from iolab.errors import InputError, did_you_mean
 from iolab.model import (
+    Arrivals,
     Cell,
     CopyLoad,
     Direction,
@@ -35,6 +36,7 @@ from iolab.sizes import format_size, parse_size
 from iolab.toml import Section, parse_toml
 
 Size = Annotated[int, BeforeValidator(parse_size)]
+Load = Annotated[float, Field(ge=0.01, le=10)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 
 
@@ -67,6 +69,8 @@ class ServersTable(Section):
 class WorkloadTable(Section):
     """`[[workload]]`: one size and its clients; `servers` replaces the common list.
 
+    With `rate` it is an open loop of so many requests per second. With `loads` it stands for the
+    closed loop itself and one open loop for each load, a share of what the baseline serves in it.
     Which keys there may be, and must be, depends on the role: see `_KEYS`.
     """
 
@@ -83,6 +87,9 @@ class WorkloadTable(Section):
     target: Literal["disk", "tmpfs"] | None = None
     fresh: bool | None = None
     durable: bool | None = None
+    rate: Annotated[float, Field(ge=0.001, le=1e7)] | None = None
+    loads: Annotated[tuple[Load, ...], Field(min_length=1)] | None = None
+    arrivals: Arrivals | None = None
     servers: tuple[str, ...] | None = None
     add: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -125,7 +132,9 @@ class _Keys:
 
 _COPY_KEYS = frozenset({"files", "batch", "cache", "target", "fresh", "durable"})
 _KEYS: Mapping[Role, _Keys] = {
-    "file": _Keys(frozenset({"size", "connections"}), frozenset({"pipeline"})),
+    "file": _Keys(
+        frozenset({"size", "connections"}), frozenset({"pipeline", "rate", "loads", "arrivals"})
+    ),
     "relay": _Keys(frozenset({"size", "pairs"}), frozenset({"chunked"})),
     "forward": _Keys(frozenset({"pairs"}), frozenset({"size", "direction"})),
     "copy": _Keys(frozenset({"size"}), _COPY_KEYS),
@@ -327,8 +336,8 @@ class _Expansion:
             chosen = self._exclude(chosen, table.exclude, f"{key}.exclude")
             if not chosen:
                 raise InputError(f"{self._place}: {key}: no server is left")
-            workload = self._workload(table, key)
-            cells += [Cell(server, workload) for server in chosen]
+            for workload in self._loads(self._workload(table, key), table, key):
+                cells += [Cell(server, workload) for server in chosen]
         doubled = [cell_id for cell_id, nr in Counter(cell.id for cell in cells).items() if nr > 1]
         if doubled:
             raise InputError(f"{self._place}: {doubled[0]}: named by two workloads or grids")
@@ -375,6 +384,8 @@ class _Expansion:
             chunked=bool(table.chunked),
             direction=table.direction or "up",
             copy=self._copy(table, key) if role == "copy" else None,
+            rate_per_s=table.rate or 0.0,
+            arrivals=table.arrivals or "poisson",
         )
 
     def _copy(self, table: WorkloadTable, key: str) -> CopyLoad:
@@ -393,6 +404,28 @@ class _Expansion:
             fresh=bool(table.fresh),
             durable=bool(table.durable),
         )
+
+    def _loads(self, workload: Workload, table: WorkloadTable, key: str) -> list[Workload]:
+        """The workload itself, and with `loads` an open loop for each of them."""
+        loads = table.loads or ()
+        if table.rate is not None and loads:
+            raise InputError(
+                f"{self._place}: {key}: rate and loads: give one, a rate in requests per second or "
+                "loads as shares of the baseline's capacity"
+            )
+        if table.arrivals is not None and table.rate is None and not loads:
+            raise InputError(
+                f"{self._place}: {key}.arrivals: only for an open loop, with rate or loads"
+            )
+        doubled = [load for load in dict.fromkeys(loads) if loads.count(load) > 1]
+        if doubled:
+            raise InputError(f"{self._place}: {key}.loads: {doubled[0]:g} is given twice")
+        if self._matrix.run.wrk_check and (loads or table.rate is not None):
+            raise InputError(f"{self._place}: run.wrk_check: wrk knows no rate, as {key} asks for")
+        return [
+            workload,
+            *(replace(workload, name=f"{workload.name}-load{x:g}", load=x) for x in sorted(loads)),
+        ]
 
     def _check_names(self) -> None:
         if not self._matrix.workload and not self._matrix.grid:

@@ -14,6 +14,7 @@ Role = Literal["file", "relay", "forward", "copy"]
 Direction = Literal["up", "down", "both"]
 TestbedName = Literal["loopback", "netns"]
 Unit = Literal["request", "GiB", "file"]
+Arrivals = Literal["poisson", "constant"]
 
 
 class Status(StrEnum):
@@ -73,7 +74,11 @@ class CopyLoad:
 class Workload:
     """What the clients do.
 
-    In role file `connections` connections, each with `pipeline` GETs of `size_bytes` outstanding.
+    In role file `connections` connections, each with `pipeline` GETs of `size_bytes` outstanding:
+    a closed loop. It is an open loop when `rate_per_s` is above 0: that many GETs per second over
+    all connections, due at seeded times (`arrivals`), of which `pipeline` at most are outstanding
+    on each. `load` above 0 gives the rate as a share of what the baseline serves in a closed loop;
+    it is turned into `rate_per_s` when a run begins (capacity.py).
     In roles relay and forward (`pairs` above 0) that many pairs of a sender and a receiver at a
     time, one transfer of `size_bytes` after another; 0 there is one that never ends (forward).
     `chunked` uploads have no Content-Length (relay); `direction` is seen from the client (forward).
@@ -88,6 +93,14 @@ class Workload:
     chunked: bool = False
     direction: Direction = "up"
     copy: CopyLoad | None = None
+    rate_per_s: float = 0.0
+    load: float = 0.0
+    arrivals: Arrivals = "poisson"
+
+    @property
+    def open_loop(self) -> bool:
+        """True when requests are due at times of their own, whatever the server does."""
+        return self.rate_per_s > 0 or self.load > 0
 
     @property
     def path(self) -> str:
@@ -134,7 +147,7 @@ class Plan:
 
     `precision` is the relative half-width of every interval at which a run may stop early (None:
     only the budget and `max_blocks` end it). With `share_connections` the workloads of a server
-    that differ in nothing but their size take turns on the same connections. `grid` says that
+    that differ in nothing but size and rate take turns on the same connections. `grid` says that
     workloads are a grid of sizes and connections, to be drawn as one. `memory_limit_bytes` bounds
     each server process with all it forks (None: not at all). `left_out` says what the matrix names
     and this run has not, with the reason.
@@ -182,7 +195,7 @@ class Plan:
         """Whose connections drive `cell`; cells of equal names take turns on the same ones."""
         load = cell.workload
         if self.share_connections and not load.pairs and load.copy is None:
-            return f"{self.instance(cell)}/{load.connections}/{load.pipeline}"
+            return f"{self.instance(cell)}/{load.connections}/{load.pipeline}/{load.arrivals}"
         return cell.id
 
     def cell(self, cell_id: str) -> Cell:

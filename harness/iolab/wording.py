@@ -25,7 +25,20 @@ def clients(workload: Workload) -> str:
         chunked = ", chunked" if workload.chunked else ""
         return f"{nr(workload.pairs, 'pair')}{chunked}{_DIRECTIONS[workload.direction]}"
     depth = f", {workload.pipeline} deep" if workload.pipeline > 1 else ""
-    return f"{nr(workload.connections, 'connection')}{depth}"
+    return f"{nr(workload.connections, 'connection')}{depth}{_rate(workload)}"
+
+
+def _rate(workload: Workload) -> str:
+    """`, open loop at 0.5 of the baseline's capacity (12,000/s)`; nothing for a closed loop."""
+    if not workload.open_loop:
+        return ""
+    per_s = f"{workload.rate_per_s:,.0f}/s" if workload.rate_per_s >= 10 else ""
+    per_s = per_s or f"{workload.rate_per_s:g}/s"
+    even = ", constant arrivals" if workload.arrivals == "constant" else ""
+    if not workload.load:
+        return f", open loop at {per_s}{even}"
+    rate = f" ({per_s})" if workload.rate_per_s else ""
+    return f", open loop at {workload.load:g} of the baseline's capacity{rate}{even}"
 
 
 def limited_by(limiter: str | None, workload: Workload) -> str | None:

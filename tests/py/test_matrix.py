@@ -348,3 +348,54 @@ def test_plans_survive_the_manifest(offer: Offer) -> None:
     assert plan_from_json(plan_to_json(plan), "manifest.json") == plan
     with pytest.raises(InputError, match=r"manifest\.json: plan"):
         plan_from_json({"name": "x"}, "manifest.json")
+
+
+def with_keys(text: str) -> str:
+    return MATRIX + text
+
+
+def test_loads_are_the_closed_loop_and_an_open_one_for_each(offer: Offer) -> None:
+    plan = parse_plan(with_keys('loads = [1.2, 0.5]\narrivals = "constant"'), offer, "m.toml")
+    closed = Workload("1KiB", 1024, 50, arrivals="constant")
+    assert plan.workloads == (
+        closed,
+        replace(closed, name="1KiB-load0.5", load=0.5),
+        replace(closed, name="1KiB-load1.2", load=1.2),
+    )
+    assert [workload.open_loop for workload in plan.workloads] == [False, True, True]
+    assert len(plan.cells) == 3 * len(plan.servers)
+    assert plan_from_json(plan_to_json(plan), "manifest.json") == plan
+
+
+def test_a_rate_makes_an_open_loop(offer: Offer) -> None:
+    (workload,) = parse_plan(with_keys("rate = 1500"), offer, "m.toml").workloads
+    assert workload == Workload("1KiB", 1024, 50, rate_per_s=1500.0)
+    assert workload.open_loop
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("rate = 0", ["workload[1].rate", "0.001"]),
+        ("rate = 1e9", ["workload[1].rate", "10000000"]),
+        ('rate = "fast"', ["workload[1].rate", "number"]),
+        ("loads = []", ["workload[1].loads", "at least 1"]),
+        ("loads = [0.5, 0]", ["workload[1].loads[2]", "0.01"]),
+        ("loads = [0.5, 1, 0.5]", ["workload[1].loads", "0.5 is given twice"]),
+        ("loads = [0.5]\nrate = 5", ["workload[1]: rate and loads: give one"]),
+        ('arrivals = "poisson"', ["workload[1].arrivals", "only for an open loop"]),
+        ('rate = 5\narrivals = "bursts"', ["workload[1].arrivals", "poisson", "constant"]),
+        ('rate = 5\n[[workload]]\nname = "b"\nsize = 1', ["workload[2].connections: missing"]),
+    ],
+)
+def test_wrong_rates_name_the_key(offer: Offer, keys: str, words: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_plan(with_keys(keys), offer, "m.toml")
+    for word in ["m.toml", *words]:
+        assert word in str(caught.value)
+
+
+def test_wrk_is_not_asked_for_a_rate(offer: Offer) -> None:
+    text = with_keys("rate = 5").replace("[run]", "[run]\nwrk_check = true")
+    with pytest.raises(InputError, match=r"run\.wrk_check: wrk knows no rate"):
+        parse_plan(text, offer, "m.toml")

@@ -232,6 +232,14 @@ def test_slices_are_judged(
     assert verdict is None if words is None else verdict is not None and words in verdict
 
 
+def test_a_rate_so_low_that_nothing_was_due_is_no_fault() -> None:
+    nothing = {"window": {"ns": 10**9, "requests": 0}, "total": {"requests": 0, "body_bytes": 0}}
+    idle = document(0) | nothing | {"open_loop": {"due": 0}}
+    assert stats.judge_slice(idle, {"requests": 0, "body_bytes": 0}) is None
+    assert stats.judge_slice(idle | {"open_loop": {"due": 1}}, None) == "no request was completed"
+    assert stats.judge_slice(idle | {"open_loop": None}, None) == "no request was completed"
+
+
 def streamed(**total: int) -> dict[str, Any]:
     """What iolab-load says of a slice of pairs: a stream need not end in it."""
     counts = {"requests": 0, "body_bytes": 5000, "sent_bytes": 5000, "greeting_bytes": 16}

@@ -59,7 +59,7 @@ class IolabLoad:
     ) -> IolabLoad:
         """Connects all connections of `workloads` to `target` and waits until they stand.
 
-        The workloads may differ in their size alone. ProcessError with the tool's own words when
+        The workloads may differ in size and rate alone. ProcessError with the tool's own words when
         the connections do not stand.
         """
         argv = arguments(binary, target, workloads, cpu, seed)
@@ -82,8 +82,9 @@ class IolabLoad:
     def slice(self, workload: Workload, warmup_ms: int, duration_ms: int) -> dict[str, Any]:
         """See LoadSession."""
         path = f" {workload.path}" if self._paths > 1 else ""
-        self._process.write_line(f"slice {warmup_ms} {duration_ms}{path}")
-        patience = (warmup_ms + duration_ms) / 1000 + _REQUEST_TIMEOUT_S * 2 + 5
+        rate = f" rate={workload.rate_per_s:.3f}" if workload.rate_per_s > 0 else ""
+        self._process.write_line(f"slice {warmup_ms} {duration_ms}{path}{rate}")
+        patience = (warmup_ms + 2 * duration_ms) / 1000 + _REQUEST_TIMEOUT_S * 2 + 5
         return _document(self._process.read_line(patience))
 
     def close(self) -> None:
@@ -139,6 +140,7 @@ def _gets(workloads: Sequence[Workload]) -> list[str]:
         *(word for path in paths for word in ("--path", path)),
         "--connections", str(workloads[0].connections),
         "--pipeline", str(workloads[0].pipeline),
+        *(("--arrivals", "constant") if workloads[0].arrivals == "constant" else ()),
     ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,19 @@ def test_sizes_that_share_connections_are_named_slice_by_slice() -> None:
     (process,) = fake.started
     assert process.written == ["slice 30 200 /4096.bin"]
     assert "--path /1024.bin --path /4096.bin" in " ".join(process.argv)
+
+
+def test_a_rate_is_named_slice_by_slice() -> None:
+    fake = executor([READY], lambda line: ['{"window":{}}'])
+    steady = Workload("a", 1024, 50, 4, arrivals="constant")
+    offered = replace(steady, name="b", rate_per_s=1234.5)
+    session = IolabLoad.open(fake, Path("iolab-load"), Loopback(), TARGET, [steady, offered], 1, 3)
+    session.slice(offered, 30, 200)
+    session.slice(steady, 30, 200)
+    (process,) = fake.started
+    assert process.written == ["slice 30 200 rate=1234.500", "slice 30 200"]
+    assert "--arrivals constant" in " ".join(process.argv)
+    assert session.pids == (process.pid,)
 
 
 def test_a_group_stands_in_for_processes() -> None:
