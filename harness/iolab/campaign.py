@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from iolab import capacity, manifest, stats, store, wrkcheck
+from iolab import capacity, curve, manifest, stats, store, wrkcheck
 from iolab.console import measuring, say
+from iolab.curve import CurveSet
 from iolab.errors import IolabError
 from iolab.kernelstat import KernelStat
 from iolab.lab import Lab
@@ -57,6 +58,7 @@ class Result:
     run_dir: Path
     plan: Plan
     summaries: tuple[WorkloadSummary, ...]
+    curves: tuple[CurveSet, ...]
     outcome: Outcome
     timing: Timing
 
@@ -104,7 +106,8 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
         if plan.wrk_check:
             _wrk(lab, plan, troupe, summaries, run_dir, document, timing)
     _save(run_dir, document, timing, outcome, outcome.stop_reason)
-    return Result(run_dir, plan, tuple(summaries), outcome, timing)
+    curves = curve.curve_sets(plan, stats.counted_samples(plan, samples), summaries)
+    return Result(run_dir, plan, tuple(summaries), curves, outcome, timing)
 
 
 def finish_timing(result: Result) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
+from iolab.curve import MAX, CurveSet
 from iolab.model import Unit, Workload
 from iolab.runner import Tick
 from iolab.sizes import format_size
@@ -120,6 +122,39 @@ def ranking_table(summary: WorkloadSummary) -> Table:
     for cell in summary.cells:
         table.add_row(*_row(cell, workload))
     return table
+
+
+def curve_table(curves: CurveSet) -> Table:
+    """Latency percentiles of every server at every rate; `saturated` where it did not keep up."""
+    table = Table(
+        title=f"{curves.name}: latency from the intended send time, {clients(curves.workload)}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name in ("server", "offered/s", "answered/s", "p50", "p99", "p99.9", "max"):
+        table.add_column(name, justify="left" if name == "server" else "right", no_wrap=True)
+    table.add_column("limiter", overflow="fold")
+    for curve in curves.curves:
+        for point in curve.points:
+            found = point.quantiles
+            note = ", saturated" if point.overload else ""
+            note += ", client-limited" if point.client_limited else ""
+            table.add_row(
+                curve.server,
+                f"{point.offered_per_s:,.0f}",
+                f"{point.achieved_per_s:,.0f}",
+                *(_us(found[q].ns) if q in found else "-" for q in ("p50", "p99", "p99.9", MAX)),
+                f"{point.limiter or '?'}{note}",
+            )
+    return table
+
+
+def _us(ns: float) -> str:
+    """A latency in microseconds; infinite where the requests were never sent."""
+    return f"{ns / 1000:,.0f} us" if math.isfinite(ns) else "never"
 
 
 def _caption(summary: WorkloadSummary) -> str:

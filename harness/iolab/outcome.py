@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from iolab.campaign import Result, finish_timing
-from iolab.console import emit_json, print_table, ranking_table, say
+from iolab.console import curve_table, emit_json, print_table, ranking_table, say
+from iolab.curve import to_json
 from iolab.errors import IolabError
 from iolab.model import Status
 
@@ -21,7 +22,10 @@ def show(result: Result, report: bool, as_json: bool) -> int:
     ]
     if not as_json:
         for summary in result.summaries:
-            print_table(ranking_table(summary))
+            if not summary.workload.open_loop:
+                print_table(ranking_table(summary))
+        for curves in result.curves:
+            print_table(curve_table(curves))
     page = _report(result) if report else None
     finish_timing(result)
     if as_json:
@@ -35,6 +39,7 @@ def show(result: Result, report: bool, as_json: bool) -> int:
                 "blocks": result.outcome.blocks,
                 "timing": result.timing.to_json(),
                 "report": page,
+                "curves": [to_json(found) for found in result.curves],
                 "workloads": [summary.to_json() for summary in result.summaries],
             }
         )

@@ -201,6 +201,15 @@ def _moves_pairs(load: Mapping[str, Any]) -> bool:
     return load.get("mode") in ("relay", "forward")
 
 
+def overloaded(loads: Iterable[Mapping[str, Any]]) -> bool:
+    """True when half of the open-loop slices or more ended in a backlog, each by its own account.
+
+    One stall of the machine makes one such slice; a server that cannot keep up makes all so.
+    """
+    found = [bool(load["open_loop"]["overload"]) for load in loads if load.get("open_loop")]
+    return bool(found) and 2 * sum(found) >= len(found)
+
+
 # --- series of log ratios ----------------------------------------------------------------------
 
 
@@ -252,21 +261,29 @@ def order_interval(values: Floats, confidence: float = CONFIDENCE) -> tuple[floa
     return float(ordered[at]), float(ordered[n - 1 - at]), float(coverages[at])
 
 
-def bootstrap_interval(
-    values: Floats, seed: int = 0, confidence: float = CONFIDENCE
-) -> tuple[float, float]:
-    """Percentile interval of the median by a circular block bootstrap.
+def resample_blocks(
+    n: int, correlation_r: float, seed: int, resamples: int
+) -> npt.NDArray[np.int64]:
+    """`resamples` rows of `n` block numbers, as a circular block bootstrap draws them.
 
     Runs of `length` neighbouring blocks are drawn with replacement, wrapping around the end;
     `length` is n^(1/3) stretched by (1 + r) / (1 - r), so independent series get short runs.
     """
-    n = len(values)
-    rho = min(correlation(values), 0.9)
+    rho = min(correlation_r, 0.9)
     length = int(min(max(1, round(n ** (1 / 3) * (1 + rho) / (1 - rho))), max(1, n // 3)))
     rng = np.random.default_rng(seed)
-    starts = rng.integers(0, n, size=(_RESAMPLES, math.ceil(n / length)))
+    starts = rng.integers(0, n, size=(resamples, math.ceil(n / length)))
     index = (starts[:, :, None] + np.arange(length)[None, None, :]) % n
-    medians = np.median(values[index.reshape(_RESAMPLES, -1)[:, :n]], axis=1)
+    drawn: npt.NDArray[np.int64] = index.reshape(resamples, -1)[:, :n]
+    return drawn
+
+
+def bootstrap_interval(
+    values: Floats, seed: int = 0, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Percentile interval of the median by a circular block bootstrap: `resample_blocks`."""
+    index = resample_blocks(len(values), correlation(values), seed, _RESAMPLES)
+    medians = np.median(values[index], axis=1)
     tail = (1 - confidence) / 2
     low, high = np.quantile(medians, [tail, 1 - tail])
     return float(low), float(high)
@@ -388,6 +405,12 @@ def paired_logs(a: Mapping[int, float], b: Mapping[int, float]) -> list[float]:
     ]
 
 
+def counted_samples(plan: Plan, samples: Sequence[Sample]) -> list[Sample]:
+    """The samples without those of warm-up blocks, which take no part in the statistics."""
+    blocks = sorted({sample.block for sample in samples})[warmup_blocks(samples, plan) :]
+    return [sample for sample in samples if sample.block in set(blocks)]
+
+
 def summarise(plan: Plan, samples: Sequence[Sample]) -> list[WorkloadSummary]:
     """One summary per workload of the plan, cells ranked."""
     skipped = warmup_blocks(samples, plan)
@@ -437,7 +460,8 @@ def _summarise_workload(
     base = series[base_cell.id] if base_cell and sound else _Series({}, {}, {})
     summaries = [_summarise_cell(plan, c, by_cell[c.id], series[c.id], base) for c in cells]
     rates = {cell_id: one.rate for cell_id, one in series.items()}
-    ranked = rank(summaries, rates, plan.seed)
+    # In an open loop the rate is ours: who answers it says nothing, how late does (curve.py).
+    ranked = summaries if workload.open_loop else rank(summaries, rates, plan.seed)
     return WorkloadSummary(workload, plan.baseline, tuple(ranked))
 
 
@@ -468,7 +492,8 @@ def _summarise_cell(
     server_share = _median(server_shares)
     units_per_s = _median(series.rate.values())
     kernel = limits.pressure(s.extra["kernel"] for s in samples if "kernel" in s.extra)
-    found = limits.judge(client_share, server_share, kernel)
+    offered = cell.workload.open_loop and not overloaded(loads)
+    found = limits.judge(client_share, server_share, kernel, offered)
     return replace(
         bare,
         slices=len(series.rate),
@@ -551,7 +576,7 @@ def widest_interval(plan: Plan, samples: Sequence[Sample]) -> float:
     Infinite while one has too few blocks for an interval of 95%, or while nothing is measured.
     """
     widths: list[float] = []
-    for workload in plan.workloads:
+    for workload in (one for one in plan.workloads if not one.open_loop):
         cells = [cell for cell in plan.cells if cell.workload == workload]
         found = {
             cell.server.label: _series(mine, workload.unit_bytes).rate

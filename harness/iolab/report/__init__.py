@@ -13,7 +13,7 @@ from typing import Any
 
 from iolab import store
 from iolab.relaybench.model import KIND as RELAY_BENCH
-from iolab.report import charts, crossover, draw, page, relay
+from iolab.report import charts, crossover, curves, draw, page, relay
 from iolab.report.build import build
 from iolab.report.folder import INDEX, replace_folder
 from iolab.report.run import ReportError, load
@@ -32,7 +32,7 @@ def write_report(run_dir: Path) -> Path:
     if _is_relay_bench(run_dir):
         return relay.write(run_dir)
     view = build(load(run_dir))
-    drawn = [*charts.all_charts(view)]
+    drawn = [*charts.all_charts(view), *curves.curve_charts(view)]
     if (crossover_map := crossover.crossover_chart(view)) is not None:
         drawn.append(crossover_map)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from iolab import stats
+from iolab import curve, stats
 from iolab.model import GIB, Sample, Status, Workload
 from iolab.report import context, crosscheck, crossover, fmt, latency, palette
 from iolab.report.run import Run
@@ -36,6 +36,11 @@ class _Slices:
     by_cell: Mapping[str, tuple[Sample, ...]]
     started_ns: int
 
+    @property
+    def all(self) -> list[Sample]:
+        """Those of all cells."""
+        return [sample for found in self.by_cell.values() for sample in found]
+
     def ok(self, cell: str) -> tuple[Sample, ...]:
         """The usable slices of a cell, in the order of blocks."""
         return self.by_cell.get(cell, ())
@@ -46,7 +51,8 @@ def build(run: Run) -> ReportView:
     summaries = stats.summarise(run.plan, run.samples)
     slices = _counted(run)
     controls = context.control_servers(run.manifest, run.plan)
-    built = [_workload(s, slices, run.plan.seed, controls) for s in summaries]
+    closed = [summary for summary in summaries if not summary.workload.open_loop]
+    built = [_workload(s, slices, run.plan.seed, controls) for s in closed]
     workloads = tuple(workload for workload, _ in built)
     places = {place.workload: place for _, place in built}
     labels = [server.label for server in run.plan.servers]
@@ -68,6 +74,8 @@ def build(run: Run) -> ReportView:
         manifest=run.manifest,
         raw_files=run.raw_files,
         crossings=crossover.crossings(run.plan, places),
+        curves=curve.curve_sets(run.plan, slices.all, summaries),
+        blocks=len({sample.block for sample in slices.all}),
     )
 
 

@@ -92,6 +92,7 @@ class Chart:
     xticks: tuple[Tick, ...] = ()
     minutes: float = 1.0
     box: layout.Box | None = None
+    keys: tuple[object, ...] = ()
     places: tuple[Place, ...] = ()
 
     @property
@@ -160,7 +161,7 @@ def _workload_title(workload: WorkloadView) -> tuple[str, str]:
 
 def caption(view: ReportView) -> str:
     """What stands below a chart: run, blocks, host."""
-    blocks = sorted({w.blocks for w in view.workloads})
+    blocks = sorted({w.blocks for w in view.workloads} or {view.blocks})
     span = str(blocks[0]) if len(blocks) == 1 else f"{blocks[0]} to {blocks[-1]}"
     host = "; ".join(fact.text for fact in view.host[:3])
     return layout.shorten(f"iolab run {view.run}; {span} blocks; {host}", 170)
@@ -537,7 +538,9 @@ def drift_chart(view: ReportView) -> Chart | None:
 
 
 def all_charts(view: ReportView) -> list[Chart]:
-    """The report's charts in reading order."""
+    """The report's charts in reading order; none without a closed loop."""
+    if not view.workloads:
+        return []
     charts = [
         ratio_chart(view),
         throughput_chart(view),

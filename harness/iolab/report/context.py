@@ -297,10 +297,11 @@ def limitations(run: Run, workloads: Sequence[WorkloadView]) -> tuple[str, ...]:
         )
     out += _zero_copy(plan, cells)
     out += {"file": _FILE_LIMITS, "copy": _COPY_LIMITS}.get(plan.role, _PAIR_LIMITS)
-    out.append(
-        "Closed loop at saturation: no statement about latency at a given request rate, nor about "
-        "arrivals in bursts."
-    )
+    if not any(workload.open_loop for workload in plan.workloads):
+        out.append(
+            "Closed loop at saturation: no statement about latency at a given request rate, nor "
+            "about arrivals in bursts."
+        )
     limited = [cell.cell for cell in cells if cell.client_limited]
     if limited:
         out.append(f"Limited by the load generator, hence without a rank: {fmt.listing(limited)}.")

@@ -1,8 +1,6 @@
 """Merges the load generator's latency histograms and reads percentiles from the whole.
 
-Histograms are log-linear: with b sub-bucket bits, a value v has index v below 2^(b+1), and
-shift * 2^b + (v >> shift) with shift = floor(log2 v) - b from there on. Equal indices add up, so a
-percentile of a cell comes from all its responses; percentiles of slices are never averaged.
+A percentile of a cell comes from all its responses; percentiles of slices are never averaged.
 """
 
 from __future__ import annotations
@@ -12,19 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from iolab.histogram import SCHEME, bucket
 from iolab.report.view import Latency
-
-SCHEME = "log-linear"
-
-
-def bucket(index: int, sub_bucket_bits: int) -> tuple[int, int]:
-    """The smallest and largest value that falls into bucket `index`."""
-    per_octave = 1 << sub_bucket_bits
-    if index < 2 * per_octave:
-        return index, index
-    shift = (index >> sub_bucket_bits) - 1
-    low = (index % per_octave + per_octave) << shift
-    return low, low + (1 << shift) - 1
 
 
 def merge(documents: Iterable[Mapping[str, Any]]) -> Latency | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from iolab.curve import to_json
 from iolab.report import fmt
 from iolab.report.charts import Chart
 from iolab.report.draw import TEMPLATES
@@ -60,6 +61,7 @@ def summary(view: ReportView) -> dict[str, Any]:
             }
             for workload in view.workloads
         ],
+        "curves": [to_json(found) for found in view.curves],
         "crossings": [dataclasses.asdict(place) for place in view.crossings],
         "wrk": [dataclasses.asdict(row) for row in view.wrk],
     }

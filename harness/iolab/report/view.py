@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from iolab.curve import CurveSet
 from iolab.model import Unit
 from iolab.report.palette import Style
 
@@ -232,7 +233,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class ReportView:
-    """All that a report shows. `per_second` names the unit of rates: `requests/s`, or several."""
+    """All that a report shows. `per_second` names the unit of rates: `requests/s`, or several.
+
+    `workloads` are closed loops and `curves` open ones; `blocks` is how many count.
+    """
 
     run: str
     matrix: str
@@ -251,6 +255,8 @@ class ReportView:
     manifest: dict[str, object]
     raw_files: tuple[str, ...] = ()
     crossings: tuple[Crossing, ...] = ()
+    curves: tuple[CurveSet, ...] = ()
+    blocks: int = 0
 
     @property
     def servers(self) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from iolab.histogram import bucket
 from iolab.paths import find_house
-from iolab.report.latency import bucket
 
 TIMEOUT_S = 60
 LINE = re.compile(r"(\d+\.\d{3}),(\d+\.\d{3}),(\d+\.\d+),(\S+)")
