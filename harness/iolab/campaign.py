@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from iolab import capacity, curve, manifest, stats, store, wrkcheck
+from iolab import capacity, curve, manifest, stats, store, syscallcheck, wrkcheck
 from iolab.console import measuring, say
 from iolab.curve import CurveSet
 from iolab.errors import IolabError
@@ -103,6 +103,8 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
         timing.in_slices_s = outcome.slice_wall_s - before_ns / 1e9
         samples = store.read_samples(run_dir).samples
         summaries = stats.summarise(plan, samples)
+        if plan.syscall_check:
+            _syscalls(lab, plan, troupe, summaries, run_dir, document)
         if plan.wrk_check:
             _wrk(lab, plan, troupe, summaries, run_dir, document, timing)
     _save(run_dir, document, timing, outcome, outcome.stop_reason)
@@ -185,6 +187,26 @@ def _measure(
     with store.SampleWriter(run_dir) as writer, measuring(plan.name) as progress:
         runner.progress = progress
         return runner.measure(writer, first, spent_s)
+
+
+def _syscalls(
+    lab: Lab,
+    plan: Plan,
+    troupe: Troupe,
+    summaries: list[WorkloadSummary],
+    run_dir: Path,
+    document: dict[str, Any],
+) -> None:
+    """The pass that counts system calls, or the reason it is left out."""
+    reason = syscallcheck.why_not(lab.executor)
+    if reason is not None:
+        say(f"left out: system call check: {reason}")
+        document["left_out"] = [*document["left_out"], f"system call check: {reason}"]
+        return
+    say("counting system calls")
+    ok = {cell.cell for found in summaries for cell in found.cells if cell.status is Status.OK}
+    cells = [cell for cell in plan.cells if cell.id in ok and not cell.workload.open_loop]
+    syscallcheck.check_syscalls(lab.executor, lab, plan, troupe.servers, cells, run_dir)
 
 
 def _wrk(

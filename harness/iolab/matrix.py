@@ -55,6 +55,7 @@ class RunTable(Section):
     seed: int = 1
     precision: Annotated[float, Field(gt=0, lt=1)] | None = None
     wrk_check: bool = False
+    syscall_check: bool = False
     memory_limit: Size | None = None
     share_connections: bool = False
 
@@ -442,6 +443,11 @@ class _Expansion:
             )
         if run.memory_limit is not None and run.role == "copy":
             raise InputError(f"{self._place}: run.memory_limit: role copy has no server to bound")
+        if run.syscall_check and run.role != "file":
+            raise InputError(
+                f"{self._place}: run.syscall_check: counts per request, which role {run.role} "
+                "has not; only for role file"
+            )
         if run.wrk_check and run.role != "file":
             raise InputError(
                 f"{self._place}: run.wrk_check: wrk asks for files, not for {run.role}"

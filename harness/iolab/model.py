@@ -167,6 +167,7 @@ class Plan:
     seed: int = 1
     precision: float | None = None
     wrk_check: bool = False
+    syscall_check: bool = False
     memory_limit_bytes: int | None = None
     share_connections: bool = False
     grid: bool = False

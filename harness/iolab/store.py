@@ -23,6 +23,7 @@ from iolab.model import SCHEMA_VERSION, Sample
 SAMPLES = "samples.jsonl"
 MANIFEST = "manifest.json"
 WRK = "wrk.jsonl"
+SYSCALLS = "syscalls.jsonl"
 
 
 class StoreError(IolabError):

@@ -399,3 +399,12 @@ def test_wrk_is_not_asked_for_a_rate(offer: Offer) -> None:
     text = with_keys("rate = 5").replace("[run]", "[run]\nwrk_check = true")
     with pytest.raises(InputError, match=r"run\.wrk_check: wrk knows no rate"):
         parse_plan(text, offer, "m.toml")
+
+
+def test_system_calls_are_counted_per_request_only(offer: Offer) -> None:
+    assert parse_plan(
+        MATRIX.replace("[run]", "[run]\nsyscall_check = true"), offer, "m.toml"
+    ).syscall_check
+    text = MATRIX.replace("[run]", '[run]\nrole = "relay"\nsyscall_check = true')
+    with pytest.raises(InputError, match=r"run\.syscall_check: counts per request"):
+        parse_plan(text, offer, "m.toml")

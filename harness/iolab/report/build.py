@@ -11,7 +11,7 @@ import numpy as np
 
 from iolab import curve, stats
 from iolab.model import GIB, Sample, Status, Workload
-from iolab.report import context, crosscheck, crossover, fmt, latency, palette
+from iolab.report import context, crosscheck, crossover, fmt, latency, palette, syscalls
 from iolab.report.run import Run
 from iolab.report.view import (
     CellView,
@@ -74,6 +74,7 @@ def build(run: Run) -> ReportView:
         manifest=run.manifest,
         raw_files=run.raw_files,
         crossings=crossover.crossings(run.plan, places),
+        syscalls=syscalls.rows(run.syscalls),
         curves=curve.curve_sets(run.plan, slices.all, summaries),
         blocks=len({sample.block for sample in slices.all}),
     )
@@ -219,7 +220,7 @@ def _cell(
     samples = slices.ok(cell.cell)
     rates = _rates(samples, workload)
     trail = _trail(samples, rates, base, slices.started_ns)
-    syscalls, mix = _syscalls(samples, workload)
+    calls, mix = _syscalls(samples, workload)
     return replace(
         bare,
         blocks=len(trail),
@@ -233,7 +234,7 @@ def _cell(
         total_cpu=_cpu(samples, workload, total=True),
         server_cpu_ratio=_estimate(cell.server_cpu_ratio),
         total_cpu_ratio=_estimate(cell.total_cpu_ratio),
-        syscalls=syscalls,
+        syscalls=calls,
         syscall_mix=mix,
         zero_copy=_zero_copy(samples),
         resident_peak_bytes=cell.resident_peak_bytes,

@@ -63,5 +63,6 @@ def summary(view: ReportView) -> dict[str, Any]:
         ],
         "curves": [to_json(found) for found in view.curves],
         "crossings": [dataclasses.asdict(place) for place in view.crossings],
+        "syscalls": [dataclasses.asdict(row) for row in view.syscalls],
         "wrk": [dataclasses.asdict(row) for row in view.wrk],
     }

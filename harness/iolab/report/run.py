@@ -28,6 +28,7 @@ class Run:
     nr_blocks: int
     dropped: str | None
     wrk: tuple[dict[str, Any], ...]
+    syscalls: tuple[dict[str, Any], ...]
     raw_files: tuple[str, ...]
 
 
@@ -47,7 +48,7 @@ def load(run_dir: Path) -> Run:
             f"{run_dir}: no finished block in {store.SAMPLES}, so there is nothing to report",
             f"./iolab run {plan.name} --resume {run_dir.name} continues the run",
         )
-    names = (store.MANIFEST, store.SAMPLES, store.WRK)
+    names = (store.MANIFEST, store.SAMPLES, store.WRK, store.SYSCALLS)
     return Run(
         name=run_dir.resolve().name,
         path=run_dir,
@@ -57,5 +58,6 @@ def load(run_dir: Path) -> Run:
         nr_blocks=len(stored.blocks),
         dropped=stored.dropped,
         wrk=tuple(store.read_jsonl(run_dir / store.WRK)),
+        syscalls=tuple(store.read_jsonl(run_dir / store.SYSCALLS)),
         raw_files=tuple(name for name in names if (run_dir / name).is_file()),
     )

@@ -93,6 +93,23 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class SyscallRow:
+    """System calls per request of one cell, in a pass of its own: the kernel's and its own count.
+
+    `traced` is what tracepoints saw, `counted` what the engine said in the same slice (None: peers
+    do not count); `mix` the traced calls by name, most frequent first. `note` compares them.
+    """
+
+    workload: str
+    server: str
+    requests: int
+    traced: float | None
+    counted: float | None
+    mix: tuple[tuple[str, float], ...]
+    note: str
+
+
+@dataclass(frozen=True)
 class Point:
     """One block of one cell: seconds since the run began, and the ratio to the baseline."""
 
@@ -256,6 +273,7 @@ class ReportView:
     raw_files: tuple[str, ...] = ()
     crossings: tuple[Crossing, ...] = ()
     curves: tuple[CurveSet, ...] = ()
+    syscalls: tuple[SyscallRow, ...] = ()
     blocks: int = 0
 
     @property

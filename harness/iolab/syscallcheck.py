@@ -1,0 +1,171 @@
+"""System calls from a counting pass of their own: the kernel's tracepoints, through perf.
+
+Engines count their own calls in every slice, at no cost; peers do not count at all, and an engine
+may forget one. So after the measuring each closed-loop cell is driven for one more slice while
+`perf stat` counts the calls that the kernel saw of its server. Tracing costs the server 20 to 30%
+of its speed, which is why it is never on in a timed slice; counts per request mind that little.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from signal import SIGINT
+from typing import Any
+
+from iolab import stats, store
+from iolab.errors import IolabError
+from iolab.executor import Executor, ProcessError
+from iolab.model import SCHEMA_VERSION, Cell, Plan, Status
+from iolab.runner import Stage
+from iolab.servers import RunningServer, counter_delta
+
+_TOTAL = "raw_syscalls:sys_enter"
+# Calls that servers make per request or per event; what else they make is in the total only.
+_NAMES = (
+    "accept4", "close", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait", "futex",
+    "io_uring_enter", "newfstat", "newfstatat", "openat", "openat2", "poll", "ppoll", "pread64",
+    "read", "readv", "recvfrom", "recvmsg", "sendfile64", "sendmsg", "sendto", "setsockopt",
+    "splice", "tee", "vmsplice", "write", "writev",
+)  # fmt: skip
+_PREFIX = "syscalls:sys_enter_"
+_ANSWER_S = 10.0
+
+
+def why_not(executor: Executor) -> str | None:
+    """The reason perf cannot count here, None when it can."""
+    if shutil.which("perf") is None:
+        return "perf is not installed (apt-get install linux-perf)"
+    try:
+        done = executor.run(["perf", "stat", "-x", ",", "-e", _TOTAL, "--", "true"], timeout_s=20)
+    except ProcessError as error:
+        return str(error)
+    if done.code == 0 and not _is_refused(done.stderr):
+        return None
+    words = " ".join(done.stderr.split())[:200]
+    return (
+        f"perf cannot count {_TOTAL}: {words} (root or CAP_PERFMON, a readable tracefs, and "
+        "CONFIG_FTRACE_SYSCALLS are needed)"
+    )
+
+
+def _is_refused(text: str) -> bool:
+    return "<not supported>" in text or "<not counted>" in text
+
+
+class Counting:
+    """A running `perf stat` on the processes of a server, counting from entry to exit.
+
+    It is told by its control descriptors when to begin and to end (perf-stat(1), --control; Linux
+    5.10), and answers when it does: so nothing is counted but what lies between.
+    """
+
+    def __init__(self, executor: Executor, pids: Sequence[int], output: Path) -> None:
+        """Attaches without counting; `output` is where perf writes. ProcessError when it fails."""
+        events = ",".join([_TOTAL, *(f"{_PREFIX}{name}" for name in _NAMES)])
+        argv = [
+            "perf", "stat", "-x", ",", "-D", "-1", "--control", "fd:0,1", "-o", str(output),
+            "-e", events, "-p", ",".join(map(str, pids)),
+        ]  # fmt: skip
+        self._output = output
+        self._process = executor.start(argv, stop_signal=SIGINT)
+
+    def enable(self) -> None:
+        """Begins to count."""
+        self._command("enable")
+
+    def finish(self) -> dict[str, int]:
+        """Ends it and returns the counts by name; `total` is all calls. ProcessError on failure."""
+        self._command("disable")
+        self._process.stop()
+        return parse(self._output.read_text(encoding="utf-8", errors="replace"))
+
+    def stop(self) -> None:
+        """Ends it without a result."""
+        self._process.stop()
+
+    def _command(self, word: str) -> None:
+        self._process.write_line(word)
+        # Each answer but the first begins with the NUL that ended the one before.
+        answer = self._process.read_line(_ANSWER_S).strip("\0")
+        if answer != "ack":
+            raise ProcessError(f"perf stat: {word}: expected ack, got {answer!r}")
+
+
+def parse(text: str) -> dict[str, int]:
+    """Counts of a `perf stat -x ,` output; ProcessError when an event was not counted."""
+    found: dict[str, int] = {}
+    for line in text.splitlines():
+        fields = line.split(",")
+        if len(fields) < 3 or line.startswith("#"):
+            continue
+        value, event = fields[0], fields[2]
+        if not value.isdigit():
+            raise ProcessError(f"perf stat: {event}: {value}")
+        found["total" if event == _TOTAL else event.removeprefix(_PREFIX)] = int(value)
+    if "total" not in found:
+        raise ProcessError(f"perf stat: no count of {_TOTAL} in its output: {text[:200]!r}")
+    return {name: nr for name, nr in found.items() if nr or name == "total"}
+
+
+def check_syscalls(
+    executor: Executor,
+    stage: Stage,
+    plan: Plan,
+    servers: Mapping[str, RunningServer],
+    cells: Sequence[Cell],
+    run_dir: Path,
+) -> None:
+    """Counts one slice of each of `cells` into syscalls.jsonl."""
+    for cell in cells:
+        server = servers[plan.instance(cell)]
+        store.append_jsonl(run_dir / store.SYSCALLS, _one(executor, stage, plan, server, cell))
+
+
+def _one(
+    executor: Executor, stage: Stage, plan: Plan, server: RunningServer, cell: Cell
+) -> dict[str, Any]:
+    """One counted slice as a record, or why there is none."""
+    record: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION, "cell": cell.id, "workload": cell.workload.name,
+        "server": cell.server.label, "started_unix_ns": time.time_ns(), "status": str(Status.OK),
+        "reason": None, "requests": 0, "traced": None, "server_counters": None,
+    }  # fmt: skip
+    if not server.cpu_pids:
+        reason = "its processes come and go, and cannot be attached to"
+        return record | {"status": str(Status.UNSUPPORTED), "reason": reason}
+    try:
+        return record | _count(executor, stage, plan, server, cell)
+    except (IolabError, OSError) as error:
+        return record | {"status": str(Status.FAILED), "reason": str(error)}
+
+
+def _count(
+    executor: Executor, stage: Stage, plan: Plan, server: RunningServer, cell: Cell
+) -> dict[str, Any]:
+    """Drives the slice. The counters of the server are read outside of what perf counts."""
+    session = stage.open_load(server, [cell.workload], plan.seed)
+    with tempfile.TemporaryDirectory(prefix="iolab-perf-") as folder:
+        try:
+            counting = Counting(executor, server.cpu_pids, Path(folder) / "counts.csv")
+            try:
+                before = server.counters()
+                counting.enable()
+                load = session.slice(cell.workload, plan.warmup_ms, plan.slice_ms)
+                traced = counting.finish()
+            finally:
+                counting.stop()
+        finally:
+            session.close()
+    delta = counter_delta(before, server.counters())
+    reason = stats.judge_slice(load, None)
+    return {
+        "status": str(Status.OK if reason is None else Status.INVALID),
+        "reason": reason,
+        "requests": load["total"]["requests"],
+        "traced": traced,
+        "server_counters": delta,
+    }
