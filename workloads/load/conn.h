@@ -96,6 +96,9 @@ void conn_ask(struct load *l, struct conn *c, uint32_t nr, uint64_t start_ns);
 /* Fills the pipeline; in an open loop hands the connection over to it. */
 void conn_fill(struct load *l, struct conn *c);
 
+/* Goes on sending what the socket did not take, then fills the pipeline. */
+void conn_send_unsent(struct load *l, struct conn *c);
+
 /* Handles the events epoll reported. */
 void conn_ready(struct load *l, struct conn *c, uint32_t events);
 
