@@ -146,8 +146,11 @@ def check_io_uring(machine: Machine) -> Finding:
 
 
 def check_tools(machine: Machine) -> Finding:
-    """Programs from Debian packages of the same name, but for `gnuplot` and `ip`."""
-    packages = {"wrk": "wrk", "gnuplot": "gnuplot-nox", "ip": "iproute2", "ethtool": "ethtool"}
+    """Programs from Debian packages, most of them of another name."""
+    packages = {
+        "wrk": "wrk", "gnuplot": "gnuplot-nox", "ip": "iproute2", "ethtool": "ethtool",
+        "perf": "linux-perf",
+    }  # fmt: skip
     missing = [tool for tool in packages if machine.which(tool) is None]
     if not missing:
         return Finding("tools", Level.OK, ", ".join(packages))

@@ -13,7 +13,7 @@ from typing import Any
 
 from iolab import store
 from iolab.relaybench.model import KIND as RELAY_BENCH
-from iolab.report import charts, crossover, curves, draw, page, relay
+from iolab.report import charts, crossover, curves, draw, hdrlog, page, relay
 from iolab.report.build import build
 from iolab.report.folder import INDEX, replace_folder
 from iolab.report.run import ReportError, load
@@ -25,13 +25,16 @@ def write_report(run_dir: Path) -> Path:
     """Writes `run_dir/report/` anew and returns the path of its index.html.
 
     The folder holds the page, the charts (SVG), the numbers they show (data/NAME.tsv), their
-    scripts and summary.json; it is built beside the old one and takes its place when complete.
+    scripts, latency.hlog (HdrHistogram) and summary.json; it is built beside the old one and takes
+    its place when complete.
     Raises store.StoreError for a missing or damaged run, ReportError for one without a finished
     block, gnuplot.GnuplotError when gnuplot is missing or fails.
     """
     if _is_relay_bench(run_dir):
         return relay.write(run_dir)
-    view = build(load(run_dir))
+    run = load(run_dir)
+    view = build(run)
+    latencies = hdrlog.log(run.samples)
     drawn = [*charts.all_charts(view), *curves.curve_charts(view)]
     if (crossover_map := crossover.crossover_chart(view)) is not None:
         drawn.append(crossover_map)
@@ -40,6 +43,8 @@ def write_report(run_dir: Path) -> Path:
         for chart in drawn:
             draw.draw(chart, folder)
         store.write_json(folder / "summary.json", page.summary(view))
+        if latencies is not None:
+            (folder / hdrlog.FILE).write_text(latencies, encoding="utf-8")
         (folder / INDEX).write_text(page.html(view, drawn), encoding="utf-8")
 
     return replace_folder(run_dir, fill)

@@ -1,4 +1,4 @@
-"""iolab-load's HdrHistogram log, decoded by another reading of the format: zlib, base64, struct."""
+"""HdrHistogram logs, of iolab-load and of the report, by another reading of the format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from iolab.histogram import bucket
+from iolab.model import Sample, Status
 from iolab.paths import find_house
+from iolab.report.hdrlog import encode, log
 
 TIMEOUT_S = 60
 LINE = re.compile(r"(\d+\.\d{3}),(\d+\.\d{3}),(\d+\.\d+),(\S+)")
@@ -119,3 +121,35 @@ def test_the_log_holds_every_slice_whole(target: str, tmp_path: Path) -> None:
         assert float(row[3]) == pytest.approx((latency["max"] or 0) / 1e6, abs=1e-5)
     assert decode(rows[2][4]) == {}  # nothing was due in this one
     assert sum(decode(rows[1][4]).values()) == documents[1]["open_loop"]["due"]
+
+
+def test_the_reports_log_is_read_by_the_same_decoder() -> None:
+    rows = {3: 5, 4: 1, 6: 2, 500: 70_000, 3000: 1}
+    assert decode(encode(rows, 10**9)) == rows
+    assert decode(encode({}, 0)) == {}
+    assert decode(encode({0: 1}, 0)) == {0: 1}
+
+
+def test_the_reports_log_has_a_line_for_each_cell() -> None:
+    def sample(block: int, cell: str, counts: list[list[int]], bits: int = 7) -> Sample:
+        latency = {
+            "scheme": "log-linear", "sub_bucket_bits": bits, "counts": counts,
+            "max": 2_000_000 if counts else None,
+        }  # fmt: skip
+        document = {"window": {"ns": 200_000_000}, "latency": latency}
+        return Sample(block, 0, cell, Status.OK, None, 10**18 + block * 10**9, 1, document)
+
+    several = [
+        sample(0, "epoll,cache=memory@1KiB", [[5, 1]]), sample(1, "nginx@1KiB", []),
+        sample(2, "epoll,cache=memory@1KiB", [[5, 2], [9, 1]]), sample(3, "old", [[5, 1]], bits=5),
+    ]  # fmt: skip
+    text = log(several)
+    assert text is not None
+    lines = text.splitlines()
+    assert "#[StartTime: 1000000000.000 (seconds since epoch)]" in lines
+    first, second = (line.split(",") for line in lines[-2:])
+    assert first[:4] == ["Tag=epoll;cache=memory@1KiB", "0.000", "0.400", "2.000000"]
+    assert decode(first[4]) == {5: 3, 9: 1}
+    assert second[:4] == ["Tag=nginx@1KiB", "1.000", "0.200", "0.000000"]
+    assert decode(second[4]) == {}
+    assert log(several[3:]) is None
