@@ -15,6 +15,7 @@ SERVER_BUSY_SHARE = 0.9
 _SOFTIRQ_SHARE = 0.2
 _WAIT_SHARE = 0.1
 _PRESSURE_SHARE = 0.05
+_PRUNES_PER_S = 10.0
 _NOTABLE_STEAL = 0.02
 
 _ZERO_WINDOWS = ("TCPToZeroWindowAdv", "TCPWantZeroWindowAdv")
@@ -110,7 +111,7 @@ def judge(
     `server`: it is busy for 90% of a CPU or more. `client`: its one thread is busy for more than
     95% while the server is not: a faster server would not have shown. `softirq`: what the server
     left of a CPU went to softirqs (20% at least). `memory`: tasks stood still for memory in 5% of
-    the time, or TCP pruned or collapsed queues. `run queue`: the server was ready to run and did
+    the time, or TCP pruned or collapsed queues ten times a second. `run queue`: the server was ready to run and did
     not get the rest of a CPU (10% at least). `rate`: an open loop (`offered`) whose rate was
     achieved. Else `neither`.
     """
@@ -133,7 +134,7 @@ def _name(client: float, server: float, kernel: Pressure, offered: bool) -> str:
         return "rate"
     if softirq >= _SOFTIRQ_SHARE and server + softirq >= SERVER_BUSY_SHARE:
         return "softirq"
-    if (kernel.memory or 0.0) >= _PRESSURE_SHARE or (kernel.prunes_per_s or 0.0) >= 1:
+    if (kernel.memory or 0.0) >= _PRESSURE_SHARE or (kernel.prunes_per_s or 0.0) >= _PRUNES_PER_S:
         return "memory"
     if wait >= _WAIT_SHARE and server + wait >= SERVER_BUSY_SHARE:
         return "run queue"

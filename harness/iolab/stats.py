@@ -202,12 +202,12 @@ def _moves_pairs(load: Mapping[str, Any]) -> bool:
 
 
 def overloaded(loads: Iterable[Mapping[str, Any]]) -> bool:
-    """True when half of the open-loop slices or more ended in a backlog, each by its own account.
+    """True when most open-loop slices ended in a backlog, each by its own account.
 
     One stall of the machine makes one such slice; a server that cannot keep up makes all so.
     """
     found = [bool(load["open_loop"]["overload"]) for load in loads if load.get("open_loop")]
-    return bool(found) and 2 * sum(found) >= len(found)
+    return 2 * sum(found) > len(found)
 
 
 # --- series of log ratios ----------------------------------------------------------------------
