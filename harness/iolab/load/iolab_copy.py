@@ -67,6 +67,11 @@ class IolabCopy:
             raise ProcessError(f"iolab-copy: expected a ready line, got {ready}")
         return cls(process)
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """See LoadSession."""
+        return (self._process.pid,)
+
     def slice(self, workload: Workload, warmup_ms: int, duration_ms: int) -> dict[str, Any]:
         """See LoadSession: `workload` is the one it was opened for."""
         self._process.write_line(f"slice {warmup_ms} {duration_ms}")
