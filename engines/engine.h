@@ -395,8 +395,8 @@ enum moved {
 	 */
 	MOVED_WANT_BATCH,
 	/*
-	 * Call again after BATCH_WAIT_MS: what is wanted (RLIMIT_MEMLOCK) is held by other
-	 * connections, and nothing tells when they give it back. Only on driver epoll.
+	 * Call again after BATCH_WAIT_MS: what is wanted (RLIMIT_MEMLOCK) is held by others, and
+	 * nothing tells when they give it back. Only on driver epoll.
 	 */
 	MOVED_WANT_ROOM,
 };

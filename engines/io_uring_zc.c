@@ -22,6 +22,10 @@ enum {
 	HEAD_SENDMSG
 };
 
+enum {
+	PART_MIN = 4096 /* bytes of the smallest send that is tried when there is no room */
+};
+
 static const char *const source_values[] = {"mapping", "buffers", NULL};
 static const char *const head_values[] = {"send", "sendmsg", NULL};
 
@@ -201,22 +205,40 @@ static bool at_bound(const struct conn *c, const struct zc_move *m)
 	return m->sock.bytes && m->sock.bytes + m->part > (uint64_t)c->w->opt[OPT_INFLIGHT];
 }
 
-static int start_file(struct conn *c, struct zc_move *m)
+/*
+ * Locked memory is a user's: other workers and processes may hold it as well, and nothing tells
+ * when they give it back. So the send is tried again after a millisecond.
+ */
+static void pause_part(struct conn *c, struct zc_move *m)
+{
+	struct io_uring_sqe *sqe = next_op(c, m);
+
+	count_one(c->ctr, zc_waits);
+	m->pause = (struct __kernel_timespec){.tv_nsec = 1000000};
+	io_uring_prep_timeout(sqe, &m->pause, 0, 0);
+	ring_move_tag(c, sqe, OP_PAUSE);
+}
+
+static size_t part_bytes(const struct conn *c, const struct zc_move *m)
 {
 	size_t chunk = (size_t)c->w->opt[OPT_CHUNK];
 	size_t bound = (size_t)c->w->opt[OPT_INFLIGHT];
-	bool refused = m->refused;
+	size_t max = m->part_max ? m->part_max : chunk < bound ? chunk : bound;
 
-	m->part = chunk < bound ? chunk : bound;
-	m->part = c->xfer.len < m->part ? (size_t)c->xfer.len : m->part;
-	m->refused = false;
+	return c->xfer.len < max ? (size_t)c->xfer.len : max;
+}
+
+static int start_file(struct conn *c, struct zc_move *m)
+{
+	m->part = part_bytes(c, m);
 	if (at_bound(c, m)) {
 		count_one(c->ctr, zc_waits);
 		return RING_WAIT;
 	}
-	if (refused && ring_zc_wait(c)) {
-		count_one(c->ctr, zc_waits);
-		return RING_WAIT;
+	if (m->refused) {
+		m->refused = false;
+		pause_part(c, m);
+		return 0;
 	}
 	return c->xfer.src == SOURCE_FILE ? start_buffers(c, m) : start_mapping(c, m);
 }
@@ -249,15 +271,15 @@ static void went(struct conn *c, size_t n)
 
 /*
  * Every operation of the part is over. ENOMEM of a send that pins pages means RLIMIT_MEMLOCK
- * (io_uring/notif.h): others' notifications may give it back.
+ * (io_notif_account_mem(), io_uring/notif.h): a smaller one is tried, when there may be room again.
  */
 static int end_part(struct conn *c, struct zc_move *m)
 {
 	const struct xfer *x = &c->xfer;
 
-	if (m->error == -ENOMEM && x->src == SOURCE_MAPPING && !m->refused &&
-	    atomic_load_explicit(&c->ctr->zc_inflight_bytes, memory_order_relaxed)) {
+	if (m->error == -ENOMEM && x->src == SOURCE_MAPPING) {
 		m->refused = true;
+		m->part_max = m->part / 2 > PART_MIN ? m->part / 2 : PART_MIN;
 		return RING_PART;
 	}
 	if (m->error)
@@ -272,11 +294,13 @@ static int part_completed(struct conn *c, struct zc_move *m, unsigned op, int re
 				      : xfer_iov_bytes(&c->xfer) + m->part;
 
 	m->nr_ops--;
+	if (op == OP_PAUSE)
+		return end_part(c, m);
 	if (res > 0 && op != OP_READ)
 		went(c, (size_t)res);
 	count_add(c->ctr, short_moves, res > 0 && (size_t)res < want);
-	/* The others of a broken link are cancelled; what broke it came first. */
-	if (res < 0 && !m->error)
+	/* The others of a broken link are cancelled, those before as well if it fails to begin. */
+	if (res < 0 && (!m->error || m->error == -ECANCELED))
 		m->error = res;
 	else if (res >= 0 && (size_t)res < want && op != OP_BODY && !m->error)
 		m->error = -EPIPE; /* the file became shorter; of a send only errors leave a rest */
@@ -296,6 +320,7 @@ static void release(struct conn *c)
 	struct zc_move *m = c->mover;
 
 	m->refused = false;
+	m->part_max = 0;
 	zc_relay_release(&m->relay);
 }
 

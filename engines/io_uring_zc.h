@@ -22,6 +22,7 @@ enum {
 enum {
 	OP_READ,      /* file to registered buffer */
 	OP_MEMORY,    /* memory pieces, by an ordinary send */
+	OP_PAUSE,     /* a timeout, before a send is tried again */
 	OP_BODY,      /* zero-copy send, of the head as well with head=sendmsg */
 	OP_RECV_PART, /* from the source of a relay */
 	OP_SEND_PART, /* to one of its destinations, without copying or not */
@@ -42,9 +43,11 @@ struct zc_relay {
 struct zc_move {
 	struct ring_zc_sock sock; /* first, see ring_zc.h */
 	struct zc_relay relay;
-	size_t part;	/* bytes of the file in this part */
-	uint8_t nr_ops; /* of this part, in flight */
-	bool refused;	/* for want of memory that may be locked */
+	size_t part;	 /* bytes of the file in this part */
+	uint8_t nr_ops;	 /* of this part, in flight */
+	bool refused;	 /* for want of memory that may be locked */
+	size_t part_max; /* bytes of a send that there was room for; 0: a chunk */
+	struct __kernel_timespec pause;
 	int error;
 	struct msghdr msg;
 	struct iovec iov[2];

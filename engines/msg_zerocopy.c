@@ -16,6 +16,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+enum {
+	PART_MIN = 4096 /* bytes of the smallest send that is tried when there is no room */
+};
+
 static const struct opt_def options[] = {
 	COMMON_OPTIONS,
 	{.name = "buffer",
@@ -55,10 +59,13 @@ static unsigned zc_held(const struct conn *c)
  * What a refused send has to wait for. ENOBUFS: the notifications outstanding fill optmem
  * (net.core.optmem_max, a socket's), or their pages RLIMIT_MEMLOCK (a user's, without
  * CAP_IPC_LOCK). The first end with this socket's own notifications; the second may be held by
- * other connections alone.
+ * other connections, workers and processes, and is asked for by the send as a whole: so the next
+ * one is smaller.
  */
-static int refused(struct conn *c, int err)
+static int refused(struct conn *c, size_t part, int err)
 {
+	struct zc_mover *m = c->mover;
+
 	count_add(c->ctr, eagain, err == EAGAIN);
 	if (err == EAGAIN)
 		return MOVED_WANT_DST;
@@ -68,22 +75,23 @@ static int refused(struct conn *c, int err)
 		return -err;
 	if (zc_of(c)->nr)
 		return MOVED_WANT_ZC;
-	return atomic_load_explicit(&c->ctr->zc_inflight_bytes, memory_order_relaxed)
-		       ? MOVED_WANT_ROOM
-		       : -err;
+	m->part_max = part / 2 > PART_MIN ? part / 2 : PART_MIN;
+	return MOVED_WANT_ROOM;
 }
 
 /* One zero-copy send. enum moved with MOVED_TURN for "part of it went", or -errno. */
 static int send_zc(struct conn *c)
 {
 	struct xfer *x = &c->xfer;
-	size_t part = x->len < TURN_BYTES ? (size_t)x->len : TURN_BYTES;
+	const struct zc_mover *m = c->mover;
+	size_t max = m->part_max ? m->part_max : TURN_BYTES;
+	size_t part = x->len < max ? (size_t)x->len : max;
 	int flags = MSG_NOSIGNAL | MSG_ZEROCOPY | (x->len > part ? hold_flag(c) : 0);
 	ssize_t n = send(c->fd, x->mem, part, flags);
 
 	count_one(c->ctr, sys_send);
 	if (n < 0)
-		return refused(c, errno);
+		return refused(c, part, errno);
 	zc_sends_add(zc_of(c), c->ctr, (size_t)n, x->lease, NULL);
 	count_add(c->ctr, short_moves, (size_t)n < part);
 	xfer_touch(c);
@@ -104,6 +112,7 @@ static int wait_for_room(struct conn *c, int res)
 
 static int zc_body(struct conn *c)
 {
+	struct zc_mover *m = c->mover;
 	struct xfer *x = &c->xfer;
 	uint64_t stop = x->len > TURN_BYTES ? x->len - TURN_BYTES : 0;
 	int res;
@@ -117,6 +126,8 @@ static int zc_body(struct conn *c)
 		if (res == MOVED_WANT_ZC || res == MOVED_WANT_ROOM)
 			res = wait_for_room(c, res);
 	} while (res == MOVED_TURN && x->len > stop);
+	if (res <= 0)
+		m->part_max = 0;
 	return res;
 }
 

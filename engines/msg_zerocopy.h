@@ -18,6 +18,7 @@ struct zc_mover {
 	struct zc_sends sends;	   /* of this socket as a destination */
 	struct zc_pool *pool;	   /* of this socket as a source */
 	struct zc_buffer *current; /* received, and not yet sent to everybody */
+	size_t part_max;	   /* bytes of a send that there was room for; 0: any number */
 };
 
 static inline struct zc_sends *zc_of(const struct conn *c)

@@ -66,8 +66,8 @@ void ring_zc_free(struct ring_zc *z);
 void ring_zc_tag(struct ring_zc *z, struct io_uring_sqe *sqe, size_t bytes);
 
 /*
- * c is to be started again when another send of this worker is finished: what it lacks (a
- * registered buffer, or RLIMIT_MEMLOCK) is held by those. False when there is none to wait for.
+ * c is to be started again when another send of this worker is finished: those hold what it lacks,
+ * a registered buffer. False when there is none to wait for.
  */
 bool ring_zc_wait(struct conn *c);
 

@@ -12,11 +12,12 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from client import DEADLINE_S, Server, make_request, running
+from client import DEADLINE_S, Sanitizer, Server, make_request, running
 
 CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
@@ -119,6 +120,33 @@ def test_room_for_one_notification_is_waited_for(binary: Path, name: str, root: 
             assert total["zc_waits"] > 0
 
     in_namespace(1000, test)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a server without CAP_IPC_LOCK is made by root")
+def test_locked_memory_of_others_is_waited_for(
+    binary: Path, name: str, root: Path, tmp_path: Path, sanitizer: Sanitizer
+) -> None:
+    """16 connections want to pin 5 MiB each, of a user who may lock 1 MiB in all."""
+    if sanitizer.active:
+        pytest.skip("a sanitizer wants capabilities of its own (ptrace)")
+    want = (root / BODY[1:]).read_bytes()
+    limited = tmp_path / "limited"
+    limited.write_text(
+        f"#!/bin/sh\nexec prlimit --memlock={1 << 20}:{1 << 20} setpriv --inh-caps=-ipc_lock "
+        f'--bounding-set=-ipc_lock {binary} "$@"\n'
+    )
+    limited.chmod(0o700)
+    with running(limited, name, root) as server:
+
+        def fetch(_: int) -> bytes:
+            with server.connect(rcvbuf=65536) as conn:
+                return conn.request(BODY).body
+
+        with ThreadPoolExecutor(16) as readers:
+            assert list(readers.map(fetch, range(16))) == [want] * 16
+        total = settled(server)
+        judge(total, 16 * len(want))
+        assert total["zc_waits"] > 0 or not total["zc_sends"]
 
 
 def test_a_reset_ends_what_is_outstanding(binary: Path, spec: str, root: Path) -> None:
