@@ -101,8 +101,8 @@ def test_peaks_begin_anew_when_asked_to(binary: Path, name: str, root: Path) -> 
         assert server.get("/f511").status == 200
         after = settled(server)
         if before["zc_sends"]:
-            assert before["zc_inflight_peak_bytes"] > 511
-            assert after["zc_inflight_peak_bytes"] == 511
+            assert before["zc_inflight_peak_bytes"] > 4096
+            assert 511 <= after["zc_inflight_peak_bytes"] < 4096, "with its head, or without"
         else:
             assert after["zc_inflight_peak_bytes"] == 0
 
@@ -129,6 +129,8 @@ def test_locked_memory_of_others_is_waited_for(
     """16 connections want to pin 5 MiB each, of a user who may lock 1 MiB in all."""
     if sanitizer.active:
         pytest.skip("a sanitizer wants capabilities of its own (ptrace)")
+    if "buffers" in name:
+        pytest.skip("registered buffers are locked at the start, and then no more")
     want = (root / BODY[1:]).read_bytes()
     limited = tmp_path / "limited"
     limited.write_text(
