@@ -70,6 +70,7 @@ struct worker;
  * transfers/transfers_failed: relayed uploads, or forwarded connections, that ended well or not.
  * moves: connections handed to another worker. pipes/pipe_bytes: pipes that exist now, pooled ones
  * included, and the bytes they can hold: kernel memory that no process size shows.
+ * handicap_ns: time spun for --handicap.
  */
 #define PLAIN_COUNTERS(X)    \
 	X(accepts)           \
@@ -86,6 +87,7 @@ struct worker;
 	X(short_moves)       \
 	X(aborts)            \
 	X(timeouts)          \
+	X(handicap_ns)       \
 	X(cache_hits)        \
 	X(cache_misses)      \
 	X(zc_sends)          \

@@ -115,6 +115,15 @@ static void forget_transfer(struct sconn *sc)
 	sc->c.xfer.nr_dst = 0;
 }
 
+static void spin_for(struct sconn *sc)
+{
+	struct sworker *sw = sworker_of(sc->c.w);
+	uint64_t spun =
+		handicap_spin(&sw->srv->handicap, sc->nr_responses, &sw->handicap_unspent_ns);
+
+	count_add(sc->c.w->ctr, handicap_ns, spun);
+}
+
 void conn_done(struct conn *c, int res)
 {
 	struct sconn *sc = sconn_of(c);
@@ -122,6 +131,8 @@ void conn_done(struct conn *c, int res)
 	if (!res) {
 		count_add(c->w->ctr, requests, sc->nr_responses);
 		count_add(c->w->ctr, body_bytes, sc->body_bytes);
+		if (sworker_of(c->w)->srv->cfg.handicap_percent)
+			spin_for(sc);
 	}
 	forget_transfer(sc);
 	if (sc->owned) {

@@ -54,6 +54,7 @@ enum {
 	KEY_WAIT_TIMEOUT,
 	KEY_CACHE_FILES,
 	KEY_CACHE_VALID,
+	KEY_HANDICAP,
 	KEY_DESCRIBE,
 };
 
@@ -78,6 +79,10 @@ static const struct argp_option argp_options[] = {
 	 "relay: for a partner to come; 0 waits for ever (0)", 0},
 	{"cache-files", KEY_CACHE_FILES, "N", 0, "open files kept by each worker (512)", 0},
 	{"cache-valid", KEY_CACHE_VALID, "MS", 0, "until a kept file is looked at again (1000)", 0},
+	{"handicap", KEY_HANDICAP, "PERCENT", 0,
+	 "file: a slowdown planted to test instruments: spin for that share of each response's CPU "
+	 "time (0)",
+	 0},
 	{"describe", KEY_DESCRIBE, NULL, 0, "print engines, options and probe results as JSON", 0},
 	{0}};
 
@@ -173,6 +178,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case KEY_CACHE_FILES:
 		cfg->cache_files = number(state, "cache-files", arg, 1, 1 << 20);
 		return 0;
+	case KEY_HANDICAP:
+		cfg->handicap_percent = number(state, "handicap", arg, 0, HANDICAP_MAX);
+		return 0;
 	case KEY_DESCRIBE:
 		exit(describe());
 	default:
@@ -202,6 +210,12 @@ static void check_config(const struct server_config *cfg)
 		missing = "--upstream HOST:PORT";
 	if (missing) {
 		complain("%s is missing; see --help", missing);
+		exit(EXIT_USAGE);
+	}
+	if (cfg->handicap_percent && cfg->role != &role_file) {
+		complain("--handicap: a share of each response, which role %s has none of; only "
+			 "for --role file",
+			 cfg->role->name);
 		exit(EXIT_USAGE);
 	}
 }
@@ -317,6 +331,7 @@ static int server_start(struct server *srv)
 	int res = 0;
 
 	srv->start_ns = clock_now_ns();
+	handicap_init(&srv->handicap, (unsigned)srv->cfg.handicap_percent);
 	srv->root_fd = -1;
 	if (srv->cfg.role == &role_file) {
 		srv->root_fd = open(srv->cfg.root, O_PATH | O_DIRECTORY | O_CLOEXEC);

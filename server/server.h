@@ -7,6 +7,7 @@
 #define IOLAB_SERVER_H
 
 #include "../engines/engine.h"
+#include "handicap.h"
 #include "http.h"
 
 #include <pthread.h>
@@ -74,6 +75,7 @@ struct server_config {
 	int wait_timeout_ms; /* of relay parties for their partner; 0: none */
 	int cache_files;
 	int cache_valid_ms;
+	int handicap_percent; /* role file only; see handicap.h */
 };
 
 struct server {
@@ -83,6 +85,7 @@ struct server {
 	struct sworker **workers;
 	uint64_t start_ns;
 	_Atomic unsigned peak_round; /* raised by whoever wants peaks of counters to begin anew */
+	struct handicap handicap;
 	sem_t initialised; /* posted by each worker once its result of starting is known */
 	struct addrinfo *upstream;
 	/* Both for the end of draining: nobody may leave while a connection may come to him. */
@@ -164,6 +167,7 @@ struct sworker {
 	pthread_mutex_t progress_lock; /* for who watches; never held while bytes move */
 	struct progress progress;      /* list head */
 	uint64_t next_rates_ns;
+	uint64_t handicap_unspent_ns;
 	int64_t date_s;
 	uint32_t date_gen; /* changes when `date` does */
 	char date[DATE_BYTES + 1];
