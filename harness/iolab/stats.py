@@ -223,13 +223,16 @@ def lag1(values: Floats) -> float:
 
 
 def correlation(values: Floats) -> float:
-    """The lag-1 autocorrelation that corrections use, in [0, 0.95].
+    """The lag-1 autocorrelation that corrections use, in [0, 0.95]; 0 below 8 values.
 
-    Values below 1 / sqrt(n), the standard error of an independent series, read as 0 (and so do
-    negative ones), else short independent series would lose half their worth to chance.
+    What is measured in n values with their own mean comes out too small by (1 + 4 r) / n (Marriott
+    and Pope 1954), which at the lengths of runs here would hide most of it; that is added again.
     """
+    n = len(values)
+    if n < 8:
+        return 0.0
     rho = lag1(values)
-    return min(rho, 0.95) if rho > 1 / math.sqrt(max(1, len(values))) else 0.0
+    return min(max(0.0, rho + (1 + 4 * rho) / n), 0.95)
 
 
 def effective_blocks(values: Floats) -> float:
@@ -241,24 +244,31 @@ def effective_blocks(values: Floats) -> float:
     return max(1.0, len(values) * (1 - rho) / (1 + rho))
 
 
-def order_interval(values: Floats, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+def order_interval(
+    values: Floats, confidence: float = CONFIDENCE, effective: float | None = None
+) -> tuple[float, float, float]:
     """Distribution-free interval of the median: (low, high, coverage).
 
-    The k-th smallest and k-th largest value cover the median with probability
-    1 - 2 P(Binomial(n, 1/2) < k); k is the largest that keeps `confidence`. When even the whole
-    range does not reach it (n < 6 at 95%), the range is returned with its true coverage.
+    The k-th smallest and k-th largest of m independent values cover the median with probability
+    1 - 2 P(Binomial(m, 1/2) < k); k is the largest that keeps `confidence`. When even the whole
+    range does not reach it (m < 6 at 95%), the range is returned with its true coverage.
+    `effective` says how many independent values these are worth (None: all of them): the interval
+    then ends at the quantiles k / m of all, which are those of m independent ones.
     """
     from scipy.stats import binom
 
     ordered = np.sort(values)
     n = len(ordered)
-    ks = np.arange(1, n // 2 + 1)
-    coverages = 1 - 2 * np.asarray(binom.cdf(ks - 1, n, 0.5), dtype=np.float64)
-    good = np.nonzero(coverages >= confidence)[0]
+    m = n if effective is None else max(1, min(n, math.floor(effective)))
     if n < 2:
         return float(ordered[0]), float(ordered[0]), 0.0
-    at = int(good[-1]) if len(good) else 0
-    return float(ordered[at]), float(ordered[n - 1 - at]), float(coverages[at])
+    ks = np.arange(1, max(1, m // 2) + 1)
+    coverages = 1 - 2 * np.asarray(binom.cdf(ks - 1, m, 0.5), dtype=np.float64)
+    good = np.nonzero(coverages >= confidence)[0]
+    if len(good) == 0:
+        return float(ordered[0]), float(ordered[-1]), max(0.0, float(coverages[0]))
+    rank = int(ks[good[-1]]) * n // m
+    return float(ordered[rank - 1]), float(ordered[n - rank]), float(coverages[good[-1]])
 
 
 def resample_blocks(
@@ -281,12 +291,20 @@ def resample_blocks(
 def bootstrap_interval(
     values: Floats, seed: int = 0, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
-    """Percentile interval of the median by a circular block bootstrap: `resample_blocks`."""
+    """Percentile interval of the median by a circular block bootstrap: `resample_blocks`.
+
+    Beyond 95% the tails of so many resamples say nothing: their quantiles are those of 95%, moved
+    out as far as a normal's.
+    """
+    from scipy.stats import norm
+
     index = resample_blocks(len(values), correlation(values), seed, _RESAMPLES)
     medians = np.median(values[index], axis=1)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(medians, [tail, 1 - tail])
-    return float(low), float(high)
+    known = min(confidence, CONFIDENCE)
+    tail = (1 - known) / 2
+    low, middle, high = np.quantile(medians, [tail, 0.5, 1 - tail])
+    stretch = float(norm.isf((1 - confidence) / 2) / norm.isf(tail))
+    return float(middle + (low - middle) * stretch), float(middle + (high - middle) * stretch)
 
 
 def paired_p_value(values: Floats) -> float:
@@ -294,28 +312,37 @@ def paired_p_value(values: Floats) -> float:
 
     Wilcoxon's signed ranks, exact for few blocks. Autocorrelation inflates the variance of the sum
     of signed ranks by n / effective n, so the normal deviate that belongs to the exact p is
-    divided by the root of that: correlation can only weaken the evidence.
+    divided by the root of that, and judged by Student's t of as few degrees of freedom as there
+    are effective blocks: correlation can only weaken the evidence.
     """
-    from scipy.stats import norm, rankdata, wilcoxon
+    from scipy.stats import norm, rankdata, t, wilcoxon
 
     used = values[values != 0]
     if len(used) == 0:
         return 1.0
-    exact = float(wilcoxon(used).pvalue)
+    exact = max(float(wilcoxon(used).pvalue), 1e-300)
     signed = np.asarray(np.sign(used) * rankdata(np.abs(used)), dtype=np.float64)
-    inflation = len(signed) / effective_blocks(signed)
-    return float(min(1.0, 2 * norm.sf(norm.isf(exact / 2) / math.sqrt(inflation))))
+    effective = effective_blocks(signed)
+    if effective >= len(signed):
+        return min(1.0, exact)
+    deviate = norm.isf(exact / 2) * math.sqrt(effective / len(signed))
+    return float(min(1.0, max(exact, 2 * t.sf(deviate, max(1.0, effective - 1)))))
 
 
-def estimate(log_ratios: Sequence[float], seed: int = 0) -> Estimate | None:
-    """The verdict on a series of log ratios, None when it is empty."""
+def estimate(
+    log_ratios: Sequence[float], seed: int = 0, confidence: float = CONFIDENCE
+) -> Estimate | None:
+    """What a series of log ratios says, None when it is empty.
+
+    `confidence` is that of the interval. Too few blocks for it show in `coverage`.
+    """
     values = np.asarray(log_ratios, dtype=np.float64)
     values = values[np.isfinite(values)]
     if len(values) == 0:
         return None
-    low, high, coverage = order_interval(values)
+    low, high, coverage = order_interval(values, confidence, effective_blocks(values))
     if len(values) >= _MIN_PAIRS:
-        other_low, other_high = bootstrap_interval(values, seed)
+        other_low, other_high = bootstrap_interval(values, seed, confidence)
         low, high = min(low, other_low), max(high, other_high)
     return Estimate(
         ratio=math.exp(float(np.median(values))),
