@@ -21,7 +21,7 @@ _PANEL_HEIGHT = 240
 _LEGEND_ROW, _LEGEND_WIDTH = 18, 240
 _MARGINS = layout.Margins(left=64, right=22, top=116, bottom=0, gap_x=62)
 _HEADER = (
-    "panel", "curve", "workload", "server", "percentile", "offered_per_s", "achieved_per_s",
+    "panel", "line", "workload", "server", "percentile", "offered_per_s", "achieved_per_s",
     "us", "low_us", "high_us", "colour", "marker",
 )  # fmt: skip
 
@@ -69,7 +69,7 @@ def curve_chart(view: ReportView, nr: int) -> Chart | None:
         panels=tuple(panels),
         xticks=tuple(Tick(at, layout.tick_label(at)) for at in layout.linear_ticks(high, 4)),
         high=high,
-        rows=tuple(names),
+        rows=tuple(str(line) for line in range(1 + max(int(str(row[1])) for row in table))),
         keys=keys,
     )
 
@@ -80,18 +80,26 @@ def chart_name(nr: int) -> str:
 
 
 def _rows(view: ReportView, found: CurveSet, panel: int, percentile: str) -> list[tuple[Cell, ...]]:
-    """The points of a panel, those of a curve behind each other."""
+    """The points of a panel, those of a line behind each other.
+
+    A curve is one line, or several: it is broken where the percentile falls on requests that were
+    never sent.
+    """
     rows: list[tuple[Cell, ...]] = []
-    for at, curve in enumerate(curve for curve in found.curves if curve.kept_up):
+    line = 0
+    for curve in found.curves:
         style = view.styles[curve.server]
         for point in curve.kept_up:
-            row = (panel, at, found.name, curve.server, percentile)
+            us, low, high = _us(point, percentile)
+            row = (panel, line, found.name, curve.server, percentile)
             rows.append((*row, point.offered_per_s, point.achieved_per_s,
-                         *_us(point, percentile), style.rgb, _marker(style, point)))  # fmt: skip
+                         us, low, high, style.rgb, _marker(style, point)))  # fmt: skip
+            line += us is None or not math.isfinite(us)
+        line += 1
     return rows
 
 
-def _us(point: Point, percentile: str) -> tuple[Cell, Cell, Cell]:
+def _us(point: Point, percentile: str) -> tuple[float | None, float | None, float | None]:
     quantile = point.quantiles.get(percentile)
     if quantile is None:
         return None, None, None

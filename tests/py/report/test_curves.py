@@ -34,9 +34,13 @@ def make_plan(closed: bool) -> Plan:
 
 
 def open_document(cell: Cell, rng: random.Random) -> dict[str, Any]:
-    """`quick` is never saturated, `base` at 9,000, and the client is late where it drives LATE."""
+    """`quick` is never saturated, `base` at 9,000, and the client is late where it drives LATE.
+
+    At 5,000 `quick` left 3% unsent, through a stall and not for want of speed.
+    """
     rate = cell.workload.rate_per_s
     slow = cell.server.name == "base" and rate == 9000
+    stalled = cell.server.name == "quick" and rate == 5000
     document = load_document(rate, 1024, 0.4, 0.4, rng)
     values = [round(50_000 + rate * rng.uniform(1, 3)) for _ in range(100)]
     return document | {
@@ -44,7 +48,7 @@ def open_document(cell: Cell, rng: random.Random) -> dict[str, Any]:
         "latency": histogram(values),
         "open_loop": {
             "rate_per_s": rate, "due": document["window"]["requests"], "unsent": 9 * slow,
-            "outstanding": 0, "abandoned": 5 if slow else 0, "overload": slow,
+            "outstanding": 0, "abandoned": 5 * slow + 3 * stalled, "overload": slow,
             "lateness": histogram([45_000 if cell.server.name == LATE else 500] * 100),
         },
     }  # fmt: skip
@@ -85,6 +89,15 @@ def test_a_chart_has_the_points_below_saturation(run_dir: Path) -> None:
     assert rates["p99", "quick"] == list(RATES)
     assert rates["p99", "base"] == list(RATES[:2])
     assert [row[0] for row in chart.table] == sorted(row[0] for row in chart.table)
+
+
+def test_a_line_is_broken_where_the_percentile_is_unknown(run_dir: Path) -> None:
+    chart = curve_chart(build(load(run_dir)), 0)
+    assert chart is not None
+    lines = {q: [row[1] for row in chart.table if row[3:5] == ("quick", q)] for q in ("p50", "p99")}
+    assert lines["p50"] == [1, 1, 1]
+    assert lines["p99"] == [1, 1, 2]
+    assert {row[1] for row in chart.table} <= {int(name) for name in chart.rows}
 
 
 def test_points_that_the_client_limits_are_hollow(run_dir: Path) -> None:
