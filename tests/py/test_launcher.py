@@ -456,12 +456,14 @@ def test_the_guest_is_fetched_when_asked_for_and_never_installed(tree: Tree) -> 
 
 
 @pytest.mark.parametrize("words", [("guest",), ("tune", "validate", "x"), ("test",)])
-def test_verbs_that_need_the_guest_bring_qemu(tree: Tree, words: tuple[str, ...]) -> None:
+def test_verbs_that_need_the_guest_bring_it(tree: Tree, words: tuple[str, ...]) -> None:
     tree.remove("qemu-system-x86")
+    shutil.rmtree(tree.path / ".cache" / "guest")
     tree.run("tune", "status")
     assert not [call for call in tree.calls() if " install " in call]
     tree.run(*words)
     assert any(call.endswith("recommends qemu-system-x86") for call in tree.calls())
+    assert tree.peer_file("guest/stamp").exists()
 
 
 def test_a_guest_that_cannot_be_fetched_is_left_out(tree: Tree) -> None:
