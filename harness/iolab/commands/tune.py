@@ -17,6 +17,7 @@ from iolab.console import emit_json, print_table, say
 from iolab.errors import IolabError
 from iolab.executor import HostExecutor
 from iolab.paths import find_house
+from iolab.trial.verb import validate
 from iolab.tuning import bench, journal
 from iolab.tuning.bench import Applied, Restored, Result
 from iolab.tuning.host import Host
@@ -55,8 +56,11 @@ dry_option = click.option(
 @click.pass_context
 def tune(context: click.Context, auto_revert: bool) -> None:
     """Apply a profile of kernel and NIC settings, prove that it took, and undo it exactly."""
-    if context.invoked_subcommand not in ("revert", "status"):
+    if context.invoked_subcommand not in ("revert", "status", "validate"):
         _mind_leftovers(auto_revert)
+
+
+tune.add_command(validate)
 
 
 @tune.command()
