@@ -111,9 +111,9 @@ def judge(
     `server`: it is busy for 90% of a CPU or more. `client`: its one thread is busy for more than
     95% while the server is not: a faster server would not have shown. `softirq`: what the server
     left of a CPU went to softirqs (20% at least). `memory`: tasks stood still for memory in 5% of
-    the time, or TCP pruned or collapsed queues ten times a second. `run queue`: the server was ready to run and did
-    not get the rest of a CPU (10% at least). `rate`: an open loop (`offered`) whose rate was
-    achieved. Else `neither`.
+    the time, or TCP pruned or collapsed queues ten times a second. `run queue`: the server was
+    ready to run and did not get the rest of a CPU (10% at least). `rate`: an open loop (`offered`)
+    whose rate was achieved. Else `neither`.
     """
     if client_share is None or server_share is None:
         return None
