@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from iolab import capacity, curve, manifest, stats, store, syscallcheck, wrkcheck
+from iolab import capacity, control, curve, manifest, stats, store, syscallcheck, wrkcheck
 from iolab.console import measuring, say
 from iolab.curve import CurveSet
 from iolab.errors import IolabError
@@ -22,6 +22,8 @@ from iolab.servers.enclosure import Enclosure
 from iolab.servers.peer import peer_version
 from iolab.stats import WorkloadSummary
 from iolab.verify import Verification, verify_server
+
+_ENDLESS = 1_000_000  # blocks: so many that a budget always ends before
 
 
 @dataclass
@@ -61,6 +63,12 @@ class Result:
     curves: tuple[CurveSet, ...]
     outcome: Outcome
     timing: Timing
+    controls: tuple[control.Control, ...] = ()
+
+    @property
+    def untrusted(self) -> str | None:
+        """Why this run is not to be trusted, None when its A/A pairs say nothing against it."""
+        return control.untrusted(self.controls)
 
 
 def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
@@ -71,6 +79,8 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
     """
     timing = Timing()
     earlier = store.read_samples(run_dir) if run_dir is not None else None
+    if earlier is None or not earlier.blocks:
+        plan = control.with_control(plan)
     if earlier is not None and earlier.dropped:
         say(earlier.dropped)
     quiet = manifest.quietness()
@@ -103,13 +113,15 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
         timing.in_slices_s = outcome.slice_wall_s - before_ns / 1e9
         samples = store.read_samples(run_dir).samples
         summaries = stats.summarise(plan, samples)
+        controls = control.read(plan, samples)
+        document["untrusted"] = control.untrusted(controls)
         if plan.syscall_check:
             _syscalls(lab, plan, troupe, summaries, run_dir, document)
         if plan.wrk_check:
             _wrk(lab, plan, troupe, summaries, run_dir, document, timing)
     _save(run_dir, document, timing, outcome, outcome.stop_reason)
     curves = curve.curve_sets(plan, stats.counted_samples(plan, samples), summaries)
-    return Result(run_dir, plan, tuple(summaries), curves, outcome, timing)
+    return Result(run_dir, plan, tuple(summaries), curves, outcome, timing, tuple(controls))
 
 
 def finish_timing(result: Result) -> None:
@@ -144,10 +156,10 @@ def verify_troupe(lab: Lab, plan: Plan, troupe: Troupe) -> list[Verification]:
     for server in plan.servers:
         running = troupe.servers.get(instances[server])
         if server.kind == "technique":
-            found = lab.check_copies(server.label) if running is not None else None
+            found = lab.check_copies(server.argument) if running is not None else None
             results += [found] if found is not None else []
             continue
-        engine = lab.describe.engine(server.name) if server.kind == "engine" else None
+        engine = lab.engine(server)
         if running is None or (engine is not None and not engine.plays(plan.role)):
             continue
         if plan.role == "file":
@@ -166,7 +178,7 @@ def verify_troupe(lab: Lab, plan: Plan, troupe: Troupe) -> list[Verification]:
 def _unverified(plan: Plan, verifications: list[Verification]) -> dict[str, Retired]:
     """The cells of servers that sent wrong bytes."""
     wrong = {result.server: result.failures[0] for result in verifications if not result.ok}
-    if plan.baseline in wrong:
+    if plan.baseline in wrong and plan.baseline_build is None:
         raise IolabError(f"the baseline {plan.baseline} sent wrong bytes: {wrong[plan.baseline]}")
     return {
         cell.id: Retired(Status.INVALID, f"verification: {wrong[cell.server.label]}")
@@ -298,8 +310,17 @@ def _say_host(lab: Lab, quiet: dict[str, Any]) -> None:
         say(f"note: the host is not quiet: {busy:.0%} of its CPU time is in use already")
 
 
-def override(plan: Plan, seed: int | None, budget_s: float | None) -> Plan:
-    """`plan` with the values that the command line replaces."""
+def override(
+    plan: Plan, seed: int | None, budget_s: float | None, precision: float | None = None
+) -> Plan:
+    """`plan` with the values that the command line replaces; None leaves the plan's.
+
+    Who asks for a precision or a budget means that, and not the matrix's number of blocks.
+    """
     if seed is not None:
         plan = replace(plan, seed=seed)
+    if precision is not None:
+        plan = replace(plan, precision=precision)
+    if precision is not None or budget_s is not None:
+        plan = replace(plan, max_blocks=max(plan.max_blocks, _ENDLESS))
     return replace(plan, budget_s=budget_s) if budget_s is not None else plan

@@ -177,6 +177,8 @@ def _row(cell: CellSummary, workload: Workload) -> tuple[str, ...]:
     limiter = limited_by(cell.limiter, workload) or "?"
     if cell.client_limited:
         limiter = "client (lower bound)"
+    if cell.twin:
+        limiter = "A/A pair"
     return (
         place,
         cell.server,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from iolab import verify
-from iolab.describe import CopyDescribe, Describe, parse_copy_describe
+from iolab.describe import CopyDescribe, Describe, Engine, parse_copy_describe
 from iolab.errors import InputError, did_you_mean
 from iolab.executor import Executor, HostExecutor, ProcessError
 from iolab.files import ensure_files
@@ -39,18 +39,37 @@ _MEMORY = Path("/dev/shm")  # tmpfs on every Linux with a C library that has shm
 
 @dataclass(frozen=True)
 class Lab:
-    """Everything the verbs share. `scratch` is removed when the lab is left."""
+    """Everything the verbs share. `scratch` is removed when the lab is left.
+
+    `builds` are server binaries beside this tree's, by the name that `Server.build` has.
+    """
 
     house: House
     executor: Executor
     testbed: Testbed
     split: CpuSplit
     scratch: Path
+    builds: Mapping[str, Path] = field(default_factory=dict)
 
     @cached_property
     def describe(self) -> Describe:
         """What the server binary offers; IolabError when it is not built."""
         return describe(self.executor, self.house.need(self.house.server_binary))
+
+    @cached_property
+    def described_builds(self) -> dict[str, Describe]:
+        """What the other builds offer, by name."""
+        return {
+            name: describe(self.executor, self.house.need(binary))
+            for name, binary in self.builds.items()
+        }
+
+    def engine(self, server: Server) -> Engine | None:
+        """The engine of a server as its build describes it; None for a peer or an unknown one."""
+        if server.kind != "engine":
+            return None
+        described = self.described_builds[server.build] if server.build else self.describe
+        return described.engine(server.name)
 
     @cached_property
     def peers(self) -> dict[str, PeerFile]:
@@ -61,7 +80,7 @@ class Lab:
     def offer(self) -> Offer:
         """Engines and peers of this machine, as matrices are expanded with."""
         peers = offer_peers(self.peers, self.house.root)
-        return Offer(self.describe, peers, lambda: self.copy_describe)
+        return Offer(self.describe, peers, self.described_builds, lambda: self.copy_describe)
 
     @cached_property
     def copy_describe(self) -> CopyDescribe:
@@ -117,7 +136,10 @@ class Lab:
             if peer is None:
                 raise ProcessError(f"{server.spec}: its peer file is gone")
             return PeerServer.start(self.executor, peer, self.house.root, place)
-        binary = self.house.need(self.house.server_binary)
+        if server.build is not None and server.build not in self.builds:
+            raise ProcessError(f"{server.spec}: this lab has no build of that name")
+        binary = self.builds[server.build] if server.build else self.house.server_binary
+        binary = self.house.need(binary)
         return IolabServer.start(self.executor, binary, server, role, place)
 
     def _place(self, role: Role, memory_limit_bytes: int | None) -> Place:
@@ -140,7 +162,7 @@ class Lab:
             return IolabCopy.open(
                 self.executor,
                 self.house.need(self.house.copy_binary),
-                server.server.label,
+                server.server.argument,
                 workloads[0],  # cells of role copy share no session
                 self.copy_places,
                 self.split.server[0],
@@ -191,14 +213,17 @@ def on_testbed(lab: Lab, name: TestbedName) -> Iterator[Lab]:
 
 
 @contextmanager
-def open_lab() -> Iterator[Lab]:
-    """The lab of this tree and host; on leaving, every process it started is ended."""
+def open_lab(builds: Mapping[str, Path] | None = None) -> Iterator[Lab]:
+    """The lab of this tree and host; on leaving, every process it started is ended.
+
+    `builds` are further server binaries by name; see Lab.
+    """
     scratch = Path(tempfile.mkdtemp(prefix="iolab-"))
     scratch.chmod(0o755)  # workers of a peer may run as another user
     house = find_house()
     try:
         with HostExecutor() as executor:
-            yield Lab(house, executor, Loopback(), host_split(), scratch)
+            yield Lab(house, executor, Loopback(), host_split(), scratch, builds or {})
     finally:
         shutil.rmtree(house.cache / scratch.name, ignore_errors=True)
         shutil.rmtree(scratch, ignore_errors=True)

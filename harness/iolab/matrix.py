@@ -2,10 +2,10 @@
 
 A server is named by a spec: `peer:nginx`, `engine:epoll`, `engine:epoll,cache=memory`; a `*` in
 the place of the name stands for every peer or every engine that plays the matrix's role (with
-options: for every such engine that has them). In role copy specs are `technique:mmap`, or
-`technique:mmap,to=mapping`, with the same `*`. What this machine cannot run stays in the plan as an
-unsupported server with its reason, and so does an engine named for a role it has not; a name that
-does not exist at all is an error.
+options: for every such engine that has them). `build:NAME/engine:...` is one of another build. In
+role copy specs are `technique:mmap`, or `technique:mmap,to=mapping`, with the same `*`. What this
+machine cannot run stays in the plan as an unsupported server with its reason, and so does an engine
+named for a role it has not; a name that does not exist at all is an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -157,7 +157,7 @@ def _no_copier() -> CopyDescribe:
 
 @dataclass(frozen=True)
 class Offer:
-    """What this machine offers: the engines of the build, and the peers by name.
+    """What this machine offers: the engines of the build, the peers and other builds by name.
 
     `copier` says what techniques of copying there are: asked only when a matrix names one, for the
     answer takes a trial of each.
@@ -165,6 +165,7 @@ class Offer:
 
     describe: Describe
     peers: Mapping[str, PeerOffer]
+    builds: Mapping[str, Describe] = field(default_factory=dict)
     copier: Callable[[], CopyDescribe] = _no_copier
 
 
@@ -198,7 +199,8 @@ def plan_from_json(document: dict[str, Any], place: str) -> Plan:
 
 
 _WHAT_IS_NAMED = {
-    False: "a server is 'engine:NAME[,option=value...]' or 'peer:NAME', and NAME may be '*'",
+    False: "a server is 'engine:NAME[,option=value...]' or 'peer:NAME', and NAME may be '*'; "
+    "'build:BUILD/engine:...' is one of another build",
     True: "in role copy a technique is 'technique:NAME[,option=value...]', and NAME may be '*'",
 }
 
@@ -207,6 +209,8 @@ def parse_server(spec: str, offer: Offer, role: Role, place: str = "server") -> 
     """The servers that one spec names in `role`; InputError starts with `place` when none."""
     kind, colon, rest = spec.partition(":")
     kinds = ("technique",) if role == "copy" else ("engine", "peer")
+    if kind == "build" and colon and role != "copy":
+        return _of_build(spec, rest, offer, role, place)
     if not colon or kind not in kinds:
         raise InputError(f"{place}: {spec!r}: {_WHAT_IS_NAMED[role == 'copy']}")
     name, *pairs = rest.split(",")
@@ -222,6 +226,21 @@ def parse_server(spec: str, offer: Offer, role: Role, place: str = "server") -> 
         names = [known.name for known in offer.describe.engines]
         raise InputError(f"{place}: unknown engine {name!r}: {did_you_mean(name, names)}")
     return (_engine_server(engine, options, role, place),)
+
+
+def _of_build(spec: str, rest: str, offer: Offer, role: Role, place: str) -> tuple[Server, ...]:
+    """The servers of `build:NAME/engine:...`, their options checked against that build."""
+    build, slash, inner = rest.partition("/")
+    if not slash or not inner.startswith("engine:"):
+        raise InputError(f"{place}: {spec!r}: a server of a build is 'build:NAME/engine:...'")
+    if build not in offer.builds:
+        raise InputError(
+            f"{place}: {spec!r}: unknown build {build!r}: {did_you_mean(build, offer.builds)}"
+        )
+    theirs = Offer(offer.builds[build], offer.peers)
+    return tuple(
+        replace(server, build=build) for server in parse_server(inner, theirs, role, place)
+    )
 
 
 def _options(pairs: Sequence[str], spec: str, place: str) -> tuple[tuple[str, str], ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -35,22 +35,39 @@ class Server:
 
     In role copy a technique stands in its place, which serves nobody: it copies files itself.
     `unsupported` holds the reason when this machine cannot run it; its cells are reported so.
+    `build` names the build whose binary it is (None: this tree's). `handicap_percent` is a planted
+    slowdown (iolab-server --handicap). A `twin` is a second process of the same: nothing but
+    chance can set the two apart.
     """
 
     kind: Literal["engine", "peer", "technique"]
     name: str
     options: tuple[tuple[str, str], ...] = ()
     unsupported: str | None = None
+    build: str | None = None
+    handicap_percent: int = 0
+    twin: bool = False
 
     @property
-    def label(self) -> str:
-        """Short name, unique in a plan: `epoll,cache=memory`, `nginx`."""
+    def argument(self) -> str:
+        """What its binary is told: `epoll,cache=memory`."""
         return ",".join([self.name, *(f"{key}={value}" for key, value in self.options)])
 
     @property
+    def label(self) -> str:
+        """Short name, unique in a plan: `epoll,cache=memory`, `nginx`, `base/epoll`, `nginx#2`."""
+        build = f"{self.build}/" if self.build else ""
+        handicap = f"+{self.handicap_percent}%" if self.handicap_percent else ""
+        return f"{build}{self.argument}{handicap}{'#2' if self.twin else ''}"
+
+    @property
     def spec(self) -> str:
-        """The string a matrix names it by: `engine:epoll,cache=memory`, `peer:nginx`."""
-        return f"{self.kind}:{self.label}"
+        """The string a matrix names it by: `engine:epoll,cache=memory`, `peer:nginx`.
+
+        An engine of another build is `build:base/engine:epoll`.
+        """
+        build = f"build:{self.build}/" if self.build else ""
+        return f"{build}{self.kind}:{self.argument}"
 
 
 @dataclass(frozen=True)
@@ -146,7 +163,9 @@ class Plan:
     """A matrix made concrete for this machine: what a run measures, and how.
 
     `precision` is the relative half-width of every interval at which a run may stop early (None:
-    only the budget and `max_blocks` end it). With `share_connections` the workloads of a server
+    only the budget and `max_blocks` end it); `confidence` is that of these intervals. Cells are
+    compared with `baseline`, or, with `baseline_build`, each with the same server of that build;
+    see `reference`. With `share_connections` the workloads of a server
     that differ in nothing but size and rate take turns on the same connections. `grid` says that
     workloads are a grid of sizes and connections, to be drawn as one. `memory_limit_bytes` bounds
     each server process with all it forks (None: not at all). `left_out` says what the matrix names
@@ -166,6 +185,8 @@ class Plan:
     warmup_ms: int = 30
     seed: int = 1
     precision: float | None = None
+    confidence: float = 0.95
+    baseline_build: str | None = None
     wrk_check: bool = False
     syscall_check: bool = False
     memory_limit_bytes: int | None = None
@@ -182,6 +203,20 @@ class Plan:
     def workloads(self) -> tuple[Workload, ...]:
         """The distinct workloads of the cells, in the plan's order."""
         return tuple(dict.fromkeys(cell.workload for cell in self.cells))
+
+    def reference(self, cell: Cell) -> str:
+        """The label of the server that `cell` is compared with, on the same workload."""
+        if self.baseline_build is None:
+            return self.baseline
+        same = replace(cell.server, build=self.baseline_build, handicap_percent=0, twin=False)
+        return same.label
+
+    def groups(self) -> dict[tuple[Workload, str], list[Cell]]:
+        """The cells that are compared with each other, by workload and reference."""
+        found: dict[tuple[Workload, str], list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault((cell.workload, self.reference(cell)), []).append(cell)
+        return found
 
     def instance(self, cell: Cell) -> str:
         """Which running server drives `cell`; cells of equal names share one.
@@ -218,16 +253,15 @@ class BlockOrder:
 def block_order(plan: Plan, block: int, skip: frozenset[str] = frozenset()) -> BlockOrder:
     """The random order of block `block`: a function of the plan's seed and the block's number.
 
-    Workloads are shuffled, then the servers within each, so that the slices that are compared
-    with each other (same workload, same block) stand within a few seconds. Cells in `skip` and
+    Groups (workloads, mostly; see Plan.groups) are shuffled, then the servers within each, so that
+    the slices that are compared with each other stand within a few seconds. Cells in `skip` and
     unsupported ones are left out without disturbing the order of the others.
     """
     rng = random.Random(f"{plan.seed}:{block}")  # a str seed hashes the same on every Python
-    workloads = list(plan.workloads)
-    rng.shuffle(workloads)
+    groups = list(plan.groups().values())
+    rng.shuffle(groups)
     ids: list[str] = []
-    for workload in workloads:
-        group = [cell for cell in plan.cells if cell.workload == workload]
+    for group in groups:
         rng.shuffle(group)
         ids += [cell.id for cell in group if cell.server.unsupported is None]
     return BlockOrder(block, tuple(cell_id for cell_id in ids if cell_id not in skip))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import click
+
 from iolab.campaign import Result, finish_timing
 from iolab.console import curve_table, emit_json, print_table, ranking_table, say
 from iolab.curve import to_json
@@ -21,6 +23,8 @@ def show(result: Result, report: bool, as_json: bool) -> int:
         if cell.status in (Status.FAILED, Status.INVALID)
     ]
     if not as_json:
+        if result.untrusted is not None:
+            click.echo(f"untrusted: {result.untrusted}")
         for summary in result.summaries:
             if not summary.workload.open_loop:
                 print_table(ranking_table(summary))
@@ -32,6 +36,7 @@ def show(result: Result, report: bool, as_json: bool) -> int:
         emit_json(
             {
                 "schema_version": 1,
+                "untrusted": result.untrusted,
                 "run": str(result.run_dir),
                 "baseline": result.plan.baseline,
                 "left_out": list(result.plan.left_out),
@@ -40,9 +45,12 @@ def show(result: Result, report: bool, as_json: bool) -> int:
                 "timing": result.timing.to_json(),
                 "report": page,
                 "curves": [to_json(found) for found in result.curves],
+                "controls": [control.text for control in result.controls],
                 "workloads": [summary.to_json() for summary in result.summaries],
             }
         )
+    for control in result.controls:
+        say(f"A/A pair: {control.text}")
     _say_times(result)
     for cell in bad:
         say(f"{cell.status}: {cell.cell}: {cell.reason}")

@@ -23,6 +23,7 @@ from iolab.load import LoadSession, UnsupportedError
 from iolab.model import Cell, Plan, Role, Sample, Server, Status, Workload, block_order
 from iolab.servers import RunningServer, counter_delta
 from iolab.store import SampleWriter
+from iolab.units import format_duration
 
 _SETTLE_TRIES = 20
 _SETTLE_S = 0.005
@@ -157,9 +158,15 @@ class Troupe:
 def with_running_baseline(plan: Plan, troupe: Troupe) -> Plan:
     """`plan`, its baseline replaced by the first server that runs everywhere when it does not.
 
-    IolabError when nothing runs.
+    IolabError when nothing runs. Builds are compared with one build, which nothing replaces.
     """
-    running = [cell for cell in plan.cells if plan.instance(cell) in troupe.servers]
+    if plan.baseline_build is not None:
+        return plan
+    running = [
+        cell
+        for cell in plan.cells
+        if plan.instance(cell) in troupe.servers and not cell.server.twin
+    ]
     places = Counter(cell.server.label for cell in running)
     everywhere = [label for label, nr in places.items() if nr == len(plan.workloads)]
     if plan.baseline in everywhere:
@@ -280,15 +287,28 @@ class Runner:
         here_s = (self._clock.monotonic_ns() - started_ns) / 1e9
         done = block - first_block
         next_s = here_s / done if done else 0.0
+        if plan.precision is not None:
+            width = stats.widest_interval(plan, self.samples)
+            if width <= math.log1p(plan.precision):
+                return f"every interval is within +-{plan.precision:.1%}"
         if spent_s + here_s + next_s > plan.budget_s:
-            return f"budget ({plan.budget_s:g} s) used up"
-        if plan.precision is not None and self._width() <= math.log1p(plan.precision):
-            return f"every interval is within +-{plan.precision:.1%}"
+            return f"budget ({plan.budget_s:g} s) used up{self._missed(spent_s + here_s)}"
         return None
 
-    def _width(self) -> float:
-        """The widest interval so far."""
-        return stats.widest_interval(self._plan, self.samples)
+    def _missed(self, spent_s: float) -> str:
+        """What a run that its budget ends lacks of the precision it was asked for."""
+        wanted = self._plan.precision
+        if wanted is None:
+            return ""
+        width = stats.widest_interval(self._plan, self.samples)
+        text = f" before every interval was within +-{wanted:.1%}"
+        if not math.isfinite(width):
+            return f"{text}; too few blocks for one of {self._plan.confidence:.0%}"
+        needed_s = spent_s * (width / math.log1p(wanted)) ** 2
+        return (
+            f"{text}; the widest is +-{math.expm1(width):.1%}, and about "
+            f"{format_duration(needed_s)} would do"
+        )
 
     def _driven(self, cell: Cell) -> bool:
         """A cell is driven while it and the baseline of its workload are fit."""
@@ -297,7 +317,7 @@ class Runner:
         return all(
             other.id not in self._retired
             for other in self._plan.cells
-            if other.workload == cell.workload and other.server.label == self._plan.baseline
+            if other.workload == cell.workload and other.server.label == self._plan.reference(cell)
         )
 
     def _block(

@@ -67,7 +67,8 @@ class CellSummary:
     request or a GiB); shares are of one CPU. `rank` is 1 for the fastest, equal for cells that are
     not distinguishable, None when the cell ranks nothing. `limiter` is a name of limiter.Limiter,
     with its evidence. Memory is the most that was seen: resident, that of the control group (the
-    kernel's on the server's behalf included), and the capacity of its pipes.
+    kernel's on the server's behalf included), and the capacity of its pipes. A `twin` is the
+    baseline once more: it ranks nothing.
     """
 
     cell: str
@@ -92,6 +93,7 @@ class CellSummary:
     pipe_peak_bytes: int | None = None
     rank: int | None = None
     tied: bool = False
+    twin: bool = False
 
     @property
     def client_limited(self) -> bool:
@@ -313,7 +315,9 @@ def paired_p_value(values: Floats) -> float:
     Wilcoxon's signed ranks, exact for few blocks. Autocorrelation inflates the variance of the sum
     of signed ranks by n / effective n, so the normal deviate that belongs to the exact p is
     divided by the root of that, and judged by Student's t of as few degrees of freedom as there
-    are effective blocks: correlation can only weaken the evidence.
+    are effective blocks: correlation can only weaken the evidence. Ranks do not show how far apart
+    from 0 the values lie, which then weakens too much: so Student's t of the values, over their
+    effective number, is asked as well, and the smaller p counts twofold (Bonferroni).
     """
     from scipy.stats import norm, rankdata, t, wilcoxon
 
@@ -326,7 +330,19 @@ def paired_p_value(values: Floats) -> float:
     if effective >= len(signed):
         return min(1.0, exact)
     deviate = norm.isf(exact / 2) * math.sqrt(effective / len(signed))
-    return float(min(1.0, max(exact, 2 * t.sf(deviate, max(1.0, effective - 1)))))
+    by_ranks = 2 * float(t.sf(deviate, max(1.0, effective - 1)))
+    return min(1.0, max(exact, 2 * min(by_ranks, _t_test(values))))
+
+
+def _t_test(values: Floats) -> float:
+    """Two-sided p of the mean being 0, the values counted as the effective number of them."""
+    from scipy.stats import t
+
+    effective = effective_blocks(values)
+    error = float(np.std(values, ddof=1)) / math.sqrt(effective)
+    if error <= 0:
+        return 0.0 if float(np.mean(values)) else 1.0
+    return 2 * float(t.sf(abs(float(np.mean(values))) / error, max(1.0, effective - 1)))
 
 
 def estimate(
@@ -439,7 +455,7 @@ def counted_samples(plan: Plan, samples: Sequence[Sample]) -> list[Sample]:
 
 
 def summarise(plan: Plan, samples: Sequence[Sample]) -> list[WorkloadSummary]:
-    """One summary per workload of the plan, cells ranked."""
+    """One summary per workload of the plan (and reference; see Plan.groups), cells ranked."""
     skipped = warmup_blocks(samples, plan)
     blocks = sorted({sample.block for sample in samples})[skipped:]
     counted = set(blocks)
@@ -447,7 +463,10 @@ def summarise(plan: Plan, samples: Sequence[Sample]) -> list[WorkloadSummary]:
     for sample in samples:
         if sample.cell in by_cell and (sample.block in counted or sample.status is not Status.OK):
             by_cell[sample.cell].append(sample)
-    return [_summarise_workload(plan, workload, by_cell) for workload in plan.workloads]
+    return [
+        _summarise_group(plan, workload, reference, cells, by_cell)
+        for (workload, reference), cells in plan.groups().items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -476,12 +495,15 @@ def _series(samples: Sequence[Sample], unit_bytes: int) -> _Series:
     return _Series(rate, server_cpu, total_cpu)
 
 
-def _summarise_workload(
-    plan: Plan, workload: Workload, by_cell: Mapping[str, Sequence[Sample]]
+def _summarise_group(
+    plan: Plan,
+    workload: Workload,
+    reference: str,
+    cells: Sequence[Cell],
+    by_cell: Mapping[str, Sequence[Sample]],
 ) -> WorkloadSummary:
-    cells = [cell for cell in plan.cells if cell.workload == workload]
     series = {cell.id: _series(by_cell[cell.id], workload.unit_bytes) for cell in cells}
-    base_cell = next((cell for cell in cells if cell.server.label == plan.baseline), None)
+    base_cell = next((cell for cell in cells if cell.server.label == reference), None)
     # What a baseline measured before it failed is no yardstick: then there are no ratios.
     sound = base_cell and cell_status(base_cell, by_cell[base_cell.id])[0] is Status.OK
     base = series[base_cell.id] if base_cell and sound else _Series({}, {}, {})
@@ -489,7 +511,7 @@ def _summarise_workload(
     rates = {cell_id: one.rate for cell_id, one in series.items()}
     # In an open loop the rate is ours: who answers it says nothing, how late does (curve.py).
     ranked = summaries if workload.open_loop else rank(summaries, rates, plan.seed)
-    return WorkloadSummary(workload, plan.baseline, tuple(ranked))
+    return WorkloadSummary(workload, reference, tuple(ranked))
 
 
 def cell_status(cell: Cell, samples: Iterable[Sample]) -> tuple[Status, str | None]:
@@ -508,7 +530,9 @@ def _summarise_cell(
     plan: Plan, cell: Cell, samples: Sequence[Sample], series: _Series, base: _Series
 ) -> CellSummary:
     status, reason = cell_status(cell, samples)
-    bare = CellSummary(cell.id, cell.server.label, cell.workload.name, status, reason)
+    bare = CellSummary(
+        cell.id, cell.server.label, cell.workload.name, status, reason, twin=cell.server.twin
+    )
     if status is not Status.OK or not series.rate:
         return bare
     unit_bytes = cell.workload.unit_bytes
@@ -557,9 +581,9 @@ def rank(
     Going down by median ratio, a cell shares the rank of the group's first member unless their
     own paired ratios differ: p below 0.05 after Holm's correction over all pairs of the workload,
     and an interval that excludes 1. Comparing with the first member keeps groups from chaining.
-    Client-limited cells and those without numbers come last and rank nothing.
+    Client-limited cells, twins and those without numbers come last and rank nothing.
     """
-    able = [c for c in cells if c.ratio is not None and not c.client_limited]
+    able = [c for c in cells if c.ratio is not None and not c.client_limited and not c.twin]
     able.sort(key=lambda cell: -(cell.ratio.ratio if cell.ratio else 0.0))
     others = [cell for cell in cells if cell not in able]
     others.sort(key=lambda cell: (cell.ratio is None, -(cell.ratio.ratio if cell.ratio else 0.0)))
@@ -597,25 +621,63 @@ def _different_pairs(
     }
 
 
-def widest_interval(plan: Plan, samples: Sequence[Sample]) -> float:
-    """The largest relative half-width of a ratio to the baseline among cells that are still ok.
+def cell_logs(
+    plan: Plan, samples: Iterable[Sample], pairs: Iterable[tuple[Cell, Cell]]
+) -> list[list[float]]:
+    """The log ratios of the second cell to the first, for each pair, in the order of blocks.
 
-    Infinite while one has too few blocks for an interval of 95%, or while nothing is measured.
+    Empty where one of the two has no number. No block is left out as warm-up: ratios hardly mind.
     """
+    mine: dict[str, list[Sample]] = {}
+    for sample in samples:
+        mine.setdefault(sample.cell, []).append(sample)
+    rates: dict[str, dict[int, float]] = {}
+    for cell in plan.cells:
+        found = mine.get(cell.id, [])
+        sound = cell_status(cell, found)[0] is Status.OK
+        rates[cell.id] = _rates(found, cell.workload.unit_bytes) if sound else {}
+    return [paired_logs(rates[new.id], rates[base.id]) for base, new in pairs]
+
+
+def _rates(samples: Iterable[Sample], unit_bytes: int) -> dict[int, float]:
+    """Units per second by block, of usable slices."""
+    return {
+        sample.block: unit_rate(sample.load, unit_bytes)
+        for sample in samples
+        if sample.status is Status.OK and sample.load is not None
+    }
+
+
+def against_reference(plan: Plan) -> list[tuple[Cell, Cell]]:
+    """The comparisons of a plan: (reference, cell), in the plan's order.
+
+    Twins and open loops are left out: chance alone sets the ones apart, nothing the others' rates.
+    """
+    pairs = []
+    for (_, reference), cells in plan.groups().items():
+        base = next((cell for cell in cells if cell.server.label == reference), None)
+        if base is not None and not base.workload.open_loop:
+            pairs += [(base, cell) for cell in cells if cell is not base and not cell.server.twin]
+    return pairs
+
+
+def widest_interval(plan: Plan, samples: Sequence[Sample]) -> float:
+    """The largest relative half-width of a ratio to the reference among cells that are still ok.
+
+    Infinite while one has too few blocks for an interval of the plan's confidence, or while
+    nothing is measured.
+    """
+    bad = {sample.cell for sample in samples if sample.status is not Status.OK}
+    pairs = [
+        (base, cell)
+        for base, cell in against_reference(plan)
+        if not {base.id, cell.id} & bad and cell.server.unsupported is None
+    ]
     widths: list[float] = []
-    for workload in (one for one in plan.workloads if not one.open_loop):
-        cells = [cell for cell in plan.cells if cell.workload == workload]
-        found = {
-            cell.server.label: _series(mine, workload.unit_bytes).rate
-            for cell in cells
-            if (mine := [sample for sample in samples if sample.cell == cell.id])
-            and cell_status(cell, mine)[0] is Status.OK
-        }
-        base = found.pop(plan.baseline, {})
-        for rate in found.values():
-            result = estimate(paired_logs(rate, base), plan.seed)
-            enough = result is not None and result.coverage >= CONFIDENCE
-            widths.append(result.half_width if result is not None and enough else math.inf)
+    for logs in cell_logs(plan, samples, pairs):
+        result = estimate(logs, plan.seed, plan.confidence)
+        enough = result is not None and result.coverage >= plan.confidence
+        widths.append(result.half_width if result is not None and enough else math.inf)
     return max(widths, default=math.inf)
 
 

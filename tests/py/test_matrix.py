@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from iolab.describe import Describe, Engine
 from iolab.errors import InputError
 from iolab.matrix import (
     Offer,
@@ -408,3 +409,19 @@ def test_system_calls_are_counted_per_request_only(offer: Offer) -> None:
     text = MATRIX.replace("[run]", '[run]\nrole = "relay"\nsyscall_check = true')
     with pytest.raises(InputError, match=r"run\.syscall_check: counts per request"):
         parse_plan(text, offer, "m.toml")
+
+
+def test_engines_of_other_builds_are_checked_against_those(offer: Offer) -> None:
+    epoll = Engine(name="epoll", sources=("file",), roles=("file",))
+    builds = {"base": Describe(schema_version=1, engines=(epoll,))}
+    both = Offer(offer.describe, offer.peers, builds)
+    (server,) = parse_server("build:base/engine:epoll", both, "file")
+    assert (server.build, server.label) == ("base", "base/epoll")
+    for spec, words in (
+        ("build:base/engine:epoll,cache=memory", "unknown option 'cache'"),
+        ("build:bass/engine:epoll", "did you mean 'base'"),
+        ("build:base/peer:nginx", "'build:NAME/engine:...'"),
+        ("build:base", "'build:NAME/engine:...'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            parse_server(spec, both, "file")

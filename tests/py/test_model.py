@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from iolab.model import Cell, Plan, Sample, Server, Status, Workload, block_order
 
 
@@ -45,3 +47,21 @@ def test_samples_survive_a_round_trip_with_keys_of_later_versions() -> None:
     document = sample.to_json()
     assert document["softirq"] == 5
     assert Sample.from_json(document) == sample
+
+
+def test_labels_of_other_builds_handicaps_and_twins() -> None:
+    server = Server("engine", "epoll", (("cache", "memory"),), build="base", handicap_percent=5)
+    assert server.label == "base/epoll,cache=memory+5%"
+    assert replace(server, twin=True).label == "base/epoll,cache=memory+5%#2"
+    assert server.argument == "epoll,cache=memory"
+    assert server.spec == "build:base/engine:epoll,cache=memory"
+
+
+def test_what_is_compared_stands_together_in_a_block() -> None:
+    names = [(build, name) for build in ("old", "new") for name in "abcd"]
+    cells = tuple(Cell(Server("engine", n, build=b), Workload("w", 1, 1)) for b, n in names)
+    plan = Plan("p", "", "old/a", cells, baseline_build="old")
+    assert plan.reference(plan.cell("new/c@w")) == "old/c"
+    for block in range(20):
+        order = [cell.split("/")[1] for cell in block_order(plan, block).cells]
+        assert [order[at] == order[at + 1] for at in range(0, 8, 2)] == [True] * 4

@@ -205,6 +205,34 @@ def test_precision_ends_a_run(stage: FakeStage, tmp_path: Path) -> None:
     assert "within +-1.0%" in outcome.stop_reason
 
 
+def test_a_budget_that_ends_first_says_what_the_precision_would_take(
+    stage: FakeStage, tmp_path: Path
+) -> None:
+    nr = iter(range(10**6))
+
+    def vary(session: FakeSession, document: dict[str, Any]) -> None:
+        document["window"]["body_bytes"] *= 1 + 0.05 * (next(nr) % 5)
+
+    stage.tamper = vary
+    chosen = plan("a", "b", precision=0.001, budget_s=8.0, max_blocks=999)
+    reason = measure(stage, chosen, tmp_path).stop_reason
+    assert "budget (8 s) used up before every interval was within +-0.1%" in reason
+    assert "would do" in reason
+
+
+def test_builds_are_driven_while_their_own_reference_is_fit(
+    stage: FakeStage, tmp_path: Path
+) -> None:
+    servers = [Server("engine", name, build=build) for name in "ab" for build in ("old", "new")]
+    cells = tuple(Cell(server, SMALL) for server in servers)
+    chosen = Plan("p", "", "old/a", cells, baseline_build="old", min_blocks=2, max_blocks=3)
+    stage.broken["old/a"] = "would not start"
+    outcome = measure(stage, chosen, tmp_path)
+    driven = {s.cell for s in read_samples(tmp_path).samples if s.status is Status.OK}
+    assert driven == {"old/b@small", "new/b@small"}
+    assert outcome.blocks == 3
+
+
 def test_an_invalid_slice_retires_its_cell_and_no_other(stage: FakeStage, tmp_path: Path) -> None:
     def timeout(session: FakeSession, document: dict[str, Any]) -> None:
         if stage.label(session) == "b" and session.workload is LARGE:

@@ -48,7 +48,7 @@ def test_a_family_of_comparisons_raises_few_false_alarms(rho: float) -> None:
     for _ in range(RUNS):
         found = [stats.paired_p_value(wave(rng, 40, rho)) for _ in range(5)]
         alarms += min(stats.holm(found)) < 0.05
-    assert alarms / RUNS <= 0.09  # 0.05, and three standard errors of a share of 200
+    assert alarms / RUNS <= 0.11  # 0.05, and four standard errors of a share of 200
 
 
 def test_without_the_correction_the_same_noise_raises_many() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from iolab import curve, stats
+from iolab import control, curve, stats
 from iolab.model import GIB, Sample, Status, Workload
 from iolab.report import context, crosscheck, crossover, fmt, latency, palette, syscalls
 from iolab.report.run import Run
@@ -50,9 +50,9 @@ def build(run: Run) -> ReportView:
     """Everything the report of `run` shows."""
     summaries = stats.summarise(run.plan, run.samples)
     slices = _counted(run)
-    controls = context.control_servers(run.manifest, run.plan)
+    checks = context.control_servers(run.manifest, run.plan)
     closed = [summary for summary in summaries if not summary.workload.open_loop]
-    built = [_workload(s, slices, run.plan.seed, controls) for s in closed]
+    built = [_workload(s, slices, run.plan.seed, checks) for s in closed]
     workloads = tuple(workload for workload, _ in built)
     places = {place.workload: place for _, place in built}
     labels = [server.label for server in run.plan.servers]
@@ -77,6 +77,7 @@ def build(run: Run) -> ReportView:
         syscalls=syscalls.rows(run.syscalls),
         curves=curve.curve_sets(run.plan, slices.all, summaries),
         blocks=len({sample.block for sample in slices.all}),
+        untrusted=control.untrusted(control.read(run.plan, run.samples)),
     )
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from iolab import stats
+from iolab import control, stats
 from iolab.model import Plan, Status
 from iolab.report import fmt
 from iolab.report.run import Run
@@ -89,10 +89,12 @@ def _commit(manifest: Mapping[str, Any]) -> str | None:
 
 
 def control_servers(manifest: Mapping[str, Any], plan: Plan) -> frozenset[str]:
-    """Labels of engines that send a constant instead of files: they measure the skeleton."""
+    """Labels of servers that check the measuring: engines that send a constant, and twins."""
     engines = dig(manifest, "describe", "engines") or []
     constant = {e["name"] for e in engines if "constant" in e.get("sources", ())}
-    return frozenset(s.label for s in plan.servers if s.kind == "engine" and s.name in constant)
+    return frozenset(
+        s.label for s in plan.servers if s.twin or (s.kind == "engine" and s.name in constant)
+    )
 
 
 # --- trust ---------------------------------------------------------------------------------------
@@ -236,21 +238,33 @@ def _tree(manifest: Mapping[str, Any]) -> tuple[Fact, ...]:
 def controls(run: Run, workloads: Sequence[WorkloadView]) -> tuple[Fact, ...]:
     """The baseline against itself, and engines that send no file.
 
-    Alternate blocks of the baseline are compared as if they were two servers: first against
-    second, fourth against third, and so on, so that a steady drift cancels. Nothing differs, so
-    about 19 in 20 such intervals should hold 1. The pairs stand a block apart, farther than
-    those of the real comparisons: the width is an upper bound of the noise left in them.
+    The baseline's twin is its A/A pair. A run of an earlier version has none: there, alternate
+    blocks of the baseline are compared as if they were two servers: first against second, fourth
+    against third, and so on, so that a steady drift cancels. Nothing differs, so about 19 in 20
+    such intervals should hold 1. The pairs stand a block apart, farther than those of the real
+    comparisons: the width is an upper bound of the noise left in them.
     """
     facts = [
-        fact for workload in workloads if (fact := _self_control(run, workload.name)) is not None
+        Fact(f"A/A pair at {found.twin.workload.name}", _reading(found), good=not found.differs)
+        for found in control.read(run.plan, run.samples)
     ]
+    if not facts:
+        facts = [f for w in workloads if (f := _self_control(run, w.name)) is not None]
+    twins = {server.label for server in run.plan.servers if server.twin}
     for workload in workloads:
         for cell in workload.cells:
+            if cell.server in twins:
+                continue
             if cell.place == "control" and cell.ratio is not None:
                 text = f"{fmt.ratio(cell.ratio.value)} of the baseline, sending a constant: this "
                 text += "measures the skeleton and its client, and ranks nothing"
                 facts.append(Fact(f"{cell.server} at {workload.name}", text))
     return tuple(facts)
+
+
+def _reading(found: control.Control) -> str:
+    end = "differs, as it should not" if found.differs else "not told apart, as it should be"
+    return f"{found.text}: {end}"
 
 
 def _self_control(run: Run, name: str) -> Fact | None:

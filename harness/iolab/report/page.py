@@ -38,6 +38,7 @@ def summary(view: ReportView) -> dict[str, Any]:
     """The verdicts as a JSON document: derived data, to be recomputed rather than archived."""
     return {
         "schema_version": SCHEMA_VERSION,
+        "untrusted": view.untrusted,
         "run": view.run,
         "matrix": view.matrix,
         "baseline": view.baseline,

@@ -253,6 +253,7 @@ class ReportView:
     """All that a report shows. `per_second` names the unit of rates: `requests/s`, or several.
 
     `workloads` are closed loops and `curves` open ones; `blocks` is how many count.
+    `untrusted` says why nothing of it is to be trusted, None when the A/A pairs read as equal.
     """
 
     run: str
@@ -275,6 +276,7 @@ class ReportView:
     curves: tuple[CurveSet, ...] = ()
     syscalls: tuple[SyscallRow, ...] = ()
     blocks: int = 0
+    untrusted: str | None = None
 
     @property
     def servers(self) -> tuple[str, ...]:

@@ -152,9 +152,10 @@ class IolabServer:
 def arguments(binary: Path, server: Server, role: str, place: Place, control: Path) -> list[str]:
     """The command line of `server` on the CPUs of `place`, one worker a CPU."""
     upstream = ["--upstream", format_address(place.upstream)] if place.upstream else []
+    handicap = ["--handicap", str(server.handicap_percent)] if server.handicap_percent else []
     return [
         str(binary),
-        "--engine", server.label,
+        "--engine", server.argument,
         "--role", role,
         "--root", str(place.root),
         "--listen", f"{place.testbed.server_host}:0",
@@ -162,6 +163,7 @@ def arguments(binary: Path, server: Server, role: str, place: Place, control: Pa
         "--cpus", _list(place.cpus),
         "--control", str(control),
         *upstream,
+        *handicap,
     ]  # fmt: skip
 
 

@@ -60,6 +60,13 @@ def test_the_command_line_of_a_server(tmp_path: Path) -> None:
     }
 
 
+def test_a_planted_slowdown_and_another_build_are_in_the_command_line(tmp_path: Path) -> None:
+    server = Server("engine", "epoll", build="base", handicap_percent=5, twin=True)
+    argv = arguments(Path("/b/iolab-server"), server, "file", place(tmp_path), Path("/c"))
+    assert argv[argv.index("--engine") + 1] == "epoll"
+    assert argv[-2:] == ["--handicap", "5"]
+
+
 def test_ready_lines() -> None:
     assert parse_ready("ready 127.0.0.1:8080") == ("127.0.0.1", 8080)
     assert parse_ready("ready [::1]:80") == ("::1", 80)

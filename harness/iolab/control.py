@@ -1,0 +1,105 @@
+"""The A/A pair: every run measures its baseline twice, as two processes. Pure.
+
+Nothing but chance sets the two apart: the layout of their memory, the machine's wobble, an error in
+how the harness measures. When the usual test tells them apart nevertheless, it would tell others
+apart for the same reasons, and the run is untrusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from iolab import stats
+from iolab.model import Cell, Plan, Sample
+from iolab.stats import Estimate
+
+ALPHA = 0.01
+"""Share of sound runs that may read as untrusted."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """How the twin of one workload reads against the baseline.
+
+    `adjusted_p` is Holm's over all pairs of the run. `differs` needs it below ALPHA and 1 outside
+    the interval, whose confidence is 1 - ALPHA over the number of pairs.
+    """
+
+    base: Cell
+    twin: Cell
+    estimate: Estimate
+    adjusted_p: float
+    differs: bool
+
+    @property
+    def text(self) -> str:
+        """The reading in words."""
+        found = self.estimate
+        return (
+            f"{self.twin.server.label} to {self.base.server.label} at {self.twin.workload.name}: "
+            f"{found.ratio:.3f} [{found.low:.3f} to {found.high:.3f}], {found.blocks} blocks, "
+            f"p {self.adjusted_p:.2g}"
+        )
+
+
+def with_control(plan: Plan) -> Plan:
+    """`plan` with a twin beside each reference that this machine can run; unchanged if it has.
+
+    Open loops have none: their rate is given, and the same for all.
+    """
+    if any(cell.server.twin for cell in plan.cells):
+        return plan
+    cells: list[Cell] = []
+    for cell in plan.cells:
+        cells.append(cell)
+        if cell.workload.open_loop or cell.server.unsupported is not None:
+            continue
+        if cell.server.label == plan.reference(cell):
+            cells.append(replace(cell, server=replace(cell.server, twin=True)))
+    return replace(plan, cells=tuple(cells))
+
+
+def pairs(plan: Plan) -> list[tuple[Cell, Cell]]:
+    """The A/A pairs of a plan: (reference, twin).
+
+    A twin whose original is no reference any more, because another server had to take the
+    baseline's place, is one of the originals: it still has a pair.
+    """
+    cells = {(cell.server, cell.workload): cell for cell in plan.cells}
+    found = []
+    for cell in plan.cells:
+        if cell.server.twin:
+            base = cells.get((replace(cell.server, twin=False), cell.workload))
+            if base is not None:
+                found.append((base, cell))
+    return found
+
+
+def read(plan: Plan, samples: Iterable[Sample]) -> list[Control]:
+    """Every A/A pair that has a number, judged as one family."""
+    both = pairs(plan)
+    confidence = 1 - ALPHA / max(1, len(both))
+    found = [
+        (base, twin, result)
+        for (base, twin), logs in zip(both, stats.cell_logs(plan, samples, both), strict=True)
+        if (result := stats.estimate(logs, plan.seed, confidence)) is not None
+    ]
+    adjusted = stats.holm([result.p_value for _, _, result in found])
+    return [
+        Control(base, twin, result, p, _differs(result, p, confidence))
+        for (base, twin, result), p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _differs(found: Estimate, adjusted_p: float, confidence: float) -> bool:
+    outside = found.low > 1 or found.high < 1
+    return adjusted_p < ALPHA and outside and found.coverage >= confidence
+
+
+def untrusted(controls: Sequence[Control]) -> str | None:
+    """Why a run is not to be trusted, None when its A/A pairs say nothing against it."""
+    bad = [control.text for control in controls if control.differs]
+    if not bad:
+        return None
+    return "the baseline differs from itself: " + "; ".join(bad)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from iolab import control, stats
+from iolab.model import Cell, Plan, Sample, Server, Status, Workload
+
+A, B = Server("engine", "a"), Server("engine", "b")
+SMALL, LARGE = Workload("small", 1000, 1), Workload("large", 5000, 1)
+
+
+def plan() -> Plan:
+    return control.with_control(
+        Plan(
+            "p", "", "a", tuple(Cell(server, load) for load in (SMALL, LARGE) for server in (A, B))
+        )
+    )
+
+
+def samples(
+    chosen: Plan, nr_blocks: int, twin: float = 1.0, noise: float = 0.02, seed: int = 1
+) -> list[Sample]:
+    """Blocks in which b is twice as fast, and the twin at the large workload as fast as said."""
+    rng = random.Random(seed)
+    found = []
+    for block in range(nr_blocks):
+        for order, cell in enumerate(chosen.cells):
+            speed = 2.0 if cell.server.name == "b" else 1.0
+            if cell.server.twin and cell.workload == LARGE:
+                speed = twin
+            rate = 1000 * speed * math.exp(rng.gauss(0, noise))
+            load = {
+                "window": {"ns": 10**9, "requests": rate, "body_bytes": rate * 1000},
+                "cpu": {"client_ns": 1, "server_ns": 10**9, "client_share": 0.1},
+            }
+            if cell.workload == LARGE:
+                load["window"]["body_bytes"] *= 5
+            found.append(Sample(block, order, cell.id, Status.OK, None, 0, 1, load))
+    return found
+
+
+def test_the_baseline_gets_a_twin_beside_it_once() -> None:
+    chosen = plan()
+    assert [cell.id for cell in chosen.cells] == [
+        "a@small", "a#2@small", "b@small", "a@large", "a#2@large", "b@large",
+    ]  # fmt: skip
+    assert chosen.instance(chosen.cells[0]) != chosen.instance(chosen.cells[1])
+    assert control.with_control(chosen) == chosen
+
+
+def test_a_baseline_that_cannot_run_has_no_twin() -> None:
+    broken = replace(A, unsupported="no")
+    cells = (Cell(broken, SMALL), Cell(B, SMALL))
+    assert control.with_control(Plan("p", "", "a", cells)).cells == cells
+
+
+def test_with_builds_each_reference_gets_a_twin() -> None:
+    servers = [replace(s, build=build) for s in (A, B) for build in ("base", "new")]
+    chosen = Plan("p", "", "base/a", tuple(Cell(s, SMALL) for s in servers), baseline_build="base")
+    labels = [cell.server.label for cell in control.with_control(chosen).cells]
+    assert labels == ["base/a", "base/a#2", "new/a", "base/b", "base/b#2", "new/b"]
+
+
+def test_equal_twins_are_trusted_and_different_ones_are_not() -> None:
+    chosen = plan()
+    same = control.read(chosen, samples(chosen, 30))
+    assert [found.twin.id for found in same] == ["a#2@small", "a#2@large"]
+    assert control.untrusted(same) is None
+    words = control.untrusted(control.read(chosen, samples(chosen, 30, twin=0.9)))
+    assert words is not None
+    assert "the baseline differs from itself: a#2 to a at large: 0.9" in words
+    assert "small" not in words
+
+
+def test_few_blocks_never_make_a_run_untrusted() -> None:
+    chosen = plan()
+    assert control.untrusted(control.read(chosen, samples(chosen, 5, twin=0.5))) is None
+
+
+def test_a_twin_that_failed_says_nothing() -> None:
+    chosen = plan()
+    found = samples(chosen, 30, twin=0.5)
+    found.append(Sample(30, 0, "a#2@large", Status.FAILED, "died", 0, 1))
+    assert [one.twin.id for one in control.read(chosen, found)] == ["a#2@small"]
+
+
+def test_sound_runs_are_seldom_called_untrusted() -> None:
+    chosen = plan()
+    alarms = 0
+    for seed in range(100):
+        alarms += any(c.differs for c in control.read(chosen, samples(chosen, 20, seed=seed)))
+    assert alarms <= 4  # of 100 at 1%
+
+
+def test_a_twin_ranks_nothing() -> None:
+    chosen = plan()
+    for summary in stats.summarise(chosen, samples(chosen, 20)):
+        ranks = {cell.server: cell.rank for cell in summary.cells}
+        assert ranks == {"b": 1, "a": 2, "a#2": None}
+
+
+def test_the_precision_does_not_wait_for_the_twin() -> None:
+    chosen = plan()
+    found = samples(chosen, 20)
+    found = [s for s in found if "#2" not in s.cell or s.block < 2]
+    assert stats.widest_interval(chosen, found) < 0.05
+
+
+@pytest.mark.parametrize("twin", [1.0, 0.8])
+def test_the_report_says_untrusted_on_its_first_line(tmp_path: Path, twin: float) -> None:
+    from iolab import store
+    from iolab.matrix import plan_to_json
+    from iolab.report import write_report
+
+    chosen = plan()
+    run_dir = tmp_path / "20260102-101112-p"
+    run_dir.mkdir()
+    store.write_json(
+        run_dir / store.MANIFEST,
+        {"schema_version": 1, "run": run_dir.name, "plan": plan_to_json(chosen)},
+    )
+    with store.SampleWriter(run_dir) as writer:
+        for sample in samples(chosen, 20, twin=twin):
+            if sample.order == 0 and sample.block:
+                writer.end_block(sample.block - 1, wall_ns=1)
+            writer.append(sample)
+        writer.end_block(19, wall_ns=1)
+    text = write_report(run_dir).read_text(encoding="utf-8")
+    body = text.partition("<main>")[2]
+    assert ('id="untrusted"' in text) == (twin != 1.0)
+    if twin != 1.0:
+        assert body.index("Untrusted: the baseline differs from itself") < body.index("<h1>")
+    assert "A/A pair at large" in text
