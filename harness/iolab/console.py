@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from iolab.model import Unit, Workload
 from iolab.runner import Tick
 from iolab.sizes import format_size
 from iolab.stats import CONFIDENCE, CellSummary, Estimate, WorkloadSummary
+from iolab.verdict import Verdict
 from iolab.wording import PER_SECOND, clients, limited_by
 
 _FIGURES: Mapping[Unit, tuple[str, ...]] = {
@@ -205,6 +206,36 @@ def _pair_figures(cell: CellSummary) -> tuple[str, ...]:
         "-" if cost is None else f"{cost / 1e6:.3f}",
         "-" if cell.server_cpu_ratio is None else f"{cell.server_cpu_ratio.ratio:.2f}",
         "-" if peak is None else format_size(peak),
+    )
+
+
+def verdict_table(title: str, verdicts: Sequence[Verdict]) -> Table:
+    """Verdicts of a family: ratio, interval, adjusted p, effect, and why one is unclear."""
+    table = Table(
+        title=title, title_justify="left", caption=_families(verdicts), caption_justify="left",
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    for name in ("cell", "ratio", "interval", "p", "blocks", "verdict"):
+        table.add_column(name, justify="left" if name in ("cell", "verdict") else "right")
+    table.add_column("because", overflow="fold")
+    for one in verdicts:
+        found = one.estimate
+        figures = ("-",) * 4
+        if found is not None:
+            p = "-" if one.adjusted_p is None else f"{one.adjusted_p:.2g}"
+            ends = f"{found.low:.3f} to {found.high:.3f}"
+            figures = (f"{found.ratio:.3f}", ends, p, str(found.blocks))
+        table.add_row(one.name, *figures, str(one.effect), one.reason or "")
+    return table
+
+
+def _families(verdicts: Sequence[Verdict]) -> str:
+    """How the columns of a family are to be read."""
+    if not verdicts:
+        return ""
+    return (
+        f"p: Holm over {len(verdicts)}; intervals of {verdicts[0].confidence:.4g} each, so that "
+        "all hold at once in 99%"
     )
 
 

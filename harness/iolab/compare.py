@@ -1,0 +1,140 @@
+"""Two runs, or servers of one run, compared cell by cell: what `compare` and `gate` judge. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from iolab import stats
+from iolab.errors import InputError, did_you_mean
+from iolab.model import Cell, Plan, Sample, Status
+from iolab.verdict import Comparison, paired, unpaired
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run as it was stored."""
+
+    name: str
+    plan: Plan
+    samples: tuple[Sample, ...]
+
+    def trouble(self, cell: Cell) -> str | None:
+        """Why `cell` has no number, None when it has one."""
+        mine = [sample for sample in self.samples if sample.cell == cell.id]
+        status, reason = stats.cell_status(cell, mine)
+        return None if status is Status.OK else f"{cell.id} in {self.name}: {status}: {reason}"
+
+
+def against_references(run: Measured) -> list[Comparison]:
+    """Each cell of a run against its reference, twins left out."""
+    return of_pairs(run, stats.against_reference(run.plan))
+
+
+def inside(run: Measured, base: str, new: str) -> list[Comparison]:
+    """Servers (on every workload they share) or cells of one run; InputError for unknown ones."""
+    first, second = _cells(run, base), _cells(run, new)
+    by_workload = {cell.workload: cell for cell in first}
+    both = [(by_workload[cell.workload], cell) for cell in second if cell.workload in by_workload]
+    if not both and len(first) == len(second) == 1:
+        raise InputError(f"{base} and {new} are cells of different workloads: nothing to compare")
+    if not both:
+        raise InputError(f"{base} and {new} share no workload in {run.name}")
+    return of_pairs(run, both)
+
+
+def of_pairs(run: Measured, both: Sequence[tuple[Cell, Cell]]) -> list[Comparison]:
+    """Pairs of cells of one run, measured in the same blocks."""
+    logs = stats.cell_logs(run.plan, run.samples, both)
+    return [
+        Comparison(
+            base.server.label,
+            new.server.label,
+            new.workload.name,
+            paired(found, run.plan.seed),
+            run.trouble(base) or run.trouble(new),
+        )
+        for (base, new), found in zip(both, logs, strict=True)
+    ]
+
+
+def _cells(run: Measured, name: str) -> list[Cell]:
+    """The cells that a name means: `SERVER@WORKLOAD`, or `SERVER` for all of it."""
+    cells = run.plan.cells
+    found = [cell for cell in cells if name in (cell.id, cell.server.label, cell.server.spec)]
+    if not found:
+        known = [cell.server.label for cell in cells] + [cell.id for cell in cells]
+        raise InputError(
+            f"{name}: no server or cell of {run.name}: {did_you_mean(name, dict.fromkeys(known))}"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Across:
+    """Two runs side by side: what can be compared, and the cells that only one of them has.
+
+    `baseline` is the server that both measured, and to which the ratios are.
+    """
+
+    baseline: str
+    comparisons: tuple[Comparison, ...]
+    only_base: tuple[str, ...]
+    only_new: tuple[str, ...]
+
+
+def across(base: Measured, new: Measured) -> Across:
+    """The cells of two runs by their ratios to the baseline, which both must share.
+
+    Rates of two times are never compared: the machine wobbles more between runs than anything that
+    is looked for. What a cell was beside its baseline is, unpaired.
+    """
+    for run in (base, new):
+        if run.plan.baseline_build is not None:
+            raise InputError(
+                f"{run.name}: a run of a gate compares builds with each other, and has no baseline "
+                "that another run could share"
+            )
+    if base.plan.baseline != new.plan.baseline:
+        raise InputError(
+            f"the baselines differ: {base.plan.baseline} in {base.name}, {new.plan.baseline} in "
+            f"{new.name}; runs are compared by their ratios to one baseline"
+        )
+    theirs, ours = _by_key(base.plan), _by_key(new.plan)
+    logs_base = dict(_reference_logs(base))
+    logs_new = dict(_reference_logs(new))
+    comparisons = [
+        Comparison(
+            f"{cell.server.label} in {base.name}",
+            cell.server.label,
+            cell.workload.name,
+            unpaired(logs_base[key], logs_new[key], new.plan.seed),
+            base.trouble(theirs[key]) or new.trouble(cell),
+        )
+        for key, cell in ours.items()
+        if key in logs_base and key in logs_new
+    ]
+    return Across(
+        new.plan.baseline,
+        tuple(comparisons),
+        tuple(cell.id for key, cell in theirs.items() if key not in ours),
+        tuple(cell.id for key, cell in ours.items() if key not in theirs),
+    )
+
+
+_Key = tuple[object, ...]
+
+
+def _key(cell: Cell) -> _Key:
+    """What makes cells of two runs the same: server and workload; whether it could run is not."""
+    return (replace(cell.server, unsupported=None), cell.workload, cell.profile, cell.testbed)
+
+
+def _by_key(plan: Plan) -> Mapping[_Key, Cell]:
+    return {_key(cell): cell for cell in plan.cells if not cell.server.twin}
+
+
+def _reference_logs(run: Measured) -> Iterable[tuple[_Key, list[float]]]:
+    pairs = stats.against_reference(run.plan)
+    for (_, cell), logs in zip(pairs, stats.cell_logs(run.plan, run.samples, pairs), strict=True):
+        yield _key(cell), logs

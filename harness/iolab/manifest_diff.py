@@ -1,0 +1,71 @@
+"""What sets the circumstances of two runs apart, from their manifests. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# Group -> the places in a manifest that belong to it. A place that is a table is compared key by
+# key. What is not named here changes from run to run and says nothing: times, quietness, outcomes.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "host": ("host.hostname", "host.machine", "host.virtual", "host.memory_kib"),
+    "kernel": ("host.kernel", "host.kernel_version", "host.kernel_cmdline", "host.clocksource"),
+    "CPU": ("host.cpu", "host.numa"),
+    "mitigations": ("host.mitigations",),
+    "governor": ("host.governor",),
+    "NIC": ("host.nic",),
+    "sysctls": ("host.sysctls", "host.transparent_hugepage"),
+    "system": ("host.os", "host.privileged"),
+    "compiler": ("compiler",),
+    "flags": ("cflags", "build_type"),
+    "versions": ("tools",),
+    "placement": ("cpus.server", "cpus.client", "testbed", "memory_limit"),
+    "measuring": ("plan.slice_ms", "plan.warmup_ms", "plan.role", "plan.share_connections"),
+    "commit": ("git.commit", "git.dirty", "builds"),
+}
+
+HOST = ("host.hostname", "host.machine", "host.cpu.model", "host.cpu.online", "host.virtual")
+"""What makes a host: when one of these differs, it is another one."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A place at which two manifests differ; None where one of them has nothing."""
+
+    group: str
+    key: str
+    base: Any
+    new: Any
+
+
+def differences(base: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
+    """Every difference of the circumstances, in the order of GROUPS."""
+    found = []
+    for group, places in GROUPS.items():
+        for place in places:
+            found += list(_compare(group, place, _dig(base, place), _dig(new, place)))
+    return found
+
+
+def other_host(base: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
+    """Why these are runs of different hosts, [] when they are of one."""
+    found: list[Difference] = []
+    for place in HOST:
+        found += _compare("host", place, _dig(base, place), _dig(new, place))
+    return found
+
+
+def _compare(group: str, key: str, base: Any, new: Any) -> Iterator[Difference]:
+    if isinstance(base, Mapping) and isinstance(new, Mapping):
+        for name in sorted(base.keys() | new.keys()):
+            yield from _compare(group, f"{key}.{name}", base.get(name), new.get(name))
+    elif base != new:
+        yield Difference(group, key, base, new)
+
+
+def _dig(document: Mapping[str, Any], place: str) -> Any:
+    value: Any = document
+    for key in place.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

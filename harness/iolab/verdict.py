@@ -1,0 +1,215 @@
+"""From ratios to `faster`, `slower`, `same` or `unclear`, for a whole family at once. Pure.
+
+With a threshold t, the smallest difference that matters, and an error rate of ALPHA for the whole
+family (Holm for the tests, Bonferroni for the intervals, which therefore hold all at once):
+
+* `same`: the interval lies within 1 / (1 + t) to 1 + t. Any difference is too small to matter, even
+  one that is certain to exist.
+* `slower`, `faster`: certainly different (adjusted p and interval agree), and a difference of the
+  threshold is not ruled out.
+* `unclear`: neither. More blocks would tell.
+
+With intervals of half-width t / 2, which is what the gate measures to, `slower` thus begins between
+half the threshold and the threshold, and a slowdown of the threshold is found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from iolab import stats
+from iolab.stats import Estimate
+
+ALPHA = 0.01
+"""Share of families without any difference in which some verdict may be `faster` or `slower`."""
+
+THRESHOLD = 0.05
+"""The difference that matters, unless told otherwise."""
+
+
+class Effect(StrEnum):
+    """The verdict on one comparison."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    SAME = "same"
+    UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison to be judged.
+
+    `estimate` gives ratio and interval of `new` to `base` at a confidence, None without numbers;
+    `trouble` is why there are none, and `workload` where it was measured.
+    """
+
+    base: str
+    new: str
+    workload: str
+    estimate: Callable[[float], Estimate | None]
+    trouble: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages and files call it."""
+        return f"{self.new}@{self.workload}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judged comparison. `required_blocks` would make an unclear one clear, at this noise."""
+
+    name: str
+    base: str
+    new: str
+    workload: str
+    effect: Effect
+    confidence: float
+    threshold: float
+    estimate: Estimate | None = None
+    adjusted_p: float | None = None
+    required_blocks: float | None = None
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `--json`; what is not finite is null."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, StrEnum) else value
+
+
+def paired(logs: Sequence[float], seed: int = 0) -> Callable[[float], Estimate | None]:
+    """The estimate of log ratios that were measured in the same blocks."""
+    return lambda confidence: stats.estimate(logs, seed, confidence)
+
+
+def unpaired(
+    base: Sequence[float], new: Sequence[float], seed: int = 0
+) -> Callable[[float], Estimate | None]:
+    """The estimate of `new` to `base`, log ratios to one baseline from two runs.
+
+    The difference of the medians. Its interval combines those of both (Zou and Donner 2008), so
+    that all that widens them widens it. The test is Mann and Whitney's, its deviate divided by the
+    root of n / effective n of the series that is more correlated.
+    """
+
+    def estimate(confidence: float) -> Estimate | None:
+        first = stats.estimate(base, seed, confidence)
+        second = stats.estimate(new, seed, confidence)
+        if first is None or second is None:
+            return None
+        low, high = _difference(first, second)
+        return Estimate(
+            ratio=second.ratio / first.ratio,
+            low=math.exp(low),
+            high=math.exp(high),
+            p_value=_rank_p_value(np.asarray(base), np.asarray(new)),
+            blocks=min(first.blocks, second.blocks),
+            effective_blocks=min(first.effective_blocks, second.effective_blocks),
+            coverage=min(first.coverage, second.coverage),
+        )
+
+    return estimate
+
+
+def _difference(first: Estimate, second: Estimate) -> tuple[float, float]:
+    """The interval of log(second / first) from both intervals."""
+
+    def distances(one: Estimate) -> tuple[float, float]:
+        return math.log(one.ratio / one.low), math.log(one.high / one.ratio)
+
+    (below_a, above_a), (below_b, above_b) = distances(first), distances(second)
+    middle = math.log(second.ratio / first.ratio)
+    return middle - math.hypot(below_b, above_a), middle + math.hypot(above_b, below_a)
+
+
+def _rank_p_value(base: stats.Floats, new: stats.Floats) -> float:
+    from scipy.stats import mannwhitneyu, norm
+
+    p = max(float(mannwhitneyu(new, base).pvalue), 1e-300)
+    worth = min(stats.effective_blocks(base) / len(base), stats.effective_blocks(new) / len(new))
+    return float(min(1.0, max(p, 2 * norm.sf(norm.isf(p / 2) * math.sqrt(worth)))))
+
+
+def confidence_of(nr_comparisons: int, alpha: float = ALPHA) -> float:
+    """The confidence of each interval at which all of a family hold at once with 1 - `alpha`."""
+    return 1 - alpha / max(1, nr_comparisons)
+
+
+def judge(
+    comparisons: Sequence[Comparison], threshold: float = THRESHOLD, alpha: float = ALPHA
+) -> list[Verdict]:
+    """The verdicts on a family, in its order."""
+    confidence = confidence_of(len(comparisons), alpha)
+    found = [comparison.estimate(confidence) for comparison in comparisons]
+    # What has no number is still of the family: it was asked.
+    adjusted = stats.holm([1.0 if one is None else one.p_value for one in found])
+    return [
+        _judge_one(comparison, one, p, confidence, threshold, alpha)
+        for comparison, one, p in zip(comparisons, found, adjusted, strict=True)
+    ]
+
+
+def _judge_one(
+    comparison: Comparison,
+    found: Estimate | None,
+    adjusted_p: float,
+    confidence: float,
+    threshold: float,
+    alpha: float,
+) -> Verdict:
+    names = (comparison.name, comparison.base, comparison.new, comparison.workload)
+    if found is None:
+        why = comparison.trouble or "no block in which both were measured"
+        return Verdict(*names, Effect.UNCLEAR, confidence, threshold, reason=why)
+    effect = effect_of(found, adjusted_p, confidence, threshold, alpha)
+    needed: float | None = None
+    reason: str | None = None
+    if effect is Effect.UNCLEAR:
+        needed = needed_blocks(found, confidence, threshold)
+        reason = _why_unclear(found, confidence)
+    return Verdict(*names, effect, confidence, threshold, found, adjusted_p, needed, reason)
+
+
+def effect_of(
+    found: Estimate, adjusted_p: float, confidence: float, threshold: float, alpha: float = ALPHA
+) -> Effect:
+    """The verdict on an estimate whose interval has the given confidence."""
+    if found.coverage < confidence:
+        return Effect.UNCLEAR
+    limit = 1 + threshold
+    if 1 / limit < found.low and found.high < limit:
+        return Effect.SAME
+    if adjusted_p >= alpha:
+        return Effect.UNCLEAR
+    if found.high < 1:
+        return Effect.SLOWER
+    return Effect.FASTER if found.low > 1 else Effect.UNCLEAR
+
+
+def needed_blocks(found: Estimate, confidence: float, threshold: float) -> float:
+    """How many blocks would make the interval as narrow as half the threshold, at this noise.
+
+    At least as many as an interval of that confidence takes at all.
+    """
+    least = math.ceil(1 - math.log2(1 - confidence)) * found.blocks / found.effective_blocks
+    return max(float(least), stats.required_blocks(found, math.log1p(threshold) / 2))
+
+
+def _why_unclear(found: Estimate, confidence: float) -> str:
+    if found.coverage < confidence:
+        return f"{found.blocks} blocks are too few for an interval of {confidence:.4g}"
+    return f"the interval is +-{math.expm1(found.half_width):.1%} wide"

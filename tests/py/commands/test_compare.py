@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from iolab import store
+from iolab.commands.compare import compare
+from iolab.errors import InputError
+from iolab.matrix import plan_to_json
+from iolab.model import Cell, Plan, Sample, Server, Status, Workload
+
+LOADS = (Workload("small", 1000, 1), Workload("large", 5000, 1))
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A results directory of the test's own."""
+    monkeypatch.setenv("IOLAB_RESULTS", str(tmp_path))
+    return tmp_path
+
+
+def manifest(name: str, plan: Plan, **host: Any) -> dict[str, Any]:
+    facts = {"hostname": "lab", "machine": "x86_64", "kernel": "6.1", "sysctls": {"a": "1"}}
+    return {
+        "schema_version": 1, "run": name, "plan": plan_to_json(plan), "host": facts | host,
+        "compiler": "gcc 12", "git": {"commit": f"{name}-commit", "dirty": False},
+    }  # fmt: skip
+
+
+def write(
+    results: Path, name: str, speed: dict[str, float], seed: int = 1, level: float = 1, **host: Any
+) -> None:
+    """A run of 30 blocks in which servers have these speeds on a machine of that level."""
+    rng = random.Random(seed)
+    servers = [Server("engine", server.split("#")[0], twin="#" in server) for server in speed]
+    cells = tuple(Cell(server, load) for load in LOADS for server in servers)
+    plan = Plan(name, "", next(iter(speed)), cells)
+    (results / name).mkdir()
+    store.write_json(results / name / store.MANIFEST, manifest(name, plan, **host))
+    with store.SampleWriter(results / name) as writer:
+        for block in range(30):
+            wobble = rng.gauss(0, 0.3)
+            for order, cell in enumerate(cells):
+                rate = 1000 * level * speed[cell.server.label]
+                rate *= math.exp(wobble + rng.gauss(0, 0.01))
+                body = {"ns": 10**9, "requests": 1, "body_bytes": rate * cell.workload.size_bytes}
+                load = {"window": body, "cpu": {"client_share": 0.1}}
+                writer.append(Sample(block, order, cell.id, Status.OK, None, 0, 1, load))
+            writer.end_block(block)
+
+
+def ask(*argv: str) -> dict[str, Any]:
+    result = CliRunner().invoke(compare, [*argv, "--json"], catch_exceptions=False)
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+def effects(document: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: one["effect"] for one in document["verdicts"]}
+
+
+def test_runs_are_compared_beside_their_baselines_and_not_by_rates(results: Path) -> None:
+    write(results, "old", {"base": 1.0, "a": 1.5, "b": 2.0, "gone": 1.0})
+    write(results, "new", {"base": 1.0, "a": 1.2, "b": 2.0, "added": 1.0}, seed=2, level=3)
+    document = ask("old", "new")
+    assert effects(document) == {
+        "a@small": "slower", "a@large": "slower", "b@small": "same", "b@large": "same",
+    }  # fmt: skip
+    assert document["verdicts"][0]["estimate"]["ratio"] == pytest.approx(0.8, rel=0.02)
+    assert "unpaired, by what each cell was beside base" in document["note"]
+    assert document["left_out"] == [
+        "gone@small: only in old", "gone@large: only in old",
+        "added@small: only in new", "added@large: only in new",
+    ]  # fmt: skip
+
+
+def test_what_differs_around_them_comes_first(results: Path) -> None:
+    write(results, "old", {"base": 1.0, "a": 1.5})
+    write(results, "new", {"base": 1.0, "a": 1.5}, seed=2, kernel="6.12", sysctls={"a": "2"})
+    result = CliRunner().invoke(compare, ["old", "new"], catch_exceptions=False)
+    lines = result.stdout.splitlines()
+    assert lines[:4] == [
+        "what differs between the manifests:",
+        "  kernel: host.kernel: 6.1 -> 6.12",
+        "  sysctls: host.sysctls.a: 1 -> 2",
+        "  commit: git.commit: old-commit -> new-commit",
+    ]
+    assert "a@small" in result.stdout
+    assert "same" in result.stdout
+
+
+def test_other_hosts_are_refused_unless_asked_for(results: Path) -> None:
+    write(results, "old", {"base": 1.0, "a": 1.5})
+    write(results, "new", {"base": 1.0, "a": 1.5}, seed=2, hostname="other")
+    with pytest.raises(
+        InputError, match=r"different hosts \(host.hostname: lab and other\)"
+    ) as why:
+        ask("old", "new")
+    assert "--cross-host" in (why.value.remedy or "")
+    assert effects(ask("old", "new", "--cross-host"))["a@small"] == "same"
+
+
+def test_servers_and_cells_of_one_run_are_paired(results: Path) -> None:
+    write(results, "one", {"base": 1.0, "a": 1.5, "b": 1.2})
+    document = ask("a", "b", "--run", "one")
+    assert effects(document) == {"b@small": "slower", "b@large": "slower"}
+    found = document["verdicts"][0]["estimate"]
+    assert found["high"] / found["low"] < 1.05  # the wobble of 30% cancels
+    assert effects(ask("b@large", "a@large", "--run", "last")) == {"a@large": "faster"}
+    with pytest.raises(InputError, match="did you mean 'base'"):
+        ask("a", "bass", "--run", "one")
+    with pytest.raises(InputError, match="different workloads"):
+        ask("a@small", "b@large", "--run", "one")
+
+
+def test_runs_without_a_common_baseline_are_refused(results: Path) -> None:
+    write(results, "old", {"base": 1.0, "a": 1.5})
+    write(results, "new", {"a": 1.5, "base": 1.0})
+    with pytest.raises(InputError, match="the baselines differ: base in old, a in new"):
+        ask("old", "new")
+
+
+def test_an_untrusted_run_says_so_on_the_first_line(results: Path) -> None:
+    write(results, "old", {"base": 1.0, "base#2": 0.8, "a": 1.5})
+    write(results, "new", {"base": 1.0, "base#2": 1.0, "a": 1.5}, seed=2)
+    result = CliRunner().invoke(compare, ["old", "new"], catch_exceptions=False)
+    assert result.stdout.startswith("untrusted: old: the baseline differs from itself")
+    assert "base#2" not in effects(ask("old", "new"))
+
+
+def test_a_cell_that_failed_is_unclear_with_its_reason(results: Path) -> None:
+    write(results, "old", {"base": 1.0, "a": 1.5})
+    write(results, "new", {"base": 1.0, "a": 1.5}, seed=2)
+    path = results / "new" / store.SAMPLES
+    bad = Sample(30, 0, "a@small", Status.INVALID, "client saw 1 short", 0, 1).to_json()
+    with path.open("a") as file:
+        file.write(json.dumps(bad) + '\n{"block_end":30,"schema_version":1}\n')
+    found = {one["name"]: one for one in ask("old", "new")["verdicts"]}
+    assert found["a@small"]["effect"] == "unclear"
+    assert "invalid: client saw 1 short" in found["a@small"]["reason"]
+    assert found["a@large"]["effect"] == "same"
+
+
+def test_a_threshold_decides_what_matters(results: Path) -> None:
+    write(results, "one", {"base": 1.0, "a": 0.97})
+    assert effects(ask("base", "a", "--run", "one"))["a@small"] == "same"
+    assert effects(ask("base", "a", "--run", "one", "--threshold", "1%"))["a@small"] == "slower"
