@@ -12,6 +12,7 @@ from typing import Any
 from iolab import capacity, control, curve, manifest, stats, store, syscallcheck, wrkcheck
 from iolab.console import measuring, say
 from iolab.curve import CurveSet
+from iolab.describe import Describe
 from iolab.errors import IolabError
 from iolab.kernelstat import KernelStat
 from iolab.lab import Lab
@@ -250,32 +251,44 @@ def _manifest(
     """The manifest of a run that begins, or goes on: then its first start is kept."""
     path = run_dir / store.MANIFEST
     starts: list[str] = store.read_manifest(run_dir)["starts"] if path.exists() else []
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": run_dir.name,
+        "starts": [*starts, datetime.now().astimezone().isoformat(timespec="seconds")],
+        **circumstances(lab, plan, lab.describe),
+        "quietness": quiet,
+        "git": manifest.git_facts(lab.executor, lab.house.root),
+        "builds": {name: _build_facts(found) for name, found in lab.described_builds.items()},
+        "seed": plan.seed,
+        "plan": plan_to_json(plan),
+        "left_out": list(plan.left_out),
+        "describe": lab.describe.model_dump(mode="json"),
+        "verification": [asdict(result) for result in verifications],
+    }
+
+
+def _build_facts(found: Describe) -> dict[str, str]:
+    return {"compiler": found.compiler, "cflags": found.cflags, "build_type": found.build_type}
+
+
+def circumstances(lab: Lab, plan: Plan, described: Describe) -> dict[str, Any]:
+    """The part of a manifest that two runs must share before their ratios are laid side by side.
+
+    `described` is the build whose compiler counts.
+    """
     peers: Mapping[str, str | None] = {
         name: peer_version(lab.executor, peer, lab.house.root)
         for name, peer in lab.peers.items()
         if any(server.kind == "peer" and server.name == name for server in plan.servers)
     }
-    described = lab.describe
     return {
-        "schema_version": SCHEMA_VERSION,
-        "run": run_dir.name,
-        "starts": [*starts, datetime.now().astimezone().isoformat(timespec="seconds")],
         "host": manifest.host_facts(),
-        "quietness": quiet,
         "cpus": asdict(lab.split),
         "memory_limit": _memory_limit(plan),
         "testbed": lab.testbed.name,
         "testbed_facts": lab.testbed.facts(),
-        "compiler": described.compiler,
-        "cflags": described.cflags,
-        "build_type": described.build_type,
+        **_build_facts(described),
         "tools": manifest.tool_facts(lab.executor, peers),
-        "git": manifest.git_facts(lab.executor, lab.house.root),
-        "seed": plan.seed,
-        "plan": plan_to_json(plan),
-        "left_out": list(plan.left_out),
-        "describe": described.model_dump(mode="json"),
-        "verification": [asdict(result) for result in verifications],
     }
 
 

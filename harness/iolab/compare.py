@@ -126,8 +126,12 @@ _Key = tuple[object, ...]
 
 
 def _key(cell: Cell) -> _Key:
-    """What makes cells of two runs the same: server and workload; whether it could run is not."""
-    return (replace(cell.server, unsupported=None), cell.workload, cell.profile, cell.testbed)
+    """What makes cells of two runs the same: server and workload.
+
+    Not whether it could run, and not of which build it was: that is what is compared.
+    """
+    server = replace(cell.server, unsupported=None, build=None)
+    return (server, cell.workload, cell.profile, cell.testbed)
 
 
 def _by_key(plan: Plan) -> Mapping[_Key, Cell]:

@@ -1,0 +1,216 @@
+"""Verb `gate`: is a candidate slower than its baseline, on this machine, now?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from iolab import builds, compare, store
+from iolab import gate as gating
+from iolab.builds import Build
+from iolab.console import emit_json, print_table, say, verdict_table
+from iolab.errors import InputError, IolabError
+from iolab.executor import HostExecutor
+from iolab.gate import BASE, CANDIDATE, Compared, Round
+from iolab.gate_report import Gate, junit, markdown
+from iolab.gate_stored import check_circumstances, stored_plan
+from iolab.lab import Lab, open_lab
+from iolab.model import Plan
+from iolab.params import DURATION, PERCENT
+from iolab.paths import House, find_house
+from iolab.report.run import load
+from iolab.verdict import Comparison
+
+
+class CannotTell(IolabError):
+    """A gate that failed before it could say anything: neither a pass nor a regression."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks of a gate."""
+
+    baseline: str
+    candidate: str
+    threshold: float
+    matrix: str
+    engines: tuple[str, ...]
+    budget_s: float | None
+
+
+@click.command()
+@click.option("--baseline", required=True, metavar="REF", help="A commit, or a stored run.")
+@click.option("--candidate", default="HEAD", show_default=True, metavar="REF", help="A commit.")
+@click.option(
+    "--threshold",
+    callback=PERCENT,
+    default="5%",
+    show_default=True,
+    metavar="PERCENT",
+    help="The slowdown that matters.",
+)
+@click.option(
+    "--matrix", default="gate", show_default=True, help="Workloads, and engines unless given."
+)
+@click.option(
+    "--engine", "engines", multiple=True, metavar="SPEC", help="Engine to compare (repeatable)."
+)
+@click.option(
+    "--budget",
+    callback=DURATION,
+    metavar="TIME",
+    help="Time for measuring all of it, at most. [default: 3m for each comparison]",
+)
+@click.option("--junit", "junit_file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def gate(
+    baseline: str,
+    candidate: str,
+    threshold: float,
+    matrix: str,
+    engines: tuple[str, ...],
+    budget: float | None,
+    junit_file: Path | None,
+    markdown_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Build two commits and measure them against each other, in the same blocks.
+
+    No stored number decides. Measuring ends as soon as a slowdown of half the threshold could be
+    told; what reads as slower is measured once more with fresh processes. With a directory as
+    BASELINE (a run kept in results/baselines/NAME), the candidate is measured beside that run's own
+    baseline instead, for hosts quiet enough; it is refused when the host or its set-up differs.
+
+    Exit status: 0 no regression, 1 a regression, 2 it cannot be told (or wrong usage).
+    """
+    asked = Asked(baseline, candidate, threshold, matrix, engines, budget)
+    try:
+        done, run_dir = perform(find_house(), asked)
+    except InputError:
+        raise
+    except IolabError as error:
+        raise CannotTell(f"cannot tell: {error.message}", error.remedy) from error
+    files = {run_dir / "junit.xml": junit(done), run_dir / "gate.md": markdown(done)}
+    files |= {junit_file: junit(done)} if junit_file else {}
+    files |= {markdown_file: markdown(done)} if markdown_file else {}
+    for path, text in files.items():
+        _write(path, text)
+    store.write_json(run_dir / "gate.json", done.to_json())
+    _show(done, as_json)
+    say(f"written: {', '.join(str(path) for path in [*files, run_dir / 'gate.json'])}")
+    raise SystemExit(done.code)
+
+
+def perform(house: House, asked: Asked) -> tuple[Gate, Path]:
+    """Builds, measures and decides; the gate, and the directory of its first run."""
+    stored = Path(asked.baseline)
+    if (stored / store.MANIFEST).is_file():
+        return _against_stored(house, asked, stored)
+    if stored.is_dir():
+        raise InputError(
+            f"{stored}: no run (no {store.MANIFEST} in it)",
+            "name a commit, or keep a run: cp -r results/RUN results/baselines/NAME",
+        )
+    made = {BASE: _build(house, asked.baseline), CANDIDATE: _build(house, asked.candidate)}
+    with open_lab({name: one.binary for name, one in made.items()}) as lab:
+        matrix = lab.plan(asked.matrix)
+        plan = gating.gate_plan(matrix, lab.offer, asked.engines, asked.threshold, asked.budget_s)
+        rounds, run_dir = _rounds(lab, plan, asked.threshold, compare.against_references)
+    return _gate(asked, made[BASE], made[CANDIDATE], plan, rounds, house), run_dir
+
+
+def _against_stored(house: House, asked: Asked, directory: Path) -> tuple[Gate, Path]:
+    """A candidate beside the baseline of a stored run."""
+    stored = load(directory)
+    candidate = _build(house, asked.candidate)
+    with open_lab({CANDIDATE: candidate.binary}) as lab:
+        check_circumstances(lab, stored)
+        plan = stored_plan(stored, lab.offer, asked.engines, asked.threshold, asked.budget_s)
+        kept = compare.Measured(stored.name, stored.plan, stored.samples)
+
+        def compared(run: compare.Measured) -> Sequence[Comparison]:
+            return compare.across(kept, run).comparisons
+
+        rounds, run_dir = _rounds(lab, plan, asked.threshold, compared)
+    return _gate(asked, None, candidate, plan, rounds, house), run_dir
+
+
+def _rounds(lab: Lab, plan: Plan, threshold: float, compared: Compared) -> tuple[list[Round], Path]:
+    """The first round, once more if it is untrusted, and its suspects with fresh processes."""
+    first = gating.measure(lab, plan, threshold, compared)
+    if first.untrusted is not None:
+        say(f"untrusted: {first.untrusted}; measuring once more with fresh processes")
+        plan = gating.only(plan, [one.name for one in first.verdicts], threshold, plan.seed + 1)
+        first = gating.measure(lab, plan, threshold, compared)
+    run_dir = lab.house.results / first.run
+    suspects = first.suspects()
+    if not suspects:
+        return [first], run_dir
+    say(f"measuring again with fresh processes: {', '.join(suspects)}")
+    part = gating.only(plan, suspects, threshold, plan.seed + 2)
+    return [first, gating.measure(lab, part, threshold, compared)], run_dir
+
+
+def _build(house: House, ref: str) -> Build:
+    with HostExecutor() as executor:
+        say(f"building {ref}")
+        return builds.build(executor, house, ref)
+
+
+def _gate(
+    asked: Asked,
+    base: Build | None,
+    candidate: Build,
+    plan: Plan,
+    rounds: Sequence[Round],
+    house: House,
+) -> Gate:
+    manifest = store.read_manifest(house.results / rounds[0].run)
+    host = manifest.get("host") or {}
+    described = ", ".join(
+        str(part) for part in ((host.get("cpu") or {}).get("model"), host.get("kernel")) if part
+    )
+    return Gate(
+        base=f"stored run {asked.baseline}" if base is None else _named(base),
+        candidate=_named(candidate),
+        threshold=asked.threshold,
+        outcomes=tuple(gating.decide(rounds[0], rounds[1] if len(rounds) > 1 else None)),
+        rounds=tuple(rounds),
+        left_out=plan.left_out,
+        host=described,
+    )
+
+
+def _named(build: Build) -> str:
+    short = build.commit[:12]
+    return short if build.commit.startswith(build.ref) else f"{build.ref} ({short})"
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CannotTell(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _show(done: Gate, as_json: bool) -> None:
+    if as_json:
+        emit_json(done.to_json())
+        return
+    for one in done.rounds:
+        if one.untrusted is not None:
+            click.echo(f"untrusted: {one.run}: {one.untrusted}")
+    click.echo(f"gate: {done.headline}")
+    titles = ("first measurement", "again, with fresh processes")
+    for title, one in zip(titles, done.rounds, strict=False):
+        print_table(verdict_table(f"{title} ({one.run}): {one.stop_reason}", one.verdicts))
+    for outcome in done.outcomes:
+        if outcome.reason:
+            click.echo(f"{outcome.final}: {outcome.name}: {outcome.reason}")

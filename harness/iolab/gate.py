@@ -1,0 +1,264 @@
+"""The regression gate: which cells of a candidate are slower than the baseline's, beyond doubt.
+
+Pure but for `measure`: the plan of both builds, and what two rounds of measuring amount to. A cell
+that reads as slower, or fails, is measured once more with fresh processes, for a process may be
+unlucky with its memory for as long as it lives; only what says so twice counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from iolab import compare, stats, verdict
+from iolab.campaign import Result, run_plan
+from iolab.errors import InputError
+from iolab.lab import Lab
+from iolab.matrix import Offer, parse_server
+from iolab.model import Cell, Plan, Server, Status
+from iolab.store import read_samples
+from iolab.units import format_duration
+from iolab.verdict import Comparison, Effect, Verdict
+
+BASE, CANDIDATE = "base", "candidate"
+"""The names of the two builds in a gate's run."""
+
+BUDGET_S = 180.0
+"""Time for one comparison, at most: that in which a slowdown of 5% is found on a noisy machine."""
+
+_ENDLESS = 1_000_000
+
+
+class Final(StrEnum):
+    """What a gate says of a cell."""
+
+    PASS = "pass"
+    REGRESSION = "regression"
+    UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True)
+class Round:
+    """One measuring of a gate: a run with verdicts on its cells.
+
+    `broken` names the cells in which the candidate fails though the baseline does not.
+    `measured_s` is the time of the measuring loop.
+    """
+
+    run: str
+    verdicts: tuple[Verdict, ...]
+    broken: Mapping[str, str] = field(default_factory=dict)
+    untrusted: str | None = None
+    measured_s: float = 0.0
+    stop_reason: str = ""
+
+    def verdict(self, name: str) -> Verdict | None:
+        """The verdict on a cell, None when it was not measured."""
+        return next((one for one in self.verdicts if one.name == name), None)
+
+    def suspects(self) -> list[str]:
+        """The cells that must be measured again before they count."""
+        slower = [one.name for one in self.verdicts if one.effect is Effect.SLOWER]
+        return [*slower, *(name for name in self.broken if name not in slower)]
+
+
+@dataclass(frozen=True)
+class CellOutcome:
+    """The gate's word on one cell. `budget_s` is the time that would have told."""
+
+    name: str
+    workload: str
+    final: Final
+    first: Verdict
+    again: Verdict | None = None
+    reason: str = ""
+    budget_s: float | None = None
+
+
+# --- the plan ------------------------------------------------------------------------------------
+
+
+def gate_plan(
+    plan: Plan,
+    offer: Offer,
+    engines: Sequence[str],
+    threshold: float,
+    budget_s: float | None,
+) -> Plan:
+    """Both builds of every engine of `plan` (or of those given), on its workloads.
+
+    InputError for an unknown engine, and when nothing is left that both builds have.
+    """
+    cells: list[Cell] = []
+    notes: list[str] = []
+    for cell in _engine_cells(plan, offer, engines):
+        try:
+            pair = [_of_build(cell.server, name, offer, plan) for name in (BASE, CANDIDATE)]
+        except InputError as error:
+            notes.append(f"{cell.id}: not in both builds: {error}")
+            continue
+        lacking = [server for server in pair if server.unsupported is not None]
+        if lacking:
+            notes.append(f"{cell.id}: {lacking[0].unsupported}")
+        else:
+            cells += [replace(cell, server=server) for server in pair]
+    if not cells:
+        raise InputError("nothing to compare: " + ("; ".join(notes) or "the matrix has no engine"))
+    planned = replace(
+        plan,
+        name="gate",
+        summary="Two builds of the same engines against each other.",
+        baseline=cells[0].server.label,
+        baseline_build=BASE,
+        cells=tuple(cells),
+        left_out=tuple(dict.fromkeys(notes)),
+        grid=False,
+        wrk_check=False,
+    )
+    return plan_to(planned, threshold, budget_s)
+
+
+def plan_to(plan: Plan, threshold: float, budget_s: float | None) -> Plan:
+    """`plan`, measured until its verdicts can be clear: see verdict.py."""
+    nr = len(stats.against_reference(plan))
+    confidence = verdict.confidence_of(nr)
+    least = math.ceil(1 - math.log2(1 - confidence))
+    return replace(
+        plan,
+        precision=math.expm1(math.log1p(threshold) / 2),
+        confidence=confidence,
+        min_blocks=max(least, plan.min_blocks),
+        max_blocks=_ENDLESS,
+        budget_s=BUDGET_S * nr if budget_s is None else budget_s,
+    )
+
+
+def _engine_cells(plan: Plan, offer: Offer, engines: Sequence[str]) -> list[Cell]:
+    """The cells to compare, of this tree's engines: the matrix's, or those given on all of it."""
+    if not engines:
+        return [cell for cell in plan.cells if cell.server.kind == "engine"]
+    found: list[Server] = []
+    for spec in engines:
+        full = spec if spec.startswith("engine:") else f"engine:{spec}"
+        both = Offer(offer.builds[CANDIDATE], offer.peers)
+        found += parse_server(full, both, plan.role, "--engine")
+    return [Cell(server, load) for load in plan.workloads for server in dict.fromkeys(found)]
+
+
+def _of_build(server: Server, build: str, offer: Offer, plan: Plan) -> Server:
+    (found,) = parse_server(f"build:{build}/{server.spec}", offer, plan.role, build)
+    return found
+
+
+def only(plan: Plan, names: Iterable[str], threshold: float, seed: int) -> Plan:
+    """The part of a plan in which the named comparisons stand, with their references."""
+    wanted = set(names)
+    chosen = [(base, cell) for base, cell in stats.against_reference(plan) if cell.id in wanted]
+    ids = {cell.id for pair in chosen for cell in pair}
+    share = len(chosen) / max(1, len(stats.against_reference(plan)))
+    cells = tuple(cell for cell in plan.cells if cell.id in ids)
+    baseline = plan.baseline
+    if plan.baseline_build is not None and cells:
+        baseline = plan.reference(cells[0])
+    part = replace(plan, cells=cells, baseline=baseline, seed=seed, left_out=())
+    return plan_to(part, threshold, plan.budget_s * share)
+
+
+# --- measuring -----------------------------------------------------------------------------------
+
+Compared = Callable[[compare.Measured], Sequence[Comparison]]
+"""The comparisons that a measured run stands for."""
+
+
+def measure(lab: Lab, plan: Plan, threshold: float, compared: Compared) -> Round:
+    """Runs `plan` with processes of its own and judges it."""
+    return judged(run_plan(lab, plan), threshold, compared)
+
+
+def judged(result: Result, threshold: float, compared: Compared) -> Round:
+    """A finished run as a round."""
+    samples = read_samples(result.run_dir).samples
+    run = compare.Measured(result.run_dir.name, result.plan, samples)
+    return Round(
+        result.run_dir.name,
+        tuple(verdict.judge(compared(run), threshold)),
+        broken(run),
+        result.untrusted,
+        result.outcome.measure_wall_s,
+        result.outcome.stop_reason,
+    )
+
+
+def broken(run: compare.Measured) -> dict[str, str]:
+    """The cells that fail, or send wrong bytes, while what they are compared with does not."""
+    return {
+        cell.id: trouble
+        for base, cell in stats.against_reference(run.plan)
+        if run.trouble(base) is None and (trouble := run.trouble(cell)) is not None
+    }
+
+
+def usable(run: compare.Measured) -> bool:
+    """Whether anything at all was measured."""
+    return any(sample.status is Status.OK for sample in run.samples)
+
+
+# --- deciding ------------------------------------------------------------------------------------
+
+
+def decide(first: Round, again: Round | None) -> list[CellOutcome]:
+    """The outcome of every cell of the first round; `again` has measured its suspects anew."""
+    suspects = set(first.suspects())
+    return [
+        _decide_suspect(one, first, again) if one.name in suspects else _decide_plain(one, first)
+        for one in first.verdicts
+    ]
+
+
+def _decide_plain(one: Verdict, first: Round) -> CellOutcome:
+    if one.effect is Effect.UNCLEAR:
+        return _unclear(one, None, first, one.reason or "")
+    if first.untrusted is not None:
+        return _unclear(one, None, first, f"untrusted: {first.untrusted}")
+    return CellOutcome(one.name, one.workload, Final.PASS, one)
+
+
+def _decide_suspect(one: Verdict, first: Round, again: Round | None) -> CellOutcome:
+    found = again.verdict(one.name) if again is not None else None
+    if again is None or found is None:
+        return _unclear(one, None, first, "it was not measured again")
+    failed_first, failed_again = first.broken.get(one.name), again.broken.get(one.name)
+    if failed_again is not None:
+        return CellOutcome(one.name, one.workload, Final.REGRESSION, one, found, failed_again)
+    if failed_first is not None:
+        return _unclear(one, found, again, f"it failed once and not again: {failed_first}")
+    if again.untrusted is not None:
+        return _unclear(one, found, again, f"untrusted: {again.untrusted}")
+    if found.effect is Effect.SLOWER:
+        return CellOutcome(one.name, one.workload, Final.REGRESSION, one, found, "slower, twice")
+    if found.effect is Effect.SAME:
+        why = "slower once, the same with fresh processes"
+        return CellOutcome(one.name, one.workload, Final.PASS, one, found, why)
+    return _unclear(one, found, again, f"slower once, then {found.effect}")
+
+
+def _unclear(one: Verdict, found: Verdict | None, last: Round, reason: str) -> CellOutcome:
+    """An unclear cell, with the time that would have told where the noise says it."""
+    judged_last = found or one
+    budget_s = None
+    if judged_last.required_blocks is not None and judged_last.estimate is not None:
+        blocks = max(1, judged_last.estimate.blocks)
+        budget_s = last.measured_s * judged_last.required_blocks / blocks
+    if budget_s is not None:
+        reason = f"{reason}; a budget of about {format_duration(budget_s)} would do"
+    return CellOutcome(one.name, one.workload, Final.UNCLEAR, one, found, reason, budget_s)
+
+
+def exit_code(outcomes: Sequence[CellOutcome]) -> int:
+    """0 when every cell passes, 1 for a regression, 2 when that cannot be told."""
+    finals = {one.final for one in outcomes}
+    if Final.REGRESSION in finals:
+        return 1
+    return 0 if finals == {Final.PASS} else 2

@@ -1,0 +1,181 @@
+"""A gate's outcome as JSON, as Markdown for a pull request, and as JUnit XML. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+from iolab.gate import CellOutcome, Final, Round, exit_code
+from iolab.units import format_duration, format_percent
+from iolab.verdict import Verdict
+
+KIND = "gate"
+_UNPRINTABLE = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """All that is said of a gate. `base` and `candidate` are what was compared, in words."""
+
+    base: str
+    candidate: str
+    threshold: float
+    outcomes: tuple[CellOutcome, ...]
+    rounds: tuple[Round, ...]
+    left_out: tuple[str, ...] = ()
+    host: str = ""
+
+    @property
+    def code(self) -> int:
+        """The exit status."""
+        return exit_code(self.outcomes)
+
+    @property
+    def headline(self) -> str:
+        """The outcome in a sentence."""
+        slow = [one.name for one in self.outcomes if one.final is Final.REGRESSION]
+        if slow:
+            return f"regression: {', '.join(slow)}"
+        vague = [one for one in self.outcomes if one.final is Final.UNCLEAR]
+        if not self.outcomes:
+            return "cannot tell: nothing was compared"
+        if vague:
+            times = [one.budget_s for one in vague if one.budget_s is not None]
+            tail = f"; a budget of about {format_duration(max(times))} would do" if times else ""
+            return f"cannot tell: {', '.join(one.name for one in vague)}{tail}"
+        return f"no regression of {format_percent(self.threshold)} in {len(self.outcomes)} cells"
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of gate.json and of `--json`."""
+        return {
+            "schema_version": 1,
+            "kind": KIND,
+            "exit_code": self.code,
+            "headline": self.headline,
+            "base": self.base,
+            "candidate": self.candidate,
+            "threshold": self.threshold,
+            "runs": [one.run for one in self.rounds],
+            "measured_s": round(sum(one.measured_s for one in self.rounds), 3),
+            "left_out": list(self.left_out),
+            "cells": [
+                {
+                    "name": one.name,
+                    "workload": one.workload,
+                    "final": str(one.final),
+                    "reason": one.reason,
+                    "budget_s": one.budget_s,
+                    "first": one.first.to_json(),
+                    "again": None if one.again is None else one.again.to_json(),
+                }
+                for one in self.outcomes
+            ],
+        }
+
+
+_MARKS = {Final.PASS: "pass", Final.REGRESSION: "**regression**", Final.UNCLEAR: "unclear"}
+
+
+def markdown(gate: Gate) -> str:
+    """A comment for a pull request."""
+    lines = [
+        f"### iolab gate: {gate.headline}",
+        "",
+        f"`{_code(gate.candidate)}` against `{_code(gate.base)}`, measured in the same blocks on "
+        f"one machine{f' ({_text(gate.host)})' if gate.host else ''}; threshold "
+        f"{format_percent(gate.threshold)}.",
+        "",
+        "| cell | ratio | interval | p | blocks | verdict | measured again | gate | |",
+        "|---|--:|---|--:|--:|---|---|---|---|",
+    ]
+    for one in gate.outcomes:
+        again = "" if one.again is None else _again(one.again)
+        cells = [_text(one.name), *_figures(one.first), str(one.first.effect), again]
+        lines.append(f"| {' | '.join([*cells, _MARKS[one.final], _text(one.reason)])} |")
+    lines += [
+        "",
+        "Ratio: rate of the candidate over that of the baseline, median over blocks; p after "
+        "Holm's correction; intervals hold all at once in 99%. `slower` counts when fresh "
+        "processes say so again.",
+    ]
+    lines += [f"- left out: {_text(note)}" for note in gate.left_out]
+    runs = ", ".join(f"`{_code(one.run)}`" for one in gate.rounds)
+    seconds = sum(one.measured_s for one in gate.rounds)
+    lines += ["", f"Measured {format_duration(seconds)} in {runs}."]
+    return "\n".join(lines) + "\n"
+
+
+def _figures(one: Verdict) -> list[str]:
+    found = one.estimate
+    if found is None:
+        return ["", "", "", ""]
+    p = "" if one.adjusted_p is None else f"{one.adjusted_p:.2g}"
+    return [f"{found.ratio:.3f}", f"{found.low:.3f} to {found.high:.3f}", p, str(found.blocks)]
+
+
+def _again(one: Verdict) -> str:
+    return f"{one.effect}" if one.estimate is None else f"{one.effect} ({one.estimate.ratio:.3f})"
+
+
+def _text(text: str) -> str:
+    """Text that ends no cell of a table and starts no markup."""
+    flat = " ".join(text.split())
+    return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", flat)
+
+
+def _code(text: str) -> str:
+    return " ".join(text.split()).replace("`", "'")
+
+
+def junit(gate: Gate) -> str:
+    """JUnit XML: a test case a cell; regressions are failures, what is unclear is skipped."""
+    nr = {final: sum(one.final is final for one in gate.outcomes) for final in Final}
+    counts = {
+        "tests": str(len(gate.outcomes)),
+        "failures": str(nr[Final.REGRESSION]),
+        "errors": "0",
+        "skipped": str(nr[Final.UNCLEAR]),
+        "time": f"{sum(one.measured_s for one in gate.rounds):.3f}",
+    }
+    root = ElementTree.Element("testsuites", counts)
+    suite = ElementTree.SubElement(root, "testsuite", {"name": "iolab gate", **counts})
+    properties = ElementTree.SubElement(suite, "properties")
+    facts = {"base": gate.base, "candidate": gate.candidate, "threshold": str(gate.threshold)}
+    for name, value in facts.items():
+        ElementTree.SubElement(properties, "property", {"name": name, "value": _clean(value)})
+    for one in gate.outcomes:
+        _case(suite, one)
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(
+        root, encoding="unicode"
+    )
+
+
+def _case(suite: ElementTree.Element, one: CellOutcome) -> None:
+    place = {"classname": f"iolab.gate.{_clean(one.workload)}", "name": _clean(one.name)}
+    case = ElementTree.SubElement(suite, "testcase", place)
+    words = [_sentence("first", one.first)]
+    if one.again is not None:
+        words.append(_sentence("again", one.again))
+    message = _clean("; ".join(filter(None, (one.reason, *words))))
+    if one.final is Final.REGRESSION:
+        failure = ElementTree.SubElement(case, "failure", {"message": message, "type": "slower"})
+        failure.text = message
+    elif one.final is Final.UNCLEAR:
+        ElementTree.SubElement(case, "skipped", {"message": message})
+    else:
+        ElementTree.SubElement(case, "system-out").text = message
+
+
+def _sentence(which: str, one: Verdict) -> str:
+    ratio, interval, p, blocks = _figures(one)
+    if not ratio:
+        return f"{which}: {one.effect}: {one.reason}"
+    return f"{which}: {one.effect}, ratio {ratio} [{interval}], p {p}, {blocks} blocks"
+
+
+def _clean(text: str) -> str:
+    """Text without what XML 1.0 cannot hold."""
+    return _UNPRINTABLE.sub("?", text)

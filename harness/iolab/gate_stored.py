@@ -1,0 +1,77 @@
+"""A gate against a run that was kept: for hosts quiet and constant enough to allow it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from iolab import manifest_diff
+from iolab.campaign import circumstances
+from iolab.errors import InputError
+from iolab.gate import CANDIDATE, plan_to
+from iolab.lab import Lab
+from iolab.matrix import Offer, parse_server
+from iolab.model import Cell, Plan
+from iolab.report.run import Run
+
+_FREE = ("commit", "measuring")  # the commit is what is judged; the rest is taken from the run
+
+
+def check_circumstances(lab: Lab, stored: Run) -> None:
+    """InputError with every difference between the stored run's circumstances and those of now."""
+    now = circumstances(lab, stored.plan, lab.described_builds[CANDIDATE])
+    found = [
+        one for one in manifest_diff.differences(stored.manifest, now) if one.group not in _FREE
+    ]
+    if not found:
+        return
+    lines = "\n".join(f"  {one.group}: {one.key}: {one.base} -> {one.new}" for one in found)
+    raise InputError(
+        f"{stored.path}: measured under other circumstances, so that its ratios decide nothing:\n"
+        f"{lines}",
+        "compare two commits on this machine: --baseline COMMIT",
+    )
+
+
+def stored_plan(
+    stored: Run,
+    offer: Offer,
+    engines: Sequence[str],
+    threshold: float,
+    budget_s: float | None,
+) -> Plan:
+    """The stored run's plan with the candidate's engines beside the same baseline.
+
+    The baseline must be a peer: an engine would be the candidate's, and a slowdown of the skeleton
+    would slow both and cancel. InputError then, and for engines that the run has not.
+    """
+    plan = stored.plan
+    base = next((cell.server for cell in plan.cells if cell.server.label == plan.baseline), None)
+    if base is None or base.kind != "peer":
+        raise InputError(
+            f"{stored.path}: its baseline {plan.baseline} is an engine: what slows it down as well "
+            "would go unseen",
+            "keep a run whose baseline is a peer, such as nginx",
+        )
+    wanted = {spec.removeprefix("engine:") for spec in engines}
+    known = {cell.server.argument for cell in plan.cells if cell.server.kind == "engine"}
+    if wanted - known:
+        raise InputError(
+            f"{stored.path}: no engine {', '.join(sorted(wanted - known))} in it; it has "
+            f"{', '.join(sorted(known))}"
+        )
+    cells: list[Cell] = []
+    for cell in plan.cells:
+        server = cell.server
+        if server.twin or server.unsupported is not None:
+            continue
+        if server == base:
+            cells.append(cell)
+        elif server.kind == "engine" and (not wanted or server.argument in wanted):
+            spec = f"build:{CANDIDATE}/{server.spec}"
+            cells += [
+                replace(cell, server=found)
+                for found in parse_server(spec, offer, plan.role, CANDIDATE)
+            ]
+    kept = replace(plan, name="gate", cells=tuple(cells), grid=False, wrk_check=False, left_out=())
+    return plan_to(kept, threshold, budget_s)

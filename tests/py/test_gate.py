@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from iolab import compare, gate, verdict
+from iolab.describe import Describe, Engine
+from iolab.errors import InputError
+from iolab.gate import BASE, CANDIDATE, CellOutcome, Final, Round, decide, exit_code, gate_plan
+from iolab.gate_report import Gate, junit, markdown
+from iolab.matrix import Offer, PeerOffer
+from iolab.model import Cell, Plan, Sample, Server, Status, Workload
+from iolab.verdict import Comparison, Effect, Verdict, judge, paired
+
+SMALL, LARGE = Workload("1KiB", 1024, 8), Workload("1MiB", 1 << 20, 8)
+
+
+def engine(name: str, **changes: object) -> Engine:
+    return Engine(name=name, sources=("file",), roles=("file",)).model_copy(update=changes)
+
+
+def offer(base: Sequence[str] = ("a", "b"), candidate: Sequence[str] = ("a", "b")) -> Offer:
+    here = Describe(schema_version=1, engines=tuple(map(engine, ("a", "b", "c"))))
+    builds = {
+        name: Describe(schema_version=1, engines=tuple(map(engine, names)))
+        for name, names in ((BASE, base), (CANDIDATE, candidate))
+    }
+    return Offer(here, {"nginx": PeerOffer(("file",))}, builds)
+
+
+def matrix(*names: str) -> Plan:
+    servers = [Server("peer", "nginx"), *(Server("engine", name) for name in names)]
+    cells = tuple(Cell(server, load) for load in (SMALL, LARGE) for server in servers)
+    return Plan("m", "", "nginx", cells, slice_ms=150, wrk_check=True)
+
+
+def test_a_gate_measures_both_builds_of_every_engine_and_no_peer() -> None:
+    plan = gate_plan(matrix("a", "b"), offer(), (), 0.05, None)
+    assert [cell.id for cell in plan.cells if cell.workload == SMALL] == [
+        "base/a@1KiB", "candidate/a@1KiB", "base/b@1KiB", "candidate/b@1KiB",
+    ]  # fmt: skip
+    assert plan.reference(plan.cell("candidate/b@1KiB")) == "base/b"
+    assert plan.slice_ms == 150
+    assert not plan.wrk_check
+
+
+def test_a_gate_measures_to_half_the_threshold_at_the_familys_confidence() -> None:
+    plan = gate_plan(matrix("a", "b"), offer(), (), 0.05, None)
+    assert plan.precision is not None
+    assert math.log1p(plan.precision) == pytest.approx(math.log(1.05) / 2)
+    assert plan.confidence == pytest.approx(1 - 0.01 / 4)
+    assert plan.budget_s == 4 * gate.BUDGET_S
+    nr = plan.min_blocks  # the first that gives an interval of that confidence
+    assert 1 - 2 * 0.5**nr >= plan.confidence > 1 - 2 * 0.5 ** (nr - 1)
+    assert gate_plan(matrix("a"), offer(), (), 0.05, 33.0).budget_s == 33.0
+
+
+def test_what_only_one_build_has_is_left_out_with_a_reason() -> None:
+    plan = gate_plan(matrix("a", "b"), offer(base=("a",)), (), 0.05, None)
+    assert {cell.server.name for cell in plan.cells} == {"a"}
+    assert any("b@1KiB: not in both builds: base: unknown engine 'b'" in n for n in plan.left_out)
+    with pytest.raises(InputError, match="nothing to compare"):
+        gate_plan(matrix("b"), offer(base=("a",)), (), 0.05, None)
+
+
+def test_engines_of_the_command_line_replace_those_of_the_matrix() -> None:
+    plan = gate_plan(matrix("a"), offer(), ("b", "engine:b"), 0.05, None)
+    assert {cell.server.name for cell in plan.cells} == {"b"}
+    with pytest.raises(InputError, match="--engine: unknown engine 'x'"):
+        gate_plan(matrix("a"), offer(), ("x",), 0.05, None)
+
+
+def test_an_engine_that_cannot_run_here_is_left_out() -> None:
+    both = offer()
+    lame = Describe(schema_version=1, engines=(engine("a", usable=False, reason="no ring"),))
+    found = Offer(both.describe, both.peers, {**both.builds, CANDIDATE: lame})
+    with pytest.raises(InputError, match="no ring"):
+        gate_plan(matrix("a"), found, (), 0.05, None)
+
+
+def test_measuring_again_takes_the_suspects_with_their_references() -> None:
+    plan = gate_plan(matrix("a", "b"), offer(), (), 0.05, 100.0)
+    part = gate.only(plan, ["candidate/b@1MiB"], 0.05, 77)
+    assert [cell.id for cell in part.cells] == ["base/b@1MiB", "candidate/b@1MiB"]
+    assert (part.seed, part.baseline, part.budget_s) == (77, "base/b", 25.0)
+    assert part.confidence == pytest.approx(0.99)
+
+
+# --- deciding ------------------------------------------------------------------------------------
+
+
+def found(effect: Effect, name: str = "candidate/a@1KiB", ratio: float = 0.9) -> Verdict:
+    rng = np.random.default_rng(1)
+    noise = 0.3 if effect is Effect.UNCLEAR else 0.01
+    true = {Effect.SLOWER: ratio, Effect.FASTER: 1 / ratio}.get(effect, 1.0)
+    logs = list(math.log(true) + rng.normal(0, noise, 40))
+    server, _, workload = name.partition("@")
+    (one,) = judge([Comparison("base/a", server, workload, paired(logs))])
+    assert one.effect is effect
+    return one
+
+
+def rounds(first: Effect, again: Effect | None) -> list[CellOutcome]:
+    second = None if again is None else Round("r2", (found(again),), measured_s=30.0)
+    return decide(Round("r1", (found(first),), measured_s=30.0), second)
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "final", "code"),
+    [
+        (Effect.SAME, None, Final.PASS, 0),
+        (Effect.FASTER, None, Final.PASS, 0),
+        (Effect.UNCLEAR, None, Final.UNCLEAR, 2),
+        (Effect.SLOWER, Effect.SLOWER, Final.REGRESSION, 1),
+        (Effect.SLOWER, Effect.SAME, Final.PASS, 0),
+        (Effect.SLOWER, Effect.UNCLEAR, Final.UNCLEAR, 2),
+        (Effect.SLOWER, Effect.FASTER, Final.UNCLEAR, 2),
+        (Effect.SLOWER, None, Final.UNCLEAR, 2),
+    ],
+)
+def test_slower_counts_when_it_is_said_twice(
+    first: Effect, again: Effect | None, final: Final, code: int
+) -> None:
+    outcomes = rounds(first, again)
+    assert [one.final for one in outcomes] == [final]
+    assert exit_code(outcomes) == code
+
+
+def test_an_unclear_cell_says_what_budget_would_do() -> None:
+    (one,) = rounds(Effect.UNCLEAR, None)
+    assert one.budget_s is not None
+    assert one.budget_s > 30
+    assert "a budget of about" in one.reason
+
+
+def test_nothing_compared_is_no_pass() -> None:
+    assert exit_code([]) == 2
+
+
+def test_an_untrusted_round_passes_nothing_and_condemns_nothing() -> None:
+    doubtful = Round("r1", (found(Effect.SAME),), untrusted="a#2 to a: 0.9")
+    (one,) = decide(doubtful, None)
+    assert (one.final, "untrusted" in one.reason) == (Final.UNCLEAR, True)
+    slower = Round("r1", (found(Effect.SLOWER),))
+    again = Round("r2", (found(Effect.SLOWER),), untrusted="a#2 to a: 0.9")
+    assert decide(slower, again)[0].final is Final.UNCLEAR
+
+
+def test_a_candidate_that_fails_twice_is_a_regression() -> None:
+    name = "candidate/a@1KiB"
+    bad = Verdict(name, "base/a", "candidate/a", "1KiB", Effect.UNCLEAR, 0.99, 0.05)
+    first = Round("r1", (bad,), {name: "died"})
+    assert first.suspects() == [name]
+    assert decide(first, Round("r2", (bad,), {name: "died"}))[0].final is Final.REGRESSION
+    once = decide(first, Round("r2", (found(Effect.SAME),)))[0]
+    assert (once.final, "failed once" in once.reason) == (Final.UNCLEAR, True)
+
+
+def test_broken_is_the_candidates_failure_and_not_the_baselines() -> None:
+    plan = gate_plan(matrix("a", "b"), offer(), (), 0.05, None)
+    bad = {"candidate/a@1KiB", "base/b@1KiB", "candidate/b@1KiB"}
+    samples = tuple(
+        Sample(0, 0, cell.id, Status.INVALID if cell.id in bad else Status.OK, "short", 0, 1)
+        for cell in plan.cells
+    )
+    broken = gate.broken(compare.Measured("r", plan, samples))
+    assert list(broken) == ["candidate/a@1KiB"]
+    assert "invalid: short" in broken["candidate/a@1KiB"]
+
+
+def test_gates_of_a_regression_find_it_and_those_of_none_pass() -> None:
+    rng = np.random.default_rng(9)
+
+    def one(ratio: float) -> int:
+        pair = []
+        for name in ("r1", "r2"):
+            logs = list(math.log(ratio) + rng.normal(0, 0.04, 60))
+            compared = Comparison("base/a", "candidate/a", "1KiB", paired(logs))
+            pair.append(Round(name, tuple(judge([compared])), measured_s=60))
+        return exit_code(decide(*pair))
+
+    assert [one(1 / 1.1) for _ in range(40)].count(1) >= 38
+    assert [one(1.0) for _ in range(40)].count(1) == 0
+
+
+# --- what is written -----------------------------------------------------------------------------
+
+
+def gate_of(*outcomes: CellOutcome) -> Gate:
+    return Gate(
+        "main (0123)", "HEAD|`x` (4567)", 0.05, outcomes,
+        (Round("20260102-101112-gate", (), measured_s=61.2),), ("c@1KiB: not in both",), "CPU <1>",
+    )  # fmt: skip
+
+
+def all_finals() -> Gate:
+    outcomes = [
+        *rounds(Effect.SAME, None),
+        *rounds(Effect.SLOWER, Effect.SLOWER),
+        *rounds(Effect.UNCLEAR, None),
+    ]
+    return gate_of(*outcomes)
+
+
+def test_junit_counts_and_explains() -> None:
+    text = junit(all_finals())
+    root = ElementTree.fromstring(text)
+    assert (root.get("tests"), root.get("failures"), root.get("skipped")) == ("3", "1", "1")
+    failure = root.find(".//failure")
+    assert failure is not None
+    assert "slower, twice" in (failure.get("message") or "")
+    assert "again: slower, ratio 0." in (failure.text or "")
+    skipped = root.find(".//skipped")
+    assert skipped is not None
+    assert "budget" in (skipped.get("message") or "")
+
+
+def test_junit_survives_what_xml_cannot_hold() -> None:
+    (plain,) = rounds(Effect.SAME, None)
+    text = junit(gate_of(replace(plain, reason="bell \x07 & <tag> \ud800")))
+    output = ElementTree.fromstring(text).find(".//system-out")
+    assert output is not None
+    assert "bell ? & <tag> ?" in (output.text or "")
+
+
+def test_markdown_says_it_first_and_keeps_its_table_whole() -> None:
+    text = markdown(all_finals())
+    lines = text.splitlines()
+    assert lines[0].startswith("### iolab gate: regression: candidate/a@1KiB")
+    rows = [line for line in lines if line.startswith("| candidate/a")]
+    assert len(rows) == 3
+    assert {row.count(" | ") for row in rows} == {9 - 1}
+    assert "**regression**" in rows[1]
+    assert "`HEAD|'x' (4567)`" in text
+    assert "CPU \\<1\\>" in text
+    assert "Measured 62 s in `20260102-101112-gate`." in text
+
+
+def test_headlines() -> None:
+    assert gate_of(*rounds(Effect.SAME, None)).headline == "no regression of 5% in 1 cells"
+    vague = gate_of(*rounds(Effect.UNCLEAR, None)).headline
+    assert vague.startswith("cannot tell: candidate/a@1KiB; a budget of about")
+    assert gate_of().headline == "cannot tell: nothing was compared"
+    document = all_finals().to_json()
+    assert document["exit_code"] == 1
+    assert [cell["final"] for cell in document["cells"]] == ["pass", "regression", "unclear"]
+
+
+def test_confidence_is_shared_by_the_family() -> None:
+    assert verdict.confidence_of(1) == 0.99
+    assert verdict.confidence_of(10) == pytest.approx(0.999)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from iolab import gate_stored
+from iolab.describe import Describe, Engine
+from iolab.errors import InputError
+from iolab.gate import CANDIDATE
+from iolab.gate_stored import check_circumstances, stored_plan
+from iolab.lab import Lab
+from iolab.matrix import Offer, PeerOffer
+from iolab.model import Cell, Plan, Server, Workload
+from iolab.report.run import Run
+
+LOAD = Workload("1KiB", 1024, 8)
+FACTS: dict[str, Any] = {
+    "host": {"hostname": "lab", "kernel": "6.1", "sysctls": {"a": "1"}},
+    "compiler": "gcc 12",
+    "cpus": {"server": [0], "client": 1},
+}
+
+
+def stored(baseline: str = "nginx", **manifest: Any) -> Run:
+    servers = [
+        Server("peer", "nginx"),
+        Server("peer", "nginx", twin=True),
+        Server("engine", "a"),
+        Server("engine", "b"),
+        Server("engine", "c", (), "no kernel support"),
+    ]
+    plan = Plan("m", "", baseline, tuple(Cell(server, LOAD) for server in servers))
+    return Run("kept", Path("kept"), {**FACTS, **manifest}, plan, (), 0, None, (), ())
+
+
+def offer() -> Offer:
+    here = Describe(
+        schema_version=1,
+        engines=tuple(Engine(name=n, sources=("file",), roles=("file",)) for n in "abc"),
+    )
+    return Offer(here, {"nginx": PeerOffer(("file",))}, {CANDIDATE: here})
+
+
+def test_the_candidate_stands_beside_the_stored_baseline() -> None:
+    plan = stored_plan(stored(), offer(), (), 0.05, 10.0)
+    labels = [cell.server.label for cell in plan.cells]
+    assert labels == ["nginx", "candidate/a", "candidate/b"]
+    assert (plan.baseline, plan.baseline_build, plan.budget_s) == ("nginx", None, 10.0)
+    some = stored_plan(stored(), offer(), ("engine:b",), 0.05, None)
+    assert [cell.server.label for cell in some.cells] == ["nginx", "candidate/b"]
+
+
+def test_an_engine_as_baseline_is_refused() -> None:
+    with pytest.raises(InputError, match="its baseline a is an engine"):
+        stored_plan(stored("a"), offer(), (), 0.05, None)
+
+
+def test_engines_that_were_not_stored_are_named() -> None:
+    with pytest.raises(InputError, match="no engine x in it; it has a, b, c"):
+        stored_plan(stored(), offer(), ("x",), 0.05, None)
+
+
+class FakeLab:
+    described_builds = {CANDIDATE: Describe(schema_version=1, engines=())}  # noqa: RUF012
+
+
+def check(now: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_stored, "circumstances", lambda lab, plan, described: now)
+    check_circumstances(cast(Lab, FakeLab()), stored())
+
+
+def test_equal_circumstances_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    check(FACTS, monkeypatch)
+    check({**FACTS, "git": {"commit": "another"}}, monkeypatch)
+
+
+def test_other_circumstances_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = {"hostname": "lab", "kernel": "6.12", "sysctls": {"a": "2"}}
+    with pytest.raises(InputError) as why:
+        check({**FACTS, "host": host, "compiler": "gcc 13"}, monkeypatch)
+    text = str(why.value)
+    assert "kernel: host.kernel: 6.1 -> 6.12" in text
+    assert "sysctls: host.sysctls.a: 1 -> 2" in text
+    assert "compiler: compiler: gcc 12 -> gcc 13" in text
+    assert why.value.exit_code == 2
