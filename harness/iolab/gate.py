@@ -1,8 +1,8 @@
 """The regression gate: which cells of a candidate are slower than the baseline's, beyond doubt.
 
-Pure but for `measure`: the plan of both builds, and what two rounds of measuring amount to. A cell
-that reads as slower, or fails, is measured once more with fresh processes, for a process may be
-unlucky with its memory for as long as it lives; only what says so twice counts.
+Pure but for `measure` and `rounds`: the plan of both builds, and what two rounds of measuring
+amount to. A cell that reads as slower, or fails, is measured once more with fresh processes, for a
+process may be unlucky with its memory for as long as it lives; only what says so twice counts.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 
 from iolab import compare, stats, verdict
 from iolab.campaign import Result, run_plan
+from iolab.console import say
 from iolab.errors import InputError
 from iolab.lab import Lab
 from iolab.matrix import Offer, parse_server
 from iolab.model import Cell, Plan, Server, Status
-from iolab.store import read_samples
+from iolab.store import create_run_dir, read_samples
 from iolab.units import format_duration
 from iolab.verdict import Comparison, Effect, Verdict
 
@@ -172,9 +175,32 @@ Compared = Callable[[compare.Measured], Sequence[Comparison]]
 """The comparisons that a measured run stands for."""
 
 
-def measure(lab: Lab, plan: Plan, threshold: float, compared: Compared) -> Round:
-    """Runs `plan` with processes of its own and judges it."""
-    return judged(run_plan(lab, plan), threshold, compared)
+def measure(
+    lab: Lab, plan: Plan, threshold: float, compared: Compared, results: Path | None = None
+) -> Round:
+    """Runs `plan` with processes of its own and judges it.
+
+    The run is kept in `results` (None: where all runs are).
+    """
+    run_dir = create_run_dir(results or lab.house.results, plan.name, datetime.now())
+    return judged(run_plan(lab, plan, run_dir), threshold, compared)
+
+
+def rounds(
+    lab: Lab, plan: Plan, threshold: float, compared: Compared, results: Path | None = None
+) -> list[Round]:
+    """The first round, anew if it is untrusted, then its suspects with fresh processes if any."""
+    first = measure(lab, plan, threshold, compared, results)
+    if first.untrusted is not None:
+        say(f"untrusted: {first.untrusted}; measuring once more with fresh processes")
+        plan = only(plan, [one.name for one in first.verdicts], threshold, plan.seed + 1)
+        first = measure(lab, plan, threshold, compared, results)
+    suspects = first.suspects()
+    if not suspects:
+        return [first]
+    say(f"measuring again with fresh processes: {', '.join(suspects)}")
+    part = only(plan, suspects, threshold, plan.seed + 2)
+    return [first, measure(lab, part, threshold, compared, results)]
 
 
 def judged(result: Result, threshold: float, compared: Compared) -> Round:

@@ -14,10 +14,10 @@ from iolab.builds import Build
 from iolab.console import emit_json, print_table, say, verdict_table
 from iolab.errors import InputError, IolabError
 from iolab.executor import HostExecutor
-from iolab.gate import BASE, CANDIDATE, Compared, Round
+from iolab.gate import BASE, CANDIDATE, Round
 from iolab.gate_report import Gate, junit, markdown
 from iolab.gate_stored import check_circumstances, stored_plan
-from iolab.lab import Lab, open_lab
+from iolab.lab import open_lab
 from iolab.model import Plan
 from iolab.params import DURATION, PERCENT
 from iolab.paths import House, find_house
@@ -121,8 +121,9 @@ def perform(house: House, asked: Asked) -> tuple[Gate, Path]:
     with open_lab({name: one.binary for name, one in made.items()}) as lab:
         matrix = lab.plan(asked.matrix)
         plan = gating.gate_plan(matrix, lab.offer, asked.engines, asked.threshold, asked.budget_s)
-        rounds, run_dir = _rounds(lab, plan, asked.threshold, compare.against_references)
-    return _gate(asked, made[BASE], made[CANDIDATE], plan, rounds, house), run_dir
+        rounds = gating.rounds(lab, plan, asked.threshold, compare.against_references)
+    done = _gate(asked, made[BASE], made[CANDIDATE], plan, rounds, house)
+    return done, house.results / rounds[0].run
 
 
 def _against_stored(house: House, asked: Asked, directory: Path) -> tuple[Gate, Path]:
@@ -137,24 +138,8 @@ def _against_stored(house: House, asked: Asked, directory: Path) -> tuple[Gate, 
         def compared(run: compare.Measured) -> Sequence[Comparison]:
             return compare.across(kept, run).comparisons
 
-        rounds, run_dir = _rounds(lab, plan, asked.threshold, compared)
-    return _gate(asked, None, candidate, plan, rounds, house), run_dir
-
-
-def _rounds(lab: Lab, plan: Plan, threshold: float, compared: Compared) -> tuple[list[Round], Path]:
-    """The first round, once more if it is untrusted, and its suspects with fresh processes."""
-    first = gating.measure(lab, plan, threshold, compared)
-    if first.untrusted is not None:
-        say(f"untrusted: {first.untrusted}; measuring once more with fresh processes")
-        plan = gating.only(plan, [one.name for one in first.verdicts], threshold, plan.seed + 1)
-        first = gating.measure(lab, plan, threshold, compared)
-    run_dir = lab.house.results / first.run
-    suspects = first.suspects()
-    if not suspects:
-        return [first], run_dir
-    say(f"measuring again with fresh processes: {', '.join(suspects)}")
-    part = gating.only(plan, suspects, threshold, plan.seed + 2)
-    return [first, gating.measure(lab, part, threshold, compared)], run_dir
+        rounds = gating.rounds(lab, plan, asked.threshold, compared)
+    return _gate(asked, None, candidate, plan, rounds, house), house.results / rounds[0].run
 
 
 def _build(house: House, ref: str) -> Build:

@@ -13,25 +13,31 @@ from typing import Any
 
 from iolab import store
 from iolab.relaybench.model import KIND as RELAY_BENCH
-from iolab.report import charts, crossover, curves, draw, hdrlog, page, relay
+from iolab.report import charts, crossover, curves, draw, hdrlog, page, relay, selftest
 from iolab.report.build import build
 from iolab.report.folder import INDEX, replace_folder
 from iolab.report.run import ReportError, load
+from iolab.selftest.evaluate import evaluate
+from iolab.selftest.model import KIND as SELFTEST
 
 __all__ = ["ReportError", "summarise_run", "write_readme_picture", "write_report"]
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, document: dict[str, Any] | None = None) -> Path:
     """Writes `run_dir/report/` anew and returns the path of its index.html.
 
     The folder holds the page, the charts (SVG), the numbers they show (data/NAME.tsv), their
     scripts, latency.hlog (HdrHistogram) and summary.json; it is built beside the old one and takes
     its place when complete.
     Raises store.StoreError for a missing or damaged run, ReportError for one without a finished
-    block, gnuplot.GnuplotError when gnuplot is missing or fails.
+    block, gnuplot.GnuplotError when gnuplot is missing or fails. `document` is what a caller has
+    evaluated already of a self-test.
     """
-    if _is_relay_bench(run_dir):
+    kind = _kind(run_dir)
+    if kind == RELAY_BENCH:
         return relay.write(run_dir)
+    if kind == SELFTEST:
+        return selftest.write(run_dir, document or evaluate(run_dir))
     run = load(run_dir)
     view = build(run)
     latencies = hdrlog.log(run.samples)
@@ -52,13 +58,18 @@ def write_report(run_dir: Path) -> Path:
 
 def summarise_run(run_dir: Path) -> dict[str, Any]:
     """The document of summary.json, without writing anything; raises as `write_report`."""
-    if _is_relay_bench(run_dir):
+    kind = _kind(run_dir)
+    if kind == RELAY_BENCH:
         return relay.summarise(run_dir)
+    if kind == SELFTEST:
+        return evaluate(run_dir)
     return page.summary(build(load(run_dir)))
 
 
-def _is_relay_bench(run_dir: Path) -> bool:
-    return bool(store.read_manifest(run_dir).get("kind") == RELAY_BENCH)
+def _kind(run_dir: Path) -> str | None:
+    """What kind of run it is; None for one of a matrix."""
+    kind = store.read_manifest(run_dir).get("kind")
+    return None if kind is None else str(kind)
 
 
 def write_readme_picture(run_dir: Path, out_svg: Path) -> Path:

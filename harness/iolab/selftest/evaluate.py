@@ -1,0 +1,268 @@
+"""Error rates from a recorded self-test, with the targets they are held to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from iolab import stats, store
+from iolab.errors import IolabError
+from iolab.matrix import plan_from_json
+from iolab.model import Cell, Plan
+from iolab.selftest import resample
+from iolab.selftest.model import (
+    GATES,
+    KIND,
+    PLANTED,
+    SCHEMA_VERSION,
+    Rate,
+    Session,
+    Settings,
+)
+from iolab.selftest.resample import Drawn
+
+# Blocks of drawn gates: enough to see the curve rise, from the fewest that can tell anything.
+LENGTHS = (8, 12, 20, 30, 45, 60, 90, 120, 180, 240, 360)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an instrument is held to. `met` is None where too little was measured to say."""
+
+    name: str
+    wanted: str
+    found: str
+    met: bool | None
+
+
+def read_session(run_dir: Path) -> Session | None:
+    """A recorded session, None when it holds no finished block of all its servers."""
+    manifest = store.read_manifest(run_dir)
+    plan = plan_from_json(manifest["plan"], str(run_dir / store.MANIFEST))
+    stored = store.read_samples(run_dir)
+    base = next(cell for cell in plan.cells if cell.server.label == plan.baseline)
+    others = [cell for cell in plan.cells if cell is not base]
+    logs = stats.cell_logs(plan, stored.samples, [(base, cell) for cell in others])
+    if not logs or min(map(len, logs)) == 0:
+        return None
+    wall_s = sum(int(block.get("wall_ns", 0)) for block in stored.blocks) / 1e9
+    slices = sum(int(block.get("slices", 0)) for block in stored.blocks)
+    by_cell = dict(zip(others, map(np.asarray, logs), strict=True))
+    return Session(
+        twin=by_cell[_twin(plan)],
+        planted={
+            cell.server.handicap_percent: found
+            for cell, found in by_cell.items()
+            if cell.server.handicap_percent
+        },
+        second_per_slice=wall_s / max(1, slices),
+    )
+
+
+def _twin(plan: Plan) -> Cell:
+    return next(cell for cell in plan.cells if cell.server.twin)
+
+
+def read_settings(manifest: dict[str, Any]) -> Settings:
+    """The settings that a self-test's manifest holds."""
+    found = dict(manifest.get("settings") or {})
+    found["gates"] = tuple((int(p), float(s)) for p, s in found.get("gates", ()))
+    return Settings(**found)
+
+
+def evaluate(run_dir: Path) -> dict[str, Any]:
+    """The document of selftest.json from what was recorded; the same files give the same numbers.
+
+    IolabError when fewer than two sessions are whole.
+    """
+    manifest = store.read_manifest(run_dir)
+    settings = read_settings(manifest)
+    sessions = [
+        session
+        for directory in sorted(run_dir.glob(f"session-*/{store.MANIFEST}"))
+        if (session := read_session(directory.parent)) is not None
+    ]
+    if len(sessions) < 2:
+        raise IolabError(
+            f"{run_dir}: {len(sessions)} whole sessions, two at least are needed",
+            "./iolab selftest records anew",
+        )
+    drawn = draw_all(sessions, settings)
+    gates = list(store.read_jsonl(run_dir / GATES))
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": KIND,
+        "run": run_dir.resolve().name,
+        "short": settings.short,
+        "settings": {**asdict(settings), "gates": [list(gate) for gate in settings.gates]},
+        "sessions": len(sessions),
+        "blocks": [session.blocks for session in sessions],
+        "noise": noise(sessions),
+        "planted": [planted(sessions, percent) for percent in PLANTED],
+        "aa": false_alarms(sessions, drawn),
+        "curves": [_curve_point(one, settings) for one in drawn],
+        "end_to_end": end_to_end(gates, drawn),
+        "targets": [asdict(target) for target in targets(drawn, gates)],
+    }
+
+
+def draw_all(sessions: Sequence[Session], settings: Settings) -> list[Drawn]:
+    """Every planted slowdown, and none, at every length that the sessions have."""
+    found = []
+    for percent in (0, *PLANTED):
+        for blocks in LENGTHS:
+            threshold = settings.threshold_for(percent)
+            one = resample.draw(sessions, percent, blocks, threshold, settings.draws, settings.seed)
+            if one is not None:
+                found.append(one)
+    return found
+
+
+def noise(sessions: Sequence[Session]) -> dict[str, float]:
+    """How noisy the A/A pairs are, block by block: spread, correlation, and by process.
+
+    `between_sessions` is the spread of the sessions' medians: what processes have by chance and
+    no number of blocks takes away.
+    """
+    medians = [float(np.median(one.twin)) for one in sessions]
+    return {
+        "block_spread": float(np.median([1.4826 * _mad(one.twin) for one in sessions])),
+        "correlation": float(np.median([stats.lag1(one.twin) for one in sessions])),
+        "between_sessions": float(np.std(medians, ddof=1)) if len(medians) > 1 else 0.0,
+    }
+
+
+def _mad(values: Any) -> float:
+    return float(np.median(np.abs(values - np.median(values))))
+
+
+def planted(sessions: Sequence[Session], percent: int) -> dict[str, float]:
+    """What a handicap amounts to in the rate here, beside what it would at full CPU load."""
+    medians = [float(np.median(one.planted[percent])) for one in sessions]
+    return {
+        "percent": percent,
+        "expected_ratio": 1 / (1 + percent / 100),
+        "measured_ratio": math.exp(float(np.median(medians))),
+    }
+
+
+def false_alarms(sessions: Sequence[Session], drawn: Iterable[Drawn]) -> list[dict[str, Any]]:
+    """A/A comparisons by length: single ones, and whole gates."""
+    return [
+        {
+            "blocks": one.blocks,
+            "seconds": one.seconds,
+            "disjoint": resample.disjoint(sessions, one.blocks),
+            "alarms": one.alarms.to_json(),
+            "gates": one.found.to_json(),
+            "unclear": one.unclear.to_json(),
+        }
+        for one in drawn
+        if one.percent == 0
+    ]
+
+
+def _curve_point(one: Drawn, settings: Settings) -> dict[str, Any]:
+    return {
+        "percent": one.percent,
+        "threshold": settings.threshold_for(one.percent),
+        "blocks": one.blocks,
+        "seconds": one.seconds,
+        "found": one.found.to_json(),
+        "unclear": one.unclear.to_json(),
+        "wrong": one.wrong.to_json(),
+    }
+
+
+def end_to_end(gates: Sequence[dict[str, Any]], drawn: Sequence[Drawn]) -> list[dict[str, Any]]:
+    """Whole gates by what was planted, beside what drawing says for the time they took."""
+    found = []
+    kinds = dict.fromkeys((int(g["percent"]), float(g["budget_s"])) for g in gates)
+    for percent, budget_s in kinds:
+        mine = [g for g in gates if (g["percent"], g["budget_s"]) == (percent, budget_s)]
+        rate = Rate(sum(g["exit_code"] == 1 for g in mine), len(mine))
+        vague = Rate(sum(g["exit_code"] == 2 for g in mine), len(mine))
+        seconds = float(np.median([g["first_s"] for g in mine]))
+        near = at_seconds(drawn, percent, seconds)
+        low, high = rate.interval
+        agrees = None if near is None else low - 1e-9 <= near.found.share <= high + 1e-9
+        found.append(
+            {
+                "percent": percent,
+                "budget_s": budget_s,
+                "first_s": seconds,
+                "found": rate.to_json(),
+                "unclear": vague.to_json(),
+                "drawn": None if near is None else near.found.to_json(),
+                "agrees": agrees,
+            }
+        )
+    return found
+
+
+def at_seconds(drawn: Iterable[Drawn], percent: int, seconds: float) -> Drawn | None:
+    """The longest drawn gates of that slowdown that end within `seconds`, None for none."""
+    fitting = [one for one in drawn if one.percent == percent and one.seconds <= seconds]
+    return max(fitting, key=lambda one: one.blocks, default=None)
+
+
+def targets(drawn: Sequence[Drawn], gates: Sequence[dict[str, Any]]) -> list[Target]:
+    """What the gate is held to, and whether it is."""
+    alarms = _pooled(one.alarms for one in drawn if one.percent == 0)
+    wrong = _pooled(one.wrong for one in drawn if one.percent)
+    found = [
+        Target(
+            "false alarms",
+            "at most 1% of A/A comparisons after correction",
+            _percent(alarms),
+            _judge(alarms, 200, alarms.share <= 0.01),
+        ),
+        _power(drawn, 10, 60.0),
+        _power(drawn, 5, 180.0),
+        Target(
+            "wrong rather than unclear",
+            "at most 1% of comparisons say faster of a slowdown",
+            _percent(wrong),
+            _judge(wrong, 200, wrong.share <= 0.01),
+        ),
+    ]
+    false = [g for g in gates if g["percent"] == 0]
+    if false:
+        rate = Rate(sum(g["exit_code"] == 1 for g in false), len(false))
+        ok = _judge(rate, 20, rate.hits == 0)
+        found.append(
+            Target("whole gates without a slowdown", "none ends with 1", _percent(rate), ok)
+        )
+    return found
+
+
+def _pooled(rates: Iterable[Rate]) -> Rate:
+    """All tries together, whatever their length."""
+    found = list(rates)
+    return Rate(sum(one.hits for one in found), sum(one.nr for one in found))
+
+
+def _power(drawn: Sequence[Drawn], percent: int, seconds: float) -> Target:
+    """Found in 95% of gates within a time of measuring a cell."""
+    wanted = f"found in 95% of gates within {seconds:g} s"
+    near = at_seconds(drawn, percent, seconds)
+    if near is None:
+        return Target(f"planted {percent}%", wanted, "no session is long enough", None)
+    text = f"{_percent(near.found)} at {near.seconds:.0f} s"
+    return Target(
+        f"planted {percent}%", wanted, text, _judge(near.found, 200, near.found.share >= 0.95)
+    )
+
+
+def _judge(rate: Rate, least: int, ok: bool) -> bool | None:
+    return ok if rate.nr >= least else None
+
+
+def _percent(rate: Rate) -> str:
+    low, high = rate.interval
+    return f"{rate.share:.1%} of {rate.nr} [{low:.1%} to {high:.1%}]"

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from iolab import control, store
+from iolab.errors import IolabError
+from iolab.matrix import plan_to_json
+from iolab.model import Sample, Server, Status
+from iolab.report import summarise_run, write_report
+from iolab.selftest import resample
+from iolab.selftest.evaluate import end_to_end, evaluate, targets
+from iolab.selftest.model import GATES, KIND, PLANTED, Rate, Session, Settings
+from iolab.selftest.record import gate_plan, session_plan
+
+EPOLL = Server("engine", "epoll")
+SMALL = Settings(sessions=3, blocks=40, draws=30, repetitions=1)
+
+
+def session(seed: int, blocks: int = 60, noise: float = 0.03, luck: float = 0.0) -> Session:
+    """A session of made-up noise; `luck` is what its twin has by chance."""
+    rng = np.random.default_rng(seed)
+    return Session(
+        twin=luck + rng.normal(0, noise, blocks),
+        planted={p: -math.log1p(p / 100) + rng.normal(0, noise, blocks) for p in PLANTED},
+        second_per_slice=0.2,
+    )
+
+
+def test_drawn_gates_find_what_is_planted_and_nothing_else() -> None:
+    sessions = [session(seed) for seed in range(6)]
+    ten = resample.draw(sessions, 10, 40, 0.05, 60, 1)
+    none = resample.draw(sessions, 0, 40, 0.05, 60, 1)
+    assert ten is not None
+    assert none is not None
+    assert ten.found.share >= 0.95
+    assert ten.wrong.hits == 0
+    assert none.found.hits == 0
+    assert none.alarms.share <= 0.05
+    assert ten.seconds == pytest.approx(3 * 40 * 0.2)
+    assert resample.draw(sessions, 10, 40, 0.05, 60, 1) == ten
+
+
+def test_in_noise_a_gate_cannot_tell() -> None:
+    sessions = [session(seed, noise=0.5) for seed in range(4)]
+    found = resample.draw(sessions, 5, 20, 0.05, 40, 1)
+    assert found is not None
+    assert found.unclear.share > 0.8
+    assert found.wrong.share <= 0.05
+
+
+def test_what_a_pair_of_processes_has_by_chance_stays_in() -> None:
+    """Every session's twin is 3% off one way or the other: that is no drift to be averaged."""
+    sessions = [session(seed, noise=0.005, luck=0.03 * (-1) ** seed) for seed in range(6)]
+    found = resample.draw(sessions, 0, 40, 0.02, 60, 1)
+    assert found is not None
+    assert found.alarms.share > 0.9
+
+
+def test_a_gate_is_drawn_from_neighbouring_blocks_none_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[list[float]] = []
+    judge_one = resample.judge_one
+
+    def spy(logs: Any, threshold: float) -> Any:
+        seen.append(list(logs))
+        return judge_one(logs, threshold)
+
+    monkeypatch.setattr(resample, "judge_one", spy)
+    numbered = Session(np.arange(60.0), {}, 0.2)
+    resample.draw([numbered, numbered], 0, 12, 0.05, 20, 1)
+    assert seen
+    for stretch in seen:
+        assert stretch == [stretch[0] + at for at in range(12)]
+
+
+def test_sessions_too_short_give_no_point() -> None:
+    assert resample.draw([session(1), session(2)], 5, 61, 0.05, 10, 1) is None
+    assert resample.draw([session(1)], 5, 20, 0.05, 10, 1) is None
+    assert resample.disjoint([session(1), session(2, blocks=25)], 20) == 3 + 1
+
+
+def test_rates_have_wilsons_interval() -> None:
+    assert Rate(0, 0).interval == (0.0, 1.0)
+    low, high = Rate(0, 200).interval
+    assert (low, high) == (0.0, pytest.approx(0.0188, abs=1e-3))
+    low, high = Rate(19, 20).interval
+    assert (low, high) == (pytest.approx(0.764, abs=1e-2), pytest.approx(0.991, abs=1e-2))
+    assert Rate(20, 20).interval[1] == 1.0
+
+
+def test_a_session_has_the_server_its_twin_and_every_handicap() -> None:
+    plan = session_plan(EPOLL, SMALL, 3)
+    labels = [cell.server.label for cell in plan.cells]
+    assert labels == ["epoll", "epoll#2", "epoll+2%", "epoll+5%", "epoll+10%", "epoll+20%"]
+    assert (plan.min_blocks, plan.max_blocks, plan.precision) == (40, 40, None)
+    assert session_plan(EPOLL, SMALL, 4).seed != plan.seed
+
+
+def test_a_whole_gate_is_the_gates_own_plan_with_a_handicap() -> None:
+    plan = gate_plan(EPOLL, SMALL, 10, 60.0, 0)
+    assert [cell.server.label for cell in plan.cells] == ["base/epoll", "candidate/epoll+10%"]
+    assert plan.reference(plan.cells[1]) == "base/epoll"
+    assert plan.budget_s == 60.0
+    assert plan.precision is not None
+    two = gate_plan(EPOLL, SMALL, 2, 60.0, 0)
+    assert two.precision is not None
+    assert two.precision < plan.precision  # 2% is looked for at 2%
+
+
+def write(tmp_path: Path, settings: Settings, nr_sessions: int) -> Path:
+    """A recorded self-test with made-up rates."""
+    run_dir = tmp_path / "20260102-101112-selftest"
+    run_dir.mkdir()
+    document = {
+        "schema_version": 1, "kind": KIND, "run": run_dir.name, "state": "finished",
+        "starts": ["2026-01-02T10:11:12+00:00"], "settings": asdict(settings),
+    }  # fmt: skip
+    store.write_json(run_dir / store.MANIFEST, document)
+    for number in range(nr_sessions):
+        plan = session_plan(EPOLL, settings, number)
+        place = run_dir / plan.name
+        place.mkdir()
+        store.write_json(
+            place / store.MANIFEST,
+            {"schema_version": 1, "run": place.name, "plan": plan_to_json(plan)},
+        )
+        rng = np.random.default_rng(number)
+        with store.SampleWriter(place) as writer:
+            for block in range(settings.blocks):
+                for order, cell in enumerate(plan.cells):
+                    rate = 1e6 * math.exp(rng.normal(0, 0.03))
+                    rate /= 1 + cell.server.handicap_percent / 100
+                    load = {"window": {"ns": 10**9, "requests": 1, "body_bytes": rate}}
+                    writer.append(Sample(block, order, cell.id, Status.OK, None, 0, 1, load))
+                writer.end_block(block, wall_ns=10**9, slices=len(plan.cells))
+    for percent, code in ((0, 0), (10, 1)):
+        gate = {"percent": percent, "budget_s": 60.0, "exit_code": code, "first_s": 30.0}
+        store.append_jsonl(run_dir / GATES, {"schema_version": 1, **gate})
+    return run_dir
+
+
+def test_an_evaluated_self_test_and_its_page(tmp_path: Path) -> None:
+    run_dir = write(tmp_path, SMALL, 3)
+    document = evaluate(run_dir)
+    assert document["short"]
+    assert document["sessions"] == 3
+    assert [one["percent"] for one in document["planted"]] == list(PLANTED)
+    assert document["planted"][2]["measured_ratio"] == pytest.approx(1 / 1.1, rel=0.02)
+    curve = [one for one in document["curves"] if one["percent"] == 20]
+    assert [one["blocks"] for one in curve] == [8, 12, 20, 30]
+    assert curve[-1]["found"]["share"] >= 0.9
+    assert curve[-1]["seconds"] == pytest.approx(3 * 30 / 6)
+    assert {one["percent"]: one["threshold"] for one in document["curves"]} == {
+        0: 0.05, 2: 0.02, 5: 0.05, 10: 0.05, 20: 0.05,
+    }  # fmt: skip
+    page = write_report(run_dir, document)
+    text = page.read_text(encoding="utf-8")
+    assert "A short trial" in text
+    assert 'src="power.svg"' in text
+    assert (page.parent / "power.svg").is_file()
+    assert store.read_json(run_dir / "selftest.json") == document == summarise_run(run_dir)
+
+
+def test_a_self_test_without_whole_sessions_is_named(tmp_path: Path) -> None:
+    with pytest.raises(IolabError, match="1 whole sessions, two at least are needed"):
+        evaluate(write(tmp_path, SMALL, 1))
+
+
+def test_targets_are_met_missed_or_left_open() -> None:
+    many = [session(seed, blocks=130) for seed in range(5)]
+    few = [resample.draw(many, p, 120, 0.05, 20, 1) for p in (0, 5, 10)]
+    found = {one.name: one.met for one in targets([one for one in few if one], [])}
+    assert set(found.values()) == {None}  # 20 draws say nothing of 1%
+    drawn = [one for one in few if one is not None]
+    plenty = [
+        replace(one, seconds=50.0, found=Rate(300, 300), alarms=Rate(30, 300), wrong=Rate(0, 300))
+        for one in drawn
+    ]
+    gates = [{"percent": 0, "budget_s": 60.0, "exit_code": 0, "first_s": 9.0}] * 20
+    found = {one.name: one.met for one in targets(plenty, gates)}
+    assert found == {
+        "false alarms": False,
+        "planted 10%": True,
+        "planted 5%": True,
+        "wrong rather than unclear": True,
+        "whole gates without a slowdown": True,
+    }
+    (row,) = end_to_end(gates, drawn)
+    assert (row["found"]["share"], row["drawn"]) == (0.0, None)
+
+
+def test_the_twin_of_a_session_is_the_controls(tmp_path: Path) -> None:
+    plan = session_plan(EPOLL, SMALL, 0)
+    assert [twin.server.label for _, twin in control.pairs(plan)] == ["epoll#2"]
