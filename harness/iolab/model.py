@@ -312,6 +312,9 @@ class Sample:
         }  # fmt: skip
         if document["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema_version {document['schema_version']!r}, not {SCHEMA_VERSION}")
+        for key in ("load", "server_counters"):
+            if not isinstance(document.get(key), dict | None):
+                raise ValueError(f"{key} is no object")
         return cls(
             block=int(document["block"]),
             order=int(document["order"]),

@@ -102,16 +102,23 @@ def append_jsonl(path: Path, document: dict[str, Any]) -> None:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of `path`, [] when it is missing; an unfinished last line is left out."""
+    """The records of `path`, [] when it is missing; an unfinished last line is left out.
+
+    StoreError names a whole line that is no record: the file was damaged or is not ours.
+    """
     if not path.exists():
         return
-    for line in path.read_bytes().split(b"\n")[:-1]:
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             document = json.loads(line)
         except ValueError:
-            continue
-        if isinstance(document, dict):
-            yield document
+            document = None
+        if not isinstance(document, dict):
+            raise StoreError(
+                f"{path}:{number}: not a JSON object; "
+                "the file is damaged or was not written by iolab"
+            )
+        yield document
 
 
 class SampleWriter:

@@ -138,3 +138,20 @@ def test_records_are_appended_and_an_unfinished_one_is_left_out(tmp_path: Path) 
     append_jsonl(path, {"a": 2})
     path.write_bytes(path.read_bytes() + b'{"a": 3')
     assert [record["a"] for record in read_jsonl(path)] == [1, 2]
+
+
+@pytest.mark.parametrize("line", ["no json", "[]", "5"])
+def test_a_damaged_record_is_named_with_its_number(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "wrk.jsonl"
+    append_jsonl(path, {"a": 1})
+    path.write_text(path.read_text() + f'{line}\n{{"a": 3}}\n')
+    with pytest.raises(StoreError, match=r"wrk\.jsonl:2: not a JSON object"):
+        list(read_jsonl(path))
+
+
+def test_a_slice_whose_parts_are_no_objects_is_named(tmp_path: Path) -> None:
+    for key in ("load", "server_counters"):
+        document = sample(0, 0).to_json() | {key: "text"}
+        (tmp_path / SAMPLES).write_text(json.dumps(document) + '\n{"block_end":0}\n')
+        with pytest.raises(StoreError, match=rf"samples\.jsonl:1: {key} is no object"):
+            read_samples(tmp_path)

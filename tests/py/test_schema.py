@@ -1,0 +1,147 @@
+"""Every stored line is what the schemas in results/schema/ say, and they refuse what is not."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iolab import store
+from iolab.model import Sample, Server, Status
+
+jsonschema = pytest.importorskip(
+    "jsonschema", reason="jsonschema is not installed: it is in setup/requirements-dev.txt"
+)
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMAS = sorted(path.name.split(".")[0] for path in (ROOT / "results/schema").glob("*.json"))
+
+
+def validator(name: str) -> Any:
+    """The validator of results/schema/NAME.schema.json."""
+    schema = json.loads((ROOT / f"results/schema/{name}.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def check_run(run_dir: Path) -> int:
+    """Validates everything a run stored; how many lines of samples there were."""
+    validator("manifest").validate(store.read_json(run_dir / store.MANIFEST))
+    samples = validator("samples")
+    found = lines(run_dir / store.SAMPLES)
+    for line in found:
+        samples.validate(line)
+    for line in store.read_jsonl(run_dir / store.WRK):
+        validator("wrk").validate(line)
+    return len(found)
+
+
+def test_there_is_a_schema_for_every_kind_of_file() -> None:
+    assert SCHEMAS == ["gates", "manifest", "parts", "samples", "wrk"]
+    for name in SCHEMAS:
+        validator(name)
+
+
+TINY = """
+schema_version = 1
+name = "tiny"
+summary = "For the schemas."
+[run]
+baseline = "epoll"
+budget_s = 1
+min_blocks = 1
+max_blocks = 2
+slice_ms = 10
+warmup_ms = 0
+ROLE
+[servers]
+list = ["engine:epoll"]
+[[workload]]
+name = "w"
+LOAD
+"""
+
+
+@pytest.mark.parametrize(
+    ("role", "load"),
+    [
+        ("", 'size = "1KiB"\nconnections = 2'),
+        ('role = "relay"', 'size = "64KiB"\npairs = 1'),
+        ('role = "forward"', "pairs = 1"),
+    ],
+)
+def test_a_real_run_stores_what_the_schemas_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str, load: str
+) -> None:
+    from iolab.campaign import run_plan
+    from iolab.lab import open_lab
+    from iolab.paths import find_house
+
+    house = find_house()
+    for binary in (house.server_binary, house.load_binary):
+        if not os.access(binary, os.X_OK):
+            pytest.skip(f"{binary.name} is not built: cmake --build build")
+    monkeypatch.setenv("IOLAB_RESULTS", str(tmp_path))
+    matrix = tmp_path / "tiny.toml"
+    matrix.write_text(TINY.replace("ROLE", role).replace("LOAD", load))
+    with open_lab() as lab:
+        result = run_plan(lab, lab.plan(str(matrix)))
+    # Up to two blocks of the baseline and its twin, and their ends.
+    assert check_run(result.run_dir) >= 3
+
+
+def test_other_kinds_of_runs_are_what_the_schemas_say() -> None:
+    from iolab.relaybench.model import Part, Record, Subject
+
+    subject = Subject(Server("engine", "splice"), pipes=True)
+    for status, reason in (("ok", None), ("failed", "it died")):
+        raw = {"workers": 1} if status == "ok" else {}
+        record = Record(Part.ABORTS, subject, status, reason, 1, 2, raw)
+        validator("parts").validate(record.to_json())
+    gate = {
+        "schema_version": 1, "percent": 10, "budget_s": 60.0, "threshold": 0.05, "exit_code": 1,
+        "reason": "slower, twice", "first_s": 21.4, "measured_s": 40.1, "runs": ["a", "b"],
+    }  # fmt: skip
+    validator("gates").validate(gate)
+    for kind, extra in (("relay-bench", "scale"), ("selftest", "settings")):
+        document = {"schema_version": 1, "run": "r", "kind": kind, "state": "running", extra: {}}
+        validator("manifest").validate(document)
+
+
+def good() -> dict[str, Any]:
+    return Sample(0, 0, "a@w", Status.FAILED, "died", 1, 2).to_json()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema_version": 2},
+        {"block": -1},
+        {"block": "0"},
+        {"cell": "no workload"},
+        {"status": "great"},
+        {"status": "ok"},  # with a reason
+        {"reason": None},  # of a failure
+        {"load": 5},
+        {"load": {"schema_version": 1}},
+        {"server_counters": {"requests": "many"}},
+        {"block_end": 3},
+    ],
+)
+def test_slices_that_are_none_are_refused(change: dict[str, Any]) -> None:
+    check = validator("samples")
+    assert check.is_valid(good())
+    assert check.is_valid(good() | {"a_later_key": 1})
+    assert not check.is_valid(good() | change)
+
+
+def test_every_required_key_is_required() -> None:
+    for key in good():
+        less = {name: value for name, value in good().items() if name != key}
+        assert not validator("samples").is_valid(less), key
