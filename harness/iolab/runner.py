@@ -288,8 +288,8 @@ class Runner:
         done = block - first_block
         next_s = here_s / done if done else 0.0
         if plan.precision is not None:
-            width = stats.widest_interval(plan, self.samples)
-            if width <= math.log1p(plan.precision):
+            enough = math.log1p(plan.precision)
+            if stats.widest_interval(plan, self.samples, enough) <= enough:
                 return f"every interval is within +-{plan.precision:.1%}"
         if spent_s + here_s + next_s > plan.budget_s:
             return f"budget ({plan.budget_s:g} s) used up{self._missed(spent_s + here_s)}"

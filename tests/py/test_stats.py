@@ -315,6 +315,15 @@ def test_precision_waits_for_enough_blocks() -> None:
     assert stats.widest_interval(one, []) == math.inf
 
 
+def test_a_width_that_is_too_large_need_not_be_exact() -> None:
+    one = plan("base", "other")
+    samples = run(30, {"base": lambda x: x, "other": lambda x: 2 * x}, 0.05)
+    exact = stats.widest_interval(one, samples)
+    assert stats.widest_interval(one, samples, exact) == exact
+    assert exact / 4 < stats.widest_interval(one, samples, exact / 4) <= exact
+    assert stats.widest_interval(one, run(4, {"base": lambda x: x}, 0.1), 1.0) == math.inf
+
+
 def test_a_baseline_that_failed_is_no_yardstick() -> None:
     two = plan("base", "other")
     samples = run(10, {"base": lambda level: level, "other": lambda level: 2 * level}, 0.01)
