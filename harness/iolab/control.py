@@ -46,7 +46,8 @@ class Control:
 def with_control(plan: Plan) -> Plan:
     """`plan` with a twin beside each reference that this machine can run; unchanged if it has.
 
-    Open loops have none: their rate is given, and the same for all.
+    Open loops have none: their rate is given, and the same for all. Nor have copies: there is no
+    process of a server that a second one could stand beside.
     """
     if any(cell.server.twin for cell in plan.cells):
         return plan
@@ -54,6 +55,8 @@ def with_control(plan: Plan) -> Plan:
     for cell in plan.cells:
         cells.append(cell)
         if cell.workload.open_loop or cell.server.unsupported is not None:
+            continue
+        if plan.role == "copy":
             continue
         if cell.server.label == plan.reference(cell):
             cells.append(replace(cell, server=replace(cell.server, twin=True)))

@@ -80,7 +80,7 @@ class Lab:
     def offer(self) -> Offer:
         """Engines and peers of this machine, as matrices are expanded with."""
         peers = offer_peers(self.peers, self.house.root)
-        return Offer(self.describe, peers, self.described_builds, lambda: self.copy_describe)
+        return Offer(self.describe, peers, lambda: self.copy_describe, self.described_builds)
 
     @cached_property
     def copy_describe(self) -> CopyDescribe:

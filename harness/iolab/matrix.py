@@ -165,8 +165,8 @@ class Offer:
 
     describe: Describe
     peers: Mapping[str, PeerOffer]
-    builds: Mapping[str, Describe] = field(default_factory=dict)
     copier: Callable[[], CopyDescribe] = _no_copier
+    builds: Mapping[str, Describe] = field(default_factory=dict)
 
 
 def load_plan(path: Path, offer: Offer) -> Plan:

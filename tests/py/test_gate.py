@@ -30,7 +30,7 @@ def offer(base: Sequence[str] = ("a", "b"), candidate: Sequence[str] = ("a", "b"
         name: Describe(schema_version=1, engines=tuple(map(engine, names)))
         for name, names in ((BASE, base), (CANDIDATE, candidate))
     }
-    return Offer(here, {"nginx": PeerOffer(("file",))}, builds)
+    return Offer(here, {"nginx": PeerOffer(("file",))}, builds=builds)
 
 
 def matrix(*names: str) -> Plan:
@@ -78,7 +78,7 @@ def test_engines_of_the_command_line_replace_those_of_the_matrix() -> None:
 def test_an_engine_that_cannot_run_here_is_left_out() -> None:
     both = offer()
     lame = Describe(schema_version=1, engines=(engine("a", usable=False, reason="no ring"),))
-    found = Offer(both.describe, both.peers, {**both.builds, CANDIDATE: lame})
+    found = Offer(both.describe, both.peers, builds={**both.builds, CANDIDATE: lame})
     with pytest.raises(InputError, match="no ring"):
         gate_plan(matrix("a"), found, (), 0.05, None)
 

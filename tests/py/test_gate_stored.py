@@ -32,7 +32,7 @@ def stored(baseline: str = "nginx", **manifest: Any) -> Run:
         Server("engine", "c", (), "no kernel support"),
     ]
     plan = Plan("m", "", baseline, tuple(Cell(server, LOAD) for server in servers))
-    return Run("kept", Path("kept"), {**FACTS, **manifest}, plan, (), 0, None, (), ())
+    return Run("kept", Path("kept"), {**FACTS, **manifest}, plan, (), 0, None, (), (), ())
 
 
 def offer() -> Offer:
@@ -40,7 +40,7 @@ def offer() -> Offer:
         schema_version=1,
         engines=tuple(Engine(name=n, sources=("file",), roles=("file",)) for n in "abc"),
     )
-    return Offer(here, {"nginx": PeerOffer(("file",))}, {CANDIDATE: here})
+    return Offer(here, {"nginx": PeerOffer(("file",))}, builds={CANDIDATE: here})
 
 
 def test_the_candidate_stands_beside_the_stored_baseline() -> None:

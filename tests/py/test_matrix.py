@@ -415,7 +415,7 @@ def test_system_calls_are_counted_per_request_only(offer: Offer) -> None:
 def test_engines_of_other_builds_are_checked_against_those(offer: Offer) -> None:
     epoll = Engine(name="epoll", sources=("file",), roles=("file",))
     builds = {"base": Describe(schema_version=1, engines=(epoll,))}
-    both = Offer(offer.describe, offer.peers, builds)
+    both = Offer(offer.describe, offer.peers, builds=builds)
     (server,) = parse_server("build:base/engine:epoll", both, "file")
     assert (server.build, server.label) == ("base", "base/epoll")
     for spec, words in (
