@@ -349,41 +349,10 @@ static int server_start(struct server *srv)
 											: 0;
 }
 
-/* Starts every worker and waits until each engine is up. 0 or -errno; *nr counts the threads. */
-static int start_workers(struct server *srv, int *nr)
-{
-	int res = 0;
-
-	sem_init(&srv->initialised, 0, 0);
-	for (*nr = 0; *nr < srv->nr_workers && !res; *nr += !res)
-		res = worker_start(srv->workers[*nr]);
-	for (int i = 0; i < *nr; i++)
-		while (sem_wait(&srv->initialised) && errno == EINTR)
-			;
-	for (int i = 0; i < *nr && !res; i++)
-		res = srv->workers[i]->result;
-	return res;
-}
-
-/* Lets the workers finish what is in flight. 0, or what one of them ended with. */
-static int stop_workers(struct server *srv, int nr)
-{
-	int res = 0;
-
-	for (int i = 0; i < nr; i++)
-		worker_drain(srv->workers[i]);
-	for (int i = 0; i < nr; i++) {
-		pthread_join(srv->workers[i]->thread, NULL);
-		if (!res)
-			res = srv->workers[i]->result;
-	}
-	return res;
-}
-
 static int serve(struct server *srv, const sigset_t *signals)
 {
 	char name[128] = "";
-	int nr, sig, res = start_workers(srv, &nr), ended;
+	int nr, sig, res = workers_start(srv, &nr), ended;
 
 	if (!res && srv->cfg.control) {
 		res = control_start(srv, srv->cfg.control);
@@ -396,7 +365,7 @@ static int serve(struct server *srv, const sigset_t *signals)
 		fflush(stdout);
 		sigwait(signals, &sig);
 	}
-	ended = stop_workers(srv, nr);
+	ended = workers_stop(srv, nr);
 	control_stop(srv->cfg.control);
 	return res ? res : ended;
 }

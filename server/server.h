@@ -189,12 +189,19 @@ static inline struct sconn *sconn_of(const struct conn *c)
 	return (struct sconn *)(uintptr_t)c;
 }
 
-/* worker.c: a worker's memory on its NUMA node, its listener and thread. NULL with errno set. */
+/* worker.c: a worker's memory on its NUMA node. NULL with errno set. */
 struct sworker *worker_create(struct server *srv, int index, int cpu, int node);
-int worker_start(struct sworker *sw); /* 0 or -errno; join sw->thread afterwards */
 void worker_destroy(struct sworker *sw);
 void worker_drain(struct sworker *sw); /* any thread */
 struct arena *arena_get(struct sworker *sw);
+
+/*
+ * threads.c: starts every worker and waits until each engine is up. 0 or -errno; *nr counts the
+ * threads, for workers_stop() in either case.
+ */
+int workers_start(struct server *srv, int *nr);
+/* Lets the workers finish what is in flight and joins them. 0, or what one of them ended with. */
+int workers_stop(struct server *srv, int nr);
 
 /* listen.c: a listening socket with SO_REUSEPORT, or -errno; port 0 picks one, see listen_name. */
 int listen_open(const char *hostport, int backlog, const struct server_config *cfg);

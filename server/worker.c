@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* Workers: one thread, one core, one listener, memory of its own node; deadlines and draining. */
+/* Workers: one core, one listener, memory of its own node; deadlines, hand-over, draining. */
 #include "response.h"
 
 #include <numa.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -334,60 +332,7 @@ void worker_drain(struct sworker *sw)
 	eventfd_write(sw->w.wake_fd, 1);
 }
 
-/* ---------------------------------------------------------------- thread */
-
-static void pin(struct sworker *sw)
-{
-	cpu_set_t set;
-
-	if (sw->w.cpu < 0)
-		return;
-	CPU_ZERO(&set);
-	CPU_SET((unsigned)sw->w.cpu, &set);
-	if (pthread_setaffinity_np(pthread_self(), sizeof(set), &set))
-		complain("worker %d: cannot run on CPU %d", sw->w.index, sw->w.cpu);
-	if (numa_available() >= 0 && sw->w.node >= 0)
-		numa_set_preferred(sw->w.node); /* buffers: on the worker's own node */
-}
-
-/* An engine that ends by itself takes the server down with it, in good order. */
-static int run_engine(struct sworker *sw)
-{
-	int res = sw->w.engine->worker_run(&sw->w);
-
-	if (res) {
-		complain("worker %d: engine %s ended: %s", sw->w.index, sw->w.engine->name,
-			 strerror(-res));
-		kill(getpid(), SIGTERM);
-	}
-	return res;
-}
-
-static void *worker_main(void *arg)
-{
-	struct sworker *sw = arg;
-	const struct engine *engine = sw->w.engine;
-	const struct role *role = sw->srv->cfg.role;
-	int res;
-
-	pin(sw);
-	worker_tick(&sw->w, clock_now_ns());
-	res = role->worker_init ? role->worker_init(sw) : 0;
-	if (!res)
-		res = engine->worker_init(&sw->w);
-	if (res)
-		complain("worker %d: engine %s cannot start: %s", sw->w.index, engine->name,
-			 strerror(-res));
-	sw->result = res;
-	sem_post(&sw->srv->initialised);
-	if (!res)
-		res = run_engine(sw);
-	engine->worker_exit(&sw->w);
-	if (role->worker_exit)
-		role->worker_exit(sw);
-	sw->result = res;
-	return NULL;
-}
+/* ---------------------------------------------------------------- creating */
 
 /* Half the shortest limit keeps every deadline within T to 1.5 T. */
 static uint64_t sweep_period_ns(const struct server_config *cfg)
@@ -442,11 +387,6 @@ struct sworker *worker_create(struct server *srv, int index, int cpu, int node)
 		return NULL;
 	}
 	return sw;
-}
-
-int worker_start(struct sworker *sw)
-{
-	return -pthread_create(&sw->thread, NULL, worker_main, sw);
 }
 
 void worker_destroy(struct sworker *sw)

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+/* The threads of the workers: all are started together, and joined together. */
+#include "server.h"
+
+#include <numa.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+static void pin(struct sworker *sw)
+{
+	cpu_set_t set;
+
+	if (sw->w.cpu < 0)
+		return;
+	CPU_ZERO(&set);
+	CPU_SET((unsigned)sw->w.cpu, &set);
+	if (pthread_setaffinity_np(pthread_self(), sizeof(set), &set))
+		complain("worker %d: cannot run on CPU %d", sw->w.index, sw->w.cpu);
+	if (numa_available() >= 0 && sw->w.node >= 0)
+		numa_set_preferred(sw->w.node); /* buffers: on the worker's own node */
+}
+
+/* An engine that ends by itself takes the server down with it, in good order. */
+static int run_engine(struct sworker *sw)
+{
+	int res = sw->w.engine->worker_run(&sw->w);
+
+	if (res) {
+		complain("worker %d: engine %s ended: %s", sw->w.index, sw->w.engine->name,
+			 strerror(-res));
+		kill(getpid(), SIGTERM);
+	}
+	return res;
+}
+
+static void *worker_main(void *arg)
+{
+	struct sworker *sw = arg;
+	const struct engine *engine = sw->w.engine;
+	const struct role *role = sw->srv->cfg.role;
+	int res;
+
+	pin(sw);
+	worker_tick(&sw->w, clock_now_ns());
+	res = role->worker_init ? role->worker_init(sw) : 0;
+	if (!res)
+		res = engine->worker_init(&sw->w);
+	if (res)
+		complain("worker %d: engine %s cannot start: %s", sw->w.index, engine->name,
+			 strerror(-res));
+	sw->result = res;
+	sem_post(&sw->srv->initialised);
+	if (!res)
+		res = run_engine(sw);
+	engine->worker_exit(&sw->w);
+	if (role->worker_exit)
+		role->worker_exit(sw);
+	sw->result = res;
+	return NULL;
+}
+
+static int worker_start(struct sworker *sw)
+{
+	return -pthread_create(&sw->thread, NULL, worker_main, sw);
+}
+
+int workers_start(struct server *srv, int *nr)
+{
+	int res = 0;
+
+	sem_init(&srv->initialised, 0, 0);
+	for (*nr = 0; *nr < srv->nr_workers && !res; *nr += !res)
+		res = worker_start(srv->workers[*nr]);
+	for (int i = 0; i < *nr; i++)
+		while (sem_wait(&srv->initialised) && errno == EINTR)
+			;
+	for (int i = 0; i < *nr && !res; i++)
+		res = srv->workers[i]->result;
+	return res;
+}
+
+int workers_stop(struct server *srv, int nr)
+{
+	int res = 0;
+
+	for (int i = 0; i < nr; i++)
+		worker_drain(srv->workers[i]);
+	for (int i = 0; i < nr; i++) {
+		pthread_join(srv->workers[i]->thread, NULL);
+		if (!res)
+			res = srv->workers[i]->result;
+	}
+	return res;
+}
