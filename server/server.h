@@ -87,6 +87,8 @@ struct server {
 	_Atomic unsigned peak_round; /* raised by whoever wants peaks of counters to begin anew */
 	struct handicap handicap;
 	sem_t initialised; /* posted by each worker once its result of starting is known */
+	sem_t decided;	   /* posted for each worker once all_up is known; it waits for that */
+	bool all_up;	   /* every worker has a thread and its engine is up: they may run */
 	struct addrinfo *upstream;
 	/* Both for the end of draining: nobody may leave while a connection may come to him. */
 	_Atomic int nr_draining; /* workers that hand over no more connections */
@@ -196,8 +198,9 @@ void worker_drain(struct sworker *sw); /* any thread */
 struct arena *arena_get(struct sworker *sw);
 
 /*
- * threads.c: starts every worker and waits until each engine is up. 0 or -errno; *nr counts the
- * threads, for workers_stop() in either case.
+ * threads.c: starts every worker and waits until each engine is up. 0, or -errno after saying which
+ * worker could not start; then none of them runs its engine. *nr counts the threads, for
+ * workers_stop() in either case.
  */
 int workers_start(struct server *srv, int *nr);
 /* Lets the workers finish what is in flight and joins them. 0, or what one of them ended with. */

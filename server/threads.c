@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
-/* The threads of the workers: all are started together, and joined together. */
+/*
+ * The threads of the workers. Either all of them run their engine or none does: a worker of a
+ * server that will not be must accept nobody, and waits at the end for workers that drain (see
+ * worker_finished), which one that never ran cannot.
+ */
 #include "server.h"
 
 #include <numa.h>
@@ -35,6 +39,21 @@ static int run_engine(struct sworker *sw)
 	return res;
 }
 
+static void wait_for(sem_t *sem)
+{
+	while (sem_wait(sem) && errno == EINTR)
+		;
+}
+
+/* Says whether this worker is up, and learns whether all are. */
+static bool all_are_up(struct sworker *sw, int res)
+{
+	sw->result = res;
+	sem_post(&sw->srv->initialised);
+	wait_for(&sw->srv->decided);
+	return sw->srv->all_up;
+}
+
 static void *worker_main(void *arg)
 {
 	struct sworker *sw = arg;
@@ -50,9 +69,7 @@ static void *worker_main(void *arg)
 	if (res)
 		complain("worker %d: engine %s cannot start: %s", sw->w.index, engine->name,
 			 strerror(-res));
-	sw->result = res;
-	sem_post(&sw->srv->initialised);
-	if (!res)
+	if (all_are_up(sw, res))
 		res = run_engine(sw);
 	engine->worker_exit(&sw->w);
 	if (role->worker_exit)
@@ -63,7 +80,13 @@ static void *worker_main(void *arg)
 
 static int worker_start(struct sworker *sw)
 {
-	return -pthread_create(&sw->thread, NULL, worker_main, sw);
+	int res = -pthread_create(&sw->thread, NULL, worker_main, sw);
+
+	if (res)
+		complain("worker %d: no thread: %s; lower --workers, or raise the limits of "
+			 "processes (ulimit -u) and memory (ulimit -v)",
+			 sw->w.index, strerror(-res));
+	return res;
 }
 
 int workers_start(struct server *srv, int *nr)
@@ -71,13 +94,16 @@ int workers_start(struct server *srv, int *nr)
 	int res = 0;
 
 	sem_init(&srv->initialised, 0, 0);
+	sem_init(&srv->decided, 0, 0);
 	for (*nr = 0; *nr < srv->nr_workers && !res; *nr += !res)
 		res = worker_start(srv->workers[*nr]);
 	for (int i = 0; i < *nr; i++)
-		while (sem_wait(&srv->initialised) && errno == EINTR)
-			;
+		wait_for(&srv->initialised);
 	for (int i = 0; i < *nr && !res; i++)
 		res = srv->workers[i]->result;
+	srv->all_up = !res;
+	for (int i = 0; i < *nr; i++)
+		sem_post(&srv->decided);
 	return res;
 }
 

@@ -147,6 +147,16 @@ class Sanitizer:
         return seconds * (5 if self.active else 1)
 
 
+def sanitizer_env() -> dict[str, str]:
+    """An environment in which whatever a sanitizer finds ends the server with status 99."""
+    return dict(
+        os.environ,
+        ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:exitcode=99",
+        UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:exitcode=99",
+        TSAN_OPTIONS="halt_on_error=1:exitcode=99",
+    )
+
+
 class Server:
     """A running iolab-server; stop() checks exit status and that no sanitizer spoke."""
 
@@ -162,13 +172,13 @@ class Server:
         self.argv += ["--listen", "127.0.0.1:0", "--control", self.control, *args]
         if not any(arg in ("--cpus", "--workers") for arg in args):
             self.argv += ["--workers", "1"]
-        env = dict(os.environ)
-        env["ASAN_OPTIONS"] = "detect_leaks=1:abort_on_error=0:exitcode=99"
-        env["UBSAN_OPTIONS"] = "print_stacktrace=1:halt_on_error=1:exitcode=99"
-        env["TSAN_OPTIONS"] = "halt_on_error=1:exitcode=99"
         with self.stderr_path.open("wb") as err:
             self.proc = subprocess.Popen(
-                self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=err, env=env
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=err,
+                env=sanitizer_env(),
             )
         assert self.proc.stdout is not None
         line = self.proc.stdout.readline().decode()
