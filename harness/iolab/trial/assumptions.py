@@ -106,10 +106,11 @@ def _queue_numbers(story: Story, scene: Scene) -> Iterator[Finding]:
 
 
 def _channels(story: Story, scene: Scene) -> Iterator[Finding]:
+    known = interfaces(scene.before)
     for attempt in story.attempts:
         match = re.fullmatch(r"ethtool/([^/]+)/channels/(\w+)", attempt.knob)
         wanted = attempt.wanted or ""
-        if match and wanted.isdigit():
+        if match and match[1] in known and wanted.isdigit():
             most = scene.before.get(f"ethtool/{match[1]}/channels-maximum/{match[2]}")
             if most is None:
                 yield Finding(Kind.QUEUES, f"{match[1]} has no {match[2]} channels")
@@ -133,6 +134,8 @@ def _cpu_numbers(story: Story, scene: Scene) -> Iterator[Finding]:
 
 def _only_missing(attempt: Attempt, present: set[int]) -> bool:
     wanted = attempt.wanted or ""
+    if not re.search(r"affinity|_cpus$|cpulist$", attempt.knob):
+        return False
     named = cpu_mask(wanted) if _MASKS.search(attempt.knob) else cpu_list(wanted)
     return bool(named) and not named & present
 

@@ -27,6 +27,11 @@ _COUPLINGS = (
         "conf/all and conf/default are copied to interfaces",
     ),
     (
+        r"/sys/class/net/[^/]+/mtu",
+        r"/proc/sys/net/ipv6/conf/[^/]+/mtu",
+        "IPv6 follows the MTU of the interface",
+    ),
+    (
         r"/proc/sys/vm/dirty_",
         r"/proc/sys/vm/dirty_.*",
         "bytes and ratio exclude each other",
@@ -57,6 +62,12 @@ def comes_or_goes(asked: Iterable[str], knob: str) -> bool:
     """True for the files of a queue where channels were asked for: they are what that means."""
     channels = any(re.match(r"ethtool/[^/]+/channels/", one) for one in asked)
     return channels and "/queues/" in knob
+
+
+def is_part(asked: Iterable[str], knob: str) -> bool:
+    """True for a feature of a NIC that an asked one stands for, as `tso` does for IPv4 and IPv6."""
+    whole = re.sub(r"/tx-tcp[^/]*-segmentation$", "/tcp-segmentation-offload", knob)
+    return whole != knob and whole in set(asked)
 
 
 def is_of_a_module(knob: str) -> bool:

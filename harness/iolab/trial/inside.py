@@ -7,6 +7,7 @@ and of its undo script), and gets `recording-N.json` for the Nth of them, counte
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,10 @@ from iolab.trial.recording import Recording, Snapshot, Step
 
 _LARGEST = 65_536
 """Bytes of a file that are kept; no setting is longer."""
+
+_POLL_S = 0.1
+_BACKGROUND_S = 2.0
+_DETACH_S = 10.0
 
 _CALLS = (
     "%process", "open", "openat", "openat2", "creat", "write", "writev", "pwrite64", "stat",
@@ -84,9 +90,9 @@ def run_step(kind: str, argv: list[str]) -> Step:
     """Runs `argv` under strace, without standard input, in a session of its own."""
     with tempfile.TemporaryDirectory(prefix="iolab-step-") as place:
         log, out, err = (Path(place) / name for name in ("trace", "stdout", "stderr"))
-        strace = ["strace", "-f", "-y", "-s", "4096", "--seccomp-bpf", "-e", "signal=none"]
+        strace = ["strace", "-f", "-y", "-s", "4096", "-e", "signal=none"]
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 [*strace, "-e", f"trace={','.join(_CALLS)}", "-o", str(log), *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
@@ -95,10 +101,39 @@ def run_step(kind: str, argv: list[str]) -> Step:
                 start_new_session=True,
                 preexec_fn=_default_signals,
             )
+            _wait(process, log)
         trace = "\n".join(kept_lines(_text(log)))
-        return Step(
-            kind, _shell_status(done.returncode), trace, _text(out), _text(err), take_snapshot()
-        )
+        status = end_of_first(trace)
+        if status is None:
+            raise SystemExit(f"strace gave no trace of {argv}: {_text(err)}")
+        return Step(kind, status, trace, _text(out), _text(err), take_snapshot())
+
+
+def _wait(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Waits for the script, and a little for what it has left in the background.
+
+    What runs on, such as a daemon, is let go: strace detaches from it when told to end. It could
+    not with --seccomp-bpf, whose filter stays with the process.
+    """
+    while process.poll() is None and end_of_first(_text(log)) is None:
+        time.sleep(_POLL_S)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_BACKGROUND_S)
+    process.terminate()
+    try:
+        process.wait(_DETACH_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def end_of_first(trace: str) -> int | None:
+    """Exit status of the first process of a trace, as a shell says it; None while it runs."""
+    pid = trace.partition(" ")[0]
+    match = re.search(rf"^{pid} +\+\+\+ (?:exited with (\d+)|killed by (\w+))", trace, re.MULTILINE)
+    if not pid or match is None:
+        return None
+    return int(match[1]) if match[1] else 128 + signal.Signals[match[2]].value
 
 
 def kept_lines(trace: str) -> Iterator[str]:
@@ -160,10 +195,6 @@ def _output(line: str) -> str:
 def _default_signals() -> None:
     """Python ignores SIGPIPE; a script's pipelines must end as they would in a shell."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-
-
-def _shell_status(code: int) -> int:
-    return code if code >= 0 else 128 - code
 
 
 def _text(path: Path) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from iolab.trial.assumptions import Scene, assumptions
-from iolab.trial.couplings import comes_or_goes, is_of_a_module, why_moved
+from iolab.trial.couplings import comes_or_goes, is_of_a_module, is_part, why_moved
 from iolab.trial.recording import Recording, Step
 from iolab.trial.story import Attempt, Story, canonical, tell
 from iolab.trial.trace import parse
@@ -155,8 +155,8 @@ def _side_effects(
         shown_already = _one_name(knob) in asked or (
             _one_name(knob) != knob and _one_name(knob) in moved
         )
-        queue_itself = None in (was, has) and comes_or_goes(asked, knob)
-        if not (shown_already or queue_itself or is_of_a_module(knob)):
+        intended = is_part(asked, knob) or (None in (was, has) and comes_or_goes(asked, knob))
+        if not (shown_already or intended or is_of_a_module(knob)):
             reason = why_moved(asked, knob) or "no command of the script names it"
             yield KnobVerdict(knob, Outcome.SIDE_EFFECT, was, None, has, reason)
 
@@ -187,8 +187,12 @@ def _one_name(knob: str) -> str:
 
 
 def _touches(story: Story, interface: str) -> Iterator[Finding]:
+    groups: dict[tuple[str, str], list[str]] = {}
     for touch in story.touches:
-        yield Finding(Kind.TOUCHES, f"{touch.action}: {touch.object} ({touch.by})")
+        groups.setdefault((touch.action, touch.by), []).append(touch.object)
+    for (action, by), objects in groups.items():
+        more = f" and {len(objects) - 1} more" if len(objects) > 1 else ""
+        yield Finding(Kind.TOUCHES, f"{action}: {objects[0]}{more} ({by})")
     others: dict[str, list[str]] = {}
     for attempt in story.attempts:
         match = re.match(r"(?:ethtool|tc|/sys/class/net)/([^/]+)/", attempt.knob)

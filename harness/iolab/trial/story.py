@@ -14,11 +14,12 @@ _WRITES = re.compile(r"O_WRONLY|O_RDWR")
 _OPENS = {"open": 0, "creat": 0, "openat": 1, "openat2": 1}
 _LOOKUPS = {"stat": 0, "access": 0, "newfstatat": 1, "faccessat": 1, "faccessat2": 1}
 _CHANGES = {
-    "unlink": 0, "rmdir": 0, "mkdir": 0, "chmod": 0, "chown": 0, "truncate": 0, "rename": 0,
-    "unlinkat": 1, "mkdirat": 1, "fchmodat": 1, "fchownat": 1, "renameat": 1, "renameat2": 1,
+    "unlink": 0, "rmdir": 0, "mkdir": 0, "chmod": 0, "chown": 0, "truncate": 0, "rename": 1,
+    "unlinkat": 1, "mkdirat": 1, "fchmodat": 1, "fchownat": 1, "renameat": 3, "renameat2": 3,
     "symlink": 1, "link": 1, "symlinkat": 2, "linkat": 3, "mount": 1, "umount2": 0, "swapoff": 0,
 }  # fmt: skip
 _SERVICES = ("systemctl", "service", "iptables", "ip6tables", "nft", "update-grub", "reboot")
+_SHELLS = ("sh", "dash", "bash", "ksh", "zsh", "busybox", "prlimit")
 _HARMLESS = re.compile(
     r"/(tmp|var/tmp|run)(/|$)|/dev/(null|zero|full|tty|pts/|shm/|std|fd/)|pipe:|socket:"
 )
@@ -99,6 +100,7 @@ def tell(events: Sequence[Event]) -> Story:
     teller = _Teller()
     for at, event in enumerate(events):
         teller.hear(at, event)
+    teller.finish(events)
     return teller.story
 
 
@@ -137,6 +139,14 @@ class _Teller:
             process.stderr = ""
         else:
             self._call(at, event, process)
+
+    def finish(self, events: Sequence[Event]) -> None:
+        """Processes that the script has left running, if the script itself has ended."""
+        ended = {event.pid for event in events if isinstance(event, End)}
+        if events and events[0].pid in ended:
+            for pid, process in self._processes.items():
+                if pid not in ended and process.argv:
+                    self.story.touches.append(Touch("leave running", _by(process), _by(process)))
 
     def _call(self, at: int, call: Call, process: _Process) -> None:
         if call.name in ("write", "writev", "pwrite64"):
@@ -206,6 +216,9 @@ class _Teller:
 
     def _limit(self, call: Call, process: _Process) -> None:
         names = call.args if call.name == "setrlimit" else call.args[1:]
+        program = "".join(process.argv[:1]).rpartition("/")[2]
+        if program not in _SHELLS:
+            return  # programs that raise limits of their own do so for themselves
         match = re.search(r"rlim_cur=([^,}]+)", names[1]) if len(names) > 1 else None
         if match:
             soft = _product(match[1])

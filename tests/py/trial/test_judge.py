@@ -94,6 +94,30 @@ def test_what_nobody_asked_for_is_a_side_effect() -> None:
     assert "no command of the script names it" in said.knobs[1].detail
 
 
+def test_a_feature_that_stands_for_several_moves_them_by_intention() -> None:
+    def machine(value: str) -> Snapshot:
+        lines = ("tcp-segmentation-offload", "tx-tcp-segmentation", "tx-gso-robust")
+        text = "Features:\n" + "".join(f"{name}: {value}\n" for name in lines)
+        return Snapshot(dict(MACHINE), {**TC, "ethtool -k eth0": text})
+
+    trace = (
+        "7 vfork() = 8\n"
+        '8 execve("/sbin/ethtool", ["ethtool", "-K", "eth0", "tso", "off"], 0x1) = 0\n'
+        "8 +++ exited with 0 +++"
+    )
+    done = step(trace, machine("off"))
+    said = judge(Recording("eth0", (machine("on"), machine("on")), (done, done)))
+    assert [(one.knob.rpartition("/")[2], one.outcome) for one in said.knobs] == [
+        ("tcp-segmentation-offload", Outcome.CHANGED),
+        ("tx-gso-robust", Outcome.SIDE_EFFECT),
+    ]
+
+
+def test_many_touched_files_of_one_command_are_one_finding() -> None:
+    trace = "\n".join(f'7 unlinkat(AT_FDCWD</etc>, "{name}", 0) = 0' for name in "abc")
+    assert [one.text for one in verdict(trace).findings] == ["unlinkat: /etc/a and 2 more (sh /s)"]
+
+
 def test_what_changes_between_two_snapshots_in_a_row_changes_by_itself() -> None:
     first, second = state(**{IRQ: "2"}), state(**{IRQ: "4"})
     done = step(write(SOMAXCONN, "9"), state(**{SOMAXCONN: "9", IRQ: "8"}))

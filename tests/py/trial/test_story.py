@@ -112,6 +112,28 @@ def test_what_is_no_setting_of_the_kernel_is_touched() -> None:
     assert told.touches[0] == Touch("write", "/etc/sysctl.conf", "sh /s")
 
 
+def test_limits_that_a_program_raises_for_itself_are_its_own_affair() -> None:
+    told = story(
+        "7 vfork() = 8",
+        '8 execve("/bin/systemctl", ["systemctl", "status"], 0x1) = 0',
+        "8 prlimit64(0, RLIMIT_NOFILE, {rlim_cur=512*1024, rlim_max=512*1024}, NULL) = 0",
+        "8 +++ exited with 0 +++",
+    )
+    assert told.limits == []
+
+
+def test_what_runs_on_after_the_script_is_left_running() -> None:
+    lines = [
+        "7 vfork() = 8",
+        '8 execve("/usr/sbin/irqbalance", ["irqbalance"], 0x1) = 0',
+        "7 +++ exited with 0 +++",
+    ]
+    assert [(one.action, one.object) for one in story(*lines).touches] == [
+        ("leave running", "irqbalance")
+    ]
+    assert story(*lines, "8 +++ exited with 0 +++").touches == []
+
+
 def test_files_of_sys_have_one_name() -> None:
     device = "/sys/devices/pci0000:80/0000:80:00.0/virtio4/net/eth0/queues/rx-0/rps_cpus"
     assert canonical(device) == "/sys/class/net/eth0/queues/rx-0/rps_cpus"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iolab.trial.inside import kept_lines, order_of_steps
+from iolab.trial.inside import end_of_first, kept_lines, order_of_steps
 from iolab.trial.trace import Call, End, parse, split, strings, unquote
 
 
@@ -107,6 +107,14 @@ def test_lookups_of_libraries_are_dropped_with_both_halves() -> None:
     ]
     trace = "\n".join([kept[0], *dropped, *kept[1:]])
     assert list(kept_lines(trace)) == kept
+
+
+def test_the_end_of_the_script_is_known_while_its_children_run_on() -> None:
+    begun = '12 execve("/bin/sh", ["sh"], 0x1) = 0\n13 +++ exited with 4 +++\n'
+    assert end_of_first("") is None
+    assert end_of_first(begun) is None
+    assert end_of_first(f"{begun}12    +++ exited with 3 +++\n") == 3
+    assert end_of_first(f"{begun}12 +++ killed by SIGTERM +++\n") == 143
 
 
 def test_the_undo_follows_the_first_run_and_two_runs_stand_side_by_side() -> None:
