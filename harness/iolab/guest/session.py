@@ -25,6 +25,7 @@ from iolab.guest.machine import Machine, command
 from iolab.guest.parts import Parts
 
 _POLL_S = 0.05
+_PREFIX = "iolab-guest-"
 _HERE = Path(__file__)
 
 
@@ -105,12 +106,21 @@ def open_shell(executor: Executor, parts: Parts, job: Job, terminal: Terminal) -
 
 @contextmanager
 def _workplace() -> Iterator[Path]:
-    """A private directory for sockets, logs and the share."""
-    place = Path(tempfile.mkdtemp(prefix="iolab-guest-"))
+    """A private directory for sockets, logs and the share; removes those of killed harnesses."""
+    _sweep(Path(tempfile.gettempdir()))
+    place = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     try:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _sweep(directory: Path) -> None:
+    """Removes what harnesses left that could not: their process is gone, and so is its guest."""
+    for left in directory.glob(f"{_PREFIX}*"):
+        pid = left.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _fill_share(place: Path, parts: Parts, job: Job, terminal: Terminal | None = None) -> Path:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,6 +67,22 @@ def test_nothing_of_a_guest_stays_on_the_host(parts: Parts) -> None:
     run_job(fake_guest(act), parts, Job("true\n"))
     assert places
     assert not places[0].parent.exists()
+
+
+def test_what_a_killed_harness_left_is_removed_by_the_next(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left, other = tmp_path / "iolab-guest-4999999-x", tmp_path / f"iolab-guest-{os.getpid()}-y"
+    for place in (left, other):
+        (place / "share").mkdir(parents=True)
+
+    def act(share: Path) -> None:
+        (share / "status").write_text("0\n")
+
+    run_job(fake_guest(act), parts, Job(""))
+    assert not left.exists()
+    assert other.exists()
 
 
 def test_a_guest_that_dies_says_its_last_words(parts: Parts) -> None:
