@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * Engine io_uring_splice: socket to pipe and pipe to socket by splices over a ring (drive_ring.c),
- * both in flight at once while the pipe has room; several destinations by tee. Linux 6.1 (splice
- * itself 5.7, tee 5.8).
+ * both in flight at once while the pipe has room; several destinations by tee. Files go the same
+ * way, in turns (io_uring_splice_own.c). Linux 6.1 (splice itself 5.7, tee 5.8).
  *
  * IORING_OP_SPLICE never runs in line: it is always punted to a thread of io-wq (io_splice_prep
  * sets REQ_F_FORCE_ASYNC, io_uring/splice.c), and there it may block, because the sockets of a ring
@@ -105,20 +105,15 @@ static void came_in(struct conn *c, struct ring_splice *s, int res)
 
 /* ---------------------------------------------------------------- pipe to destination */
 
-/*
- * At most len: what a socket has room for when it is writable, less a part for what the kernel adds
- * to each packet. Send buffers grow, so it is asked again until the answer no longer matters.
- */
-static uint32_t fitting(struct conn *c, struct ring_splice *s, uint16_t i, uint32_t len)
+uint32_t ring_splice_fitting(struct conn *c, int fd, uint32_t *fits, uint32_t len)
 {
-	uint32_t *fits = fans_out(c) ? &s->branch[i].fits : &s->fits;
 	int sndbuf = 0;
 	socklen_t size = sizeof(sndbuf);
 
 	if (len <= *fits)
 		return len;
 	count_one(c->ctr, sys_other);
-	if (getsockopt(c->xfer.dst[i].c->fd, SOL_SOCKET, SO_SNDBUF, &sndbuf, &size) || sndbuf < 4)
+	if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &sndbuf, &size) || sndbuf < 4)
 		return len;
 	*fits = (uint32_t)sndbuf / 4;
 	return len < *fits ? len : *fits;
@@ -139,9 +134,10 @@ static void give_out(struct conn *c, struct ring_splice *s, uint16_t i)
 void ring_splice_out(struct conn *c, struct ring_splice *s, uint16_t i, int from, uint32_t len)
 {
 	bool linked = c->w->opt[OPT_LINKED];
+	uint32_t *fits = fans_out(c) ? &s->branch[i].fits : &s->fits;
 	struct io_uring_sqe *sqe;
 
-	len = fitting(c, s, i, len);
+	len = ring_splice_fitting(c, c->xfer.dst[i].c->fd, fits, len);
 	if (fans_out(c)) {
 		s->branch[i].asked = len;
 		s->branch[i].from = from;
@@ -252,28 +248,6 @@ static int iov_sent(struct conn *c, struct ring_splice *s, uint16_t i, int res)
 	return x->len ? RING_PART : 0;
 }
 
-/* Memory to the connection's own socket: what the sender of a relay is told. */
-static void send_own(struct conn *c, struct ring_splice *s)
-{
-	struct xfer *x = &c->xfer;
-	struct io_uring_sqe *sqe = ring_move_sqe(c);
-
-	s->msg = (struct msghdr){.msg_iov = x->iov + x->iov_at,
-				 .msg_iovlen = (size_t)(x->iov_nr - x->iov_at)};
-	io_uring_prep_sendmsg(sqe, c->fd, &s->msg, MSG_NOSIGNAL | MSG_WAITALL);
-	ring_use_socket(sqe, c);
-	ring_move_tag(c, sqe, OP_IOV);
-}
-
-static int own_sent(struct conn *c, int res)
-{
-	if (res < 0)
-		return res;
-	xfer_touch(c);
-	xfer_advance_iov(c, (size_t)res);
-	return xfer_has_iov(&c->xfer) ? RING_PART : 0;
-}
-
 static int make_pipes(struct conn *c, struct ring_splice *s)
 {
 	int res = s->have ? 0 : pipe_take(c, &s->pipe, (uint32_t)c->w->opt[OPT_PIPE]);
@@ -293,10 +267,8 @@ static int start(struct conn *c)
 	struct ring_splice *s = c->mover;
 	int res;
 
-	if (!c->xfer.nr_dst) {
-		send_own(c, s);
-		return 0;
-	}
+	if (!c->xfer.nr_dst)
+		return ring_splice_own_start(c, s);
 	if (!xfer_live(&c->xfer))
 		return -EPIPE;
 	if (xfer_has_iov(&c->xfer))
@@ -342,6 +314,8 @@ static int completed(struct conn *c, unsigned op, uint16_t dst, int res)
 {
 	struct ring_splice *s = c->mover;
 
+	if (!c->xfer.nr_dst)
+		return ring_splice_own_completed(c, s, op, res);
 	switch (op) {
 	case OP_POLL_IN:
 		if (splice_follows(c, s, op, dst, &res))
@@ -354,7 +328,7 @@ static int completed(struct conn *c, unsigned op, uint16_t dst, int res)
 		went_out(c, s, dst, res);
 		break;
 	case OP_IOV:
-		return dst == RING_OWN ? own_sent(c, res) : iov_sent(c, s, dst, res);
+		return iov_sent(c, s, dst, res);
 	case OP_IN:
 		count_one(c->ctr, sys_splice);
 		came_in(c, s, res);
@@ -369,6 +343,7 @@ static int completed(struct conn *c, unsigned op, uint16_t dst, int res)
 	return pump(c, s);
 }
 
+/* How much the own socket takes is worth knowing for the next response, too. */
 static void release(struct conn *c)
 {
 	struct ring_splice *s = c->mover;
@@ -378,7 +353,7 @@ static void release(struct conn *c)
 	free(s->branch);
 	if (s->have)
 		pipe_give(c, &s->pipe, !s->in_pipe);
-	*s = (struct ring_splice){0};
+	*s = (struct ring_splice){.fits = c->xfer.nr_dst ? 0 : s->fits};
 }
 
 /* The shortest wait there is: the kernel counts in ticks. */
@@ -403,6 +378,7 @@ static const struct ring_mover move_ring_splice = {
 	.start = start,
 	.completed = completed,
 	.release = release,
+	.forget = ring_splice_own_forget,
 };
 
 static int init(struct worker *w)
@@ -423,18 +399,23 @@ static int probe(const int64_t *opt, char reason[REASON_MAX])
 	return ring_config_probe(&cfg, reason);
 }
 
+static void bodies(const int64_t *opt, struct body_policy *policy)
+{
+	policy->source = SOURCE_FILE;
+}
+
 const struct engine engine_io_uring_splice = {
 	.name = "io_uring_splice",
-	.summary =
-		"completion: socket to pipe to socket by linked polls and splices, both in flight",
+	.summary = "completion: file or socket to pipe to socket by polls and splices, linked",
 	.since = "6.1",
 	.driver = "completion",
 	.api = ENGINE_API,
-	.sources = SOURCE_SOCKET | SOURCE_FANOUT,
+	.sources = SOURCE_FILE | SOURCE_SOCKET | SOURCE_FANOUT,
 	.conn_bytes = RING_CONN_BYTES + sizeof(struct ring_splice),
 	.options = options,
 	.check = check,
 	.probe = probe,
+	.bodies = bodies,
 	.worker_init = init,
 	.worker_run = drive_ring_run,
 	.worker_exit = drive_ring_exit,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Inside of engine io_uring_splice: the state of a transfer. io_uring_splice.c moves it to one
- * destination, io_uring_splice_fanout.c to several.
+ * destination, io_uring_splice_fanout.c to several, io_uring_splice_own.c from memory or a file to
+ * the connection's own socket.
  */
 #ifndef IOLAB_IO_URING_SPLICE_H
 #define IOLAB_IO_URING_SPLICE_H
@@ -19,7 +20,7 @@ enum {
 
 /* What the mover tells its operations by. */
 enum {
-	OP_IN,	     /* socket to pipe */
+	OP_IN,	     /* socket, or file, to pipe */
 	OP_OUT,	     /* pipe to socket */
 	OP_POLL_IN,  /* before IN */
 	OP_POLL_OUT, /* before OUT */
@@ -36,29 +37,43 @@ struct branch {
 	bool have;
 };
 
-/* Of a transfer, at c->mover of its source; zero between transfers. */
+/* Of a transfer, at c->mover of its source; zero between transfers, but for the own socket's fits.
+ */
 struct ring_splice {
 	struct pipe_pair pipe;
 	bool have;
 	bool in_busy, eof;
 	bool maybe_full; /* a splice into the pipe had EAGAIN with bytes in it */
-	uint16_t nr_out; /* destinations with operations in flight */
+	uint16_t nr_out; /* destinations with operations in flight; own socket: operations */
 	uint16_t nr_tees;
 	uint16_t last; /* of a round */
 	uint16_t nr_branches;
 	uint32_t in_pipe;
 	uint32_t round; /* of a fan-out: bytes that every destination gets; 0 between rounds */
-	uint32_t fits;	/* as a branch's, of the only destination */
+	uint32_t fits;	/* as a branch's, of the only destination, or the own socket */
 	uint32_t asked; /* of that destination: bytes of the splice in flight */
 	int error;
+	bool polled; /* own socket: writable since the last splice to it */
+	bool waiting;
+	bool cut; /* own socket: a short operation has cancelled what was linked to it */
 	struct branch *branch;
-	struct msghdr msg;
+	union {
+		struct msghdr msg;
+		struct conn *next_waiting; /* own socket: for a pipe, while `waiting` */
+	};
 };
 
 static inline bool fans_out(const struct conn *c)
 {
 	return c->xfer.nr_dst > 1;
 }
+
+/*
+ * At most len bytes: what socket fd has room for when it is writable, less a part for what the
+ * kernel adds to each packet (SO_SNDBUF / 4; socket(7)). *fits is the answer for that socket so
+ * far, 0 at first: send buffers grow, so it is asked again until it no longer matters.
+ */
+uint32_t ring_splice_fitting(struct conn *c, int fd, uint32_t *fits, uint32_t len);
 
 /*
  * Prepares a splice of at most len bytes from the pipe `from` to destination i, behind a poll of
@@ -77,5 +92,15 @@ void ring_splice_went_out(struct conn *c, struct ring_splice *s, uint16_t i, int
 
 /* Gives the branch's pipe back, if it has one; empty says whether nothing is left in it. */
 void ring_splice_give_branch(struct conn *c, struct branch *b, bool empty);
+
+/*
+ * Of transfers without destinations, as start() and completed() of struct ring_mover: memory, and
+ * behind it a file, to the connection's own socket.
+ */
+int ring_splice_own_start(struct conn *c, struct ring_splice *s);
+int ring_splice_own_completed(struct conn *c, struct ring_splice *s, unsigned op, int res);
+
+/* The connection goes: it waits for a pipe no more. */
+void ring_splice_own_forget(struct conn *c);
 
 #endif
