@@ -28,6 +28,9 @@
  */
 #define PIPES_LENT_MAX 8
 
+/* Bytes of a TCP segment at most: loopback's are so long. */
+#define SEGMENT_MAX 65536
+
 /* Of a worker, on its thread. */
 static _Thread_local struct {
 	unsigned nr_lent;
@@ -141,13 +144,17 @@ static void prepare_in(struct conn *c, struct ring_splice *s, struct io_uring_sq
 			     SPLICE_F_NONBLOCK);
 }
 
-/* What is in the pipe, or will be by the link. */
+/*
+ * What is in the pipe, or will be by the link. MORE holds a partial segment back, and the poll that
+ * follows does not push it: where the send buffer is not larger than a few of the largest segments,
+ * it would fill with what is held, and wait for the 200 ms of TCP's timer.
+ */
 static void prepare_out(struct conn *c, struct ring_splice *s, struct io_uring_sqe *sqe)
 {
 	bool more;
 
 	s->asked = s->in_pipe ? s->in_pipe : s->asked;
-	more = c->xfer.len > s->asked && hold_flag(c);
+	more = c->xfer.len > s->asked && s->fits >= SEGMENT_MAX && hold_flag(c);
 	io_uring_prep_splice(sqe, s->pipe.rd, -1, c->fd, -1, s->asked, more ? SPLICE_F_MORE : 0);
 	ring_use_socket(sqe, c);
 }
