@@ -88,6 +88,7 @@ LEVELS = {
     "spec": ("file", True),
     "name": ("file", False),
     "ring_name": ("file", False),
+    "ring_splice_name": ("file", False),
     "relay_spec": ("relay", True),
     "relay_name": ("relay", False),
     "forward_spec": ("forward", True),
@@ -98,7 +99,7 @@ NOT_FOR_RELAYS = {
     "quiet_sends", "threshold",
 }  # fmt: skip
 # Levels that only engines with an option have.
-NEEDED_OPTION = {"ring_name": "quiet_sends"}
+NEEDED_OPTION = {"ring_name": "quiet_sends", "ring_splice_name": "linked"}
 
 
 def has_option(engine: dict[str, Any], name: str | None) -> bool:

@@ -259,3 +259,22 @@ def test_a_cpu_that_is_not_there_is_named(binary: Path, ring_name: str, root: Pa
     done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 3
     assert done.stderr.startswith("unsupported: sqpoll_cpu: no such CPU")
+
+
+@pytest.mark.parametrize("options", ["", ",linked=off"])
+def test_clients_that_stand_still_hold_no_pipe(
+    binary: Path, ring_splice_name: str, root: Path, options: str
+) -> None:
+    nr, want = 40, (root / "f5242883").read_bytes()
+    with running(binary, ring_splice_name + options, root) as server:
+        conns = [server.connect(rcvbuf=8192) for _ in range(nr)]
+        for conn in conns:
+            conn.send(make_request("/f5242883"))
+            conn.read_head()
+        assert server.get("/f5242883").body == want
+        assert server.total("pipes") <= 8
+        for conn in conns:
+            assert conn.read_exactly(len(want)) == want
+            conn.sock.close()
+        server.until("connections", 0)
+        assert server.total("pipes") <= 8
