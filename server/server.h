@@ -93,6 +93,8 @@ struct server {
 	/* Both for the end of draining: nobody may leave while a connection may come to him. */
 	_Atomic int nr_draining; /* workers that hand over no more connections */
 	_Atomic int nr_moving;	 /* connections between the decision to MOVE and their arrival */
+	/* An engine ended by itself, with an error: the others drain without waiting for it. */
+	_Atomic bool worker_lost;
 };
 
 /* Where a connection stands, for its deadline. */

@@ -34,6 +34,7 @@ static int run_engine(struct sworker *sw)
 	if (res) {
 		complain("worker %d: engine %s ended: %s", sw->w.index, sw->w.engine->name,
 			 strerror(-res));
+		atomic_store(&sw->srv->worker_lost, true); /* before anybody drains for it */
 		kill(getpid(), SIGTERM);
 	}
 	return res;

@@ -321,8 +321,11 @@ bool worker_finished(const struct worker *w)
 {
 	const struct sworker *sw = sworker_of(w);
 
-	return sw->drain_until_ns && !sw->nr_conns &&
-	       atomic_load(&sw->srv->nr_draining) == sw->srv->nr_workers &&
+	if (!sw->drain_until_ns || sw->nr_conns)
+		return false;
+	if (atomic_load(&sw->srv->worker_lost))
+		return true; /* it will never drain, nor take in what is on its way to it */
+	return atomic_load(&sw->srv->nr_draining) == sw->srv->nr_workers &&
 	       !atomic_load(&sw->srv->nr_moving);
 }
 
