@@ -55,6 +55,39 @@ static bool all_are_up(struct sworker *sw, int res)
 	return sw->srv->all_up;
 }
 
+/* What to do about a worker that could not start with -errno `res`; "" where that is not known. */
+static const char *remedy(int res)
+{
+	switch (res) {
+	case -EMFILE:
+		return "; raise the limit of open files (ulimit -Hn) or lower --workers";
+	case -ENOMEM:
+		return "; raise the limit of locked memory (ulimit -l), free memory or lower "
+		       "--workers";
+	default:
+		return "";
+	}
+}
+
+/* The role first, then the engine; says which of them failed. 0 or -errno. */
+static int init(struct sworker *sw)
+{
+	const struct engine *engine = sw->w.engine;
+	const struct role *role = sw->srv->cfg.role;
+	int res = role->worker_init ? role->worker_init(sw) : 0;
+
+	if (res) {
+		complain("worker %d: role %s cannot start: %s%s", sw->w.index, role->name,
+			 strerror(-res), remedy(res));
+		return res;
+	}
+	res = engine->worker_init(&sw->w);
+	if (res)
+		complain("worker %d: engine %s cannot start: %s%s", sw->w.index, engine->name,
+			 strerror(-res), remedy(res));
+	return res;
+}
+
 static void *worker_main(void *arg)
 {
 	struct sworker *sw = arg;
@@ -64,12 +97,7 @@ static void *worker_main(void *arg)
 
 	pin(sw);
 	worker_tick(&sw->w, clock_now_ns());
-	res = role->worker_init ? role->worker_init(sw) : 0;
-	if (!res)
-		res = engine->worker_init(&sw->w);
-	if (res)
-		complain("worker %d: engine %s cannot start: %s", sw->w.index, engine->name,
-			 strerror(-res));
+	res = init(sw);
 	if (all_are_up(sw, res))
 		res = run_engine(sw);
 	engine->worker_exit(&sw->w);

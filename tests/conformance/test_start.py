@@ -79,6 +79,7 @@ def test_a_worker_that_lacks_a_descriptor(
         assert "Too many open files" in got.stderr, got
         if NOT_UP not in got.stderr:
             break  # from here on the listeners are short of them, before there is a thread
+        assert "ulimit -Hn" in got.stderr, "the message names no remedy"
         nr_not_up.append(got.stderr.count(NOT_UP))
     if not nr_not_up:
         pytest.skip(f"workers of {name} open no descriptor before they run")
@@ -90,10 +91,15 @@ def test_a_worker_that_gets_no_thread(
 ) -> None:
     if sanitizer.active:
         pytest.skip("a sanitizer's shadow memory is larger than any limit of address space")
+    stack = 1 << 30  # RLIMIT_STACK is glibc's size of a thread's stack, see pthread_create(3)
+    space = stack + stack // 4 * 3  # one such stack fits, two do not
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    if hard != resource.RLIM_INFINITY and hard < stack:
+        pytest.skip(f"needs stacks of {stack} bytes, the hard limit is {hard}")
 
     def before_exec() -> None:
-        limit(resource.RLIMIT_STACK, 1 << 30)  # glibc's size of a thread's stack
-        limit(resource.RLIMIT_AS, 7 << 28)  # 1.75 GiB: one such stack fits, two do not
+        limit(resource.RLIMIT_STACK, stack)
+        limit(resource.RLIMIT_AS, space)
 
     got = start(binary, name, root, before_exec)
     assert (got.returncode, got.stdout) == (1, ""), got
