@@ -5,7 +5,7 @@
 # guest: the kernel panics when its first process exits, and QEMU ends with it.
 set -e
 export PATH=/bin
-mkdir -p /proc /sys /dev /lower /over /root /run
+mkdir -p /proc /sys /dev /lower /over /merged /run
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
@@ -16,12 +16,12 @@ done </modules/order
 mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=262144,cache=loose host /lower
 mount -t tmpfs -o mode=755 tmpfs /over
 mkdir /over/upper /over/work
-mount -t overlay -o lowerdir=/lower,upperdir=/over/upper,workdir=/over/work overlay /root
+mount -t overlay -o lowerdir=/lower,upperdir=/over/upper,workdir=/over/work overlay /merged
 # /run of the host holds sockets and process ids that mean nothing here.
-mount -t tmpfs -o mode=755 tmpfs /root/run
-mkdir /root/run/iolab
-mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,cache=none share /root/run/iolab
+mount -t tmpfs -o mode=755 tmpfs /merged/run
+mkdir /merged/run/iolab
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,cache=none share /merged/run/iolab
 for place in proc sys dev; do
-	mount --move "/$place" "/root/$place"
+	mount --move "/$place" "/merged/$place"
 done
-exec switch_root /root /bin/sh /run/iolab/second.sh
+exec switch_root /merged /bin/sh /run/iolab/second.sh
