@@ -252,92 +252,21 @@ static int part_received(struct conn *c, struct ur_relay *r, int res)
 	return pump(c, r);
 }
 
-/* What one send of a round means for its destination. False to send the rest of it. */
-static bool dst_served(struct conn *c, uint16_t i, int res, size_t total)
-{
-	struct xfer_dst *d = &c->xfer.dst[i];
-
-	if (res < 0) {
-		xfer_fail_dst(&c->xfer, i, res);
-		return true;
-	}
-	xfer_touch(c);
-	xfer_count(c, (size_t)res);
-	d->at += (uint32_t)res;
-	count_add(c->ctr, short_moves, d->at < total);
-	return d->at == total || c->step != STEP_XFER;
-}
-
-/* Every destination has its share, or is gone. */
-static int end_round(struct conn *c)
-{
-	struct xfer *x = &c->xfer;
-
-	if (x->dst_failed)
-		conn_drop_dsts(c);
-	for (unsigned i = 0; i < x->nr_dst; i++)
-		x->dst[i].at = 0;
-	return xfer_live(x) ? 0 : -EPIPE;
-}
-
 static int part_sent(struct conn *c, struct ur_relay *r, uint16_t i, int res)
 {
 	r->nr_sends--;
-	if (!dst_served(c, i, res, r->sending))
+	if (!ring_dst_served(c, i, res, r->sending))
 		send_part_to(c, r, i);
 	if (r->nr_sends)
 		return RING_PENDING;
 	if (c->step == STEP_XFER) {
-		int dead = end_round(c);
+		int dead = ring_end_round(c);
 
 		r->error = r->error ? r->error : dead;
 		xfer_skip_body(c, r->sending);
 		r->sending = 0;
 	}
 	return pump(c, r);
-}
-
-static void send_iov_to(struct conn *c, struct ur_move *m, uint16_t i)
-{
-	struct io_uring_sqe *sqe = ring_dst_sqe(c, i);
-
-	io_uring_prep_sendmsg(sqe, c->xfer.dst[i].c->fd, &m->msg, MSG_NOSIGNAL | MSG_WAITALL);
-	ring_use_socket(sqe, c->xfer.dst[i].c);
-	ring_dst_tag(c, sqe, OP_SEND_IOV, i);
-	m->relay.nr_sends++;
-}
-
-/* The memory pieces to every destination. MSG_WAITALL leaves nothing but errors short. */
-static int send_iov_to_all(struct conn *c, struct ur_move *m)
-{
-	struct xfer *x = &c->xfer;
-
-	m->msg = (struct msghdr){.msg_iov = x->iov + x->iov_at,
-				 .msg_iovlen = (size_t)(x->iov_nr - x->iov_at)};
-	for (uint16_t i = 0; i < x->nr_dst; i++)
-		if (xfer_dst_lives(&x->dst[i]))
-			send_iov_to(c, m, i);
-	return m->relay.nr_sends ? 0 : -EPIPE;
-}
-
-static int iov_sent(struct conn *c, struct ur_move *m, uint16_t i, int res)
-{
-	struct xfer *x = &c->xfer;
-	size_t total = xfer_iov_bytes(x);
-	int dead;
-
-	m->relay.nr_sends--;
-	if (!dst_served(c, i, res, total))
-		xfer_fail_dst(x, i, -EPIPE);
-	if (m->relay.nr_sends)
-		return RING_PENDING;
-	if (c->step != STEP_XFER)
-		return -ECANCELED;
-	dead = end_round(c);
-	if (dead)
-		return dead;
-	xfer_skip_iov(x, total);
-	return x->len ? RING_PART : 0;
 }
 
 static int start_relay(struct conn *c, struct ur_move *m)
@@ -347,7 +276,7 @@ static int start_relay(struct conn *c, struct ur_move *m)
 	if (!xfer_live(&c->xfer))
 		return -EPIPE;
 	if (xfer_has_iov(&c->xfer))
-		return send_iov_to_all(c, m);
+		return ring_send_iov(c, &m->msg, OP_SEND_IOV, &m->relay.nr_sends);
 	res = pump(c, &m->relay);
 	return res == RING_PENDING ? 0 : res;
 }
@@ -411,7 +340,7 @@ static int completed(struct conn *c, unsigned op, uint16_t dst, int res)
 	case OP_SEND_PART:
 		return part_sent(c, &m->relay, dst, res);
 	default:
-		return iov_sent(c, m, dst, res);
+		return ring_iov_sent(c, dst, res, &m->relay.nr_sends);
 	}
 }
 

@@ -193,6 +193,24 @@ bool ring_has_slot(const struct conn *c);
 struct io_uring_sqe *ring_dst_sqe(struct conn *c, uint16_t dst);
 void ring_dst_tag(struct conn *c, struct io_uring_sqe *sqe, unsigned op, uint16_t dst);
 
+/*
+ * What a send of a round of `total` bytes means for its destination: res is its completion's. False
+ * when the rest of it is to be sent.
+ */
+bool ring_dst_served(struct conn *c, uint16_t i, int res, size_t total);
+
+/* Every destination has its share of the round, or is gone. 0, or -EPIPE when none lives. */
+int ring_end_round(struct conn *c);
+
+/*
+ * The memory pieces to every living destination, as operation op; *msg must last until the round is
+ * over, *nr_sends counts what is in flight. 0, or -EPIPE when none lives.
+ */
+int ring_send_iov(struct conn *c, struct msghdr *msg, unsigned op, uint16_t *nr_sends);
+
+/* A completion of that. As completed() of a ring_mover. */
+int ring_iov_sent(struct conn *c, uint16_t i, int res, uint16_t *nr_sends);
+
 /* Ends what is in flight on the connection's own socket; the completions come all the same. */
 void ring_stop_source(struct conn *c);
 
