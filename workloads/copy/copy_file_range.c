@@ -61,11 +61,6 @@ static int copy_file_range_copy(struct copier *c, int src, int dst, uint64_t siz
 	return 0;
 }
 
-static void copy_file_range_close(struct copier *c)
-{
-	(void)c;
-}
-
 static const struct option_def options[] = {
 	[OPT_CHUNK] = {.name = "chunk",
 		       .type = OPTION_SIZE,
@@ -80,5 +75,4 @@ const struct technique technique_copy_file_range = {
 	.options = options,
 	.open = copy_file_range_open,
 	.copy = copy_file_range_copy,
-	.close = copy_file_range_close,
 };

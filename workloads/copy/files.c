@@ -42,7 +42,8 @@ int copier_open(struct copier *c, const struct spec *spec, const struct copy_dir
 
 void copier_close(struct copier *c)
 {
-	c->technique->close(c);
+	if (c->technique->close)
+		c->technique->close(c);
 }
 
 /* O_TMPFILE would be shorter, but not every file system has it (overlayfs before Linux 6.3). */

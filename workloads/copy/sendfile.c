@@ -40,11 +40,6 @@ static int sendfile_copy(struct copier *c, int src, int dst, uint64_t size)
 	return 0;
 }
 
-static void sendfile_close(struct copier *c)
-{
-	(void)c;
-}
-
 static const struct option_def options[] = {
 	[OPT_CHUNK] = {.name = "chunk",
 		       .type = OPTION_SIZE,
@@ -59,5 +54,4 @@ const struct technique technique_sendfile = {
 	.options = options,
 	.open = sendfile_open,
 	.copy = sendfile_copy,
-	.close = sendfile_close,
 };

@@ -88,6 +88,7 @@ struct technique {
 	 */
 	int (*copy_files)(struct copier *c, const struct file_batch *batch);
 
+	/* NULL: open() keeps nothing. */
 	void (*close)(struct copier *c);
 };
 

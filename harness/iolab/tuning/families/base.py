@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from iolab.tuning.host import Host
 from iolab.tuning.knob import KnobError, Target
@@ -24,6 +24,15 @@ _MEANING = {
 }
 
 
+def why_unreadable(read: Callable[[Host, Target], str], host: Host, target: Target) -> str | None:
+    """What a family's `read` complains of, None when it reads."""
+    try:
+        read(host, target)
+    except KnobError as error:
+        return error.message
+    return None
+
+
 class FileFamily:
     """A family whose values are files below /proc or /sys, one value a file."""
 
@@ -40,11 +49,7 @@ class FileFamily:
             return f"/{target.where}: this kernel or device has no such file"
         if not tree.writable(target.where):
             return f"/{target.where}: not writable; as root?"
-        try:
-            self.read(host, target)
-        except KnobError as error:
-            return error.message
-        return None
+        return why_unreadable(self.read, host, target)
 
     def read(self, host: Host, target: Target) -> str:
         """See Family."""
@@ -103,11 +108,7 @@ class ToolFamily:
             return f"{self.tool} is not installed"
         if not privileged(host):
             return "not permitted; as root?"
-        try:
-            self.read(host, target)
-        except KnobError as error:
-            return error.message
-        return None
+        return why_unreadable(self.read, host, target)
 
     def read(self, host: Host, target: Target) -> str:
         """See Family."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from iolab.tuning.families.base import explain
+from iolab.tuning.families.base import explain, why_unreadable
 from iolab.tuning.host import Host
 from iolab.tuning.knob import Gone, KnobError, Setting, Target
 from iolab.tuning.profile import Profile
@@ -49,11 +49,7 @@ class ProcessLimits:
 
     def available(self, host: Host, target: Target) -> str | None:
         """See Family."""
-        try:
-            self.read(host, target)
-        except KnobError as error:
-            return error.message
-        return None
+        return why_unreadable(self.read, host, target)
 
     def read(self, host: Host, target: Target) -> str:
         """See Family."""
