@@ -19,8 +19,8 @@ from iolab.campaign import Result, run_plan
 from iolab.console import say
 from iolab.errors import InputError
 from iolab.lab import Lab
-from iolab.matrix import Offer, parse_server
 from iolab.model import Cell, Plan, Server, Status
+from iolab.specs import Offer, parse_server
 from iolab.store import create_run_dir, read_samples
 from iolab.units import format_duration
 from iolab.verdict import Comparison, Effect, Verdict

@@ -10,9 +10,9 @@ from iolab.campaign import circumstances
 from iolab.errors import InputError
 from iolab.gate import CANDIDATE, plan_to
 from iolab.lab import Lab
-from iolab.matrix import Offer, parse_server
 from iolab.model import Cell, Plan
 from iolab.report.run import Run
+from iolab.specs import Offer, parse_server
 
 _FREE = ("commit", "measuring")  # the commit is what is judged; the rest is taken from the run
 

@@ -18,7 +18,7 @@ from iolab.files import ensure_files
 from iolab.load import LoadSession
 from iolab.load.iolab_copy import CopyPlaces, IolabCopy, check_copies
 from iolab.load.iolab_load import IolabLoad, Target, count_pairs
-from iolab.matrix import Offer, load_plan
+from iolab.matrix import load_plan
 from iolab.model import Plan, Role, Server, TestbedName, Workload
 from iolab.paths import House, find_house
 from iolab.ports import free_port
@@ -26,6 +26,7 @@ from iolab.servers import Place, RunningServer
 from iolab.servers.copier import Copier
 from iolab.servers.iolab_server import IolabServer, describe
 from iolab.servers.peer import PeerFile, PeerServer, load_peers, offer_peers
+from iolab.specs import Offer
 from iolab.testbed import Testbed
 from iolab.testbed.loopback import Loopback
 from iolab.testbed.netns import open_netns

@@ -1,25 +1,16 @@
-"""Matrix TOML -> Plan. Pure: the engines and peers of this machine are handed in as data.
-
-A server is named by a spec: `peer:nginx`, `engine:epoll`, `engine:epoll,cache=memory`; a `*` in
-the place of the name stands for every peer or every engine that plays the matrix's role (with
-options: for every such engine that has them). `build:NAME/engine:...` is one of another build. In
-role copy specs are `technique:mmap`, or `technique:mmap,to=mapping`, with the same `*`. What this
-machine cannot run stays in the plan as an unsupported server with its reason, and so does an engine
-named for a role it has not; a name that does not exist at all is an error.
-"""
+"""Matrix TOML -> Plan. Pure: the engines and peers of this machine are handed in as data."""
 
 from __future__ import annotations
 
 import fnmatch
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
-from iolab.describe import CopyDescribe, Describe, Engine, Technique
 from iolab.errors import InputError, did_you_mean
 from iolab.model import (
     Arrivals,
@@ -33,6 +24,7 @@ from iolab.model import (
     Workload,
 )
 from iolab.sizes import format_size, parse_size
+from iolab.specs import Offer, parse_server
 from iolab.toml import Section, parse_toml
 
 Size = Annotated[int, BeforeValidator(parse_size)]
@@ -143,32 +135,6 @@ _KEYS: Mapping[Role, _Keys] = {
 _COMMON_KEYS = frozenset({"name", "servers", "add", "exclude"})
 
 
-@dataclass(frozen=True)
-class PeerOffer:
-    """A known peer: the roles it plays, and the reason it cannot run here (None: it can)."""
-
-    roles: tuple[Role, ...]
-    lacks: str | None = None
-
-
-def _no_copier() -> CopyDescribe:
-    raise InputError("role copy: techniques are not known here")
-
-
-@dataclass(frozen=True)
-class Offer:
-    """What this machine offers: the engines of the build, the peers and other builds by name.
-
-    `copier` says what techniques of copying there are: asked only when a matrix names one, for the
-    answer takes a trial of each.
-    """
-
-    describe: Describe
-    peers: Mapping[str, PeerOffer]
-    copier: Callable[[], CopyDescribe] = _no_copier
-    builds: Mapping[str, Describe] = field(default_factory=dict)
-
-
 def load_plan(path: Path, offer: Offer) -> Plan:
     """The plan of the matrix in file `path`; InputError names file and key."""
     try:
@@ -196,135 +162,6 @@ def plan_from_json(document: dict[str, Any], place: str) -> Plan:
         return TypeAdapter(Plan).validate_python(document)
     except ValueError as error:
         raise InputError(f"{place}: plan: {error}") from error
-
-
-_WHAT_IS_NAMED = {
-    False: "a server is 'engine:NAME[,option=value...]' or 'peer:NAME', and NAME may be '*'; "
-    "'build:BUILD/engine:...' is one of another build",
-    True: "in role copy a technique is 'technique:NAME[,option=value...]', and NAME may be '*'",
-}
-
-
-def parse_server(spec: str, offer: Offer, role: Role, place: str = "server") -> tuple[Server, ...]:
-    """The servers that one spec names in `role`; InputError starts with `place` when none."""
-    kind, colon, rest = spec.partition(":")
-    kinds = ("technique",) if role == "copy" else ("engine", "peer")
-    if kind == "build" and colon and role != "copy":
-        return _of_build(spec, rest, offer, role, place)
-    if not colon or kind not in kinds:
-        raise InputError(f"{place}: {spec!r}: {_WHAT_IS_NAMED[role == 'copy']}")
-    name, *pairs = rest.split(",")
-    options = _options(pairs, spec, place)
-    if kind == "technique":
-        return _techniques(name, options, offer.copier(), place)
-    if kind == "peer":
-        return _peers(name, options, offer, role, place)
-    if name == "*":
-        return _every_engine(options, offer, role, place)
-    engine = offer.describe.engine(name)
-    if engine is None:
-        names = [known.name for known in offer.describe.engines]
-        raise InputError(f"{place}: unknown engine {name!r}: {did_you_mean(name, names)}")
-    return (_engine_server(engine, options, role, place),)
-
-
-def _of_build(spec: str, rest: str, offer: Offer, role: Role, place: str) -> tuple[Server, ...]:
-    """The servers of `build:NAME/engine:...`, their options checked against that build."""
-    build, slash, inner = rest.partition("/")
-    if not slash or not inner.startswith("engine:"):
-        raise InputError(f"{place}: {spec!r}: a server of a build is 'build:NAME/engine:...'")
-    if build not in offer.builds:
-        raise InputError(
-            f"{place}: {spec!r}: unknown build {build!r}: {did_you_mean(build, offer.builds)}"
-        )
-    theirs = Offer(offer.builds[build], offer.peers)
-    return tuple(
-        replace(server, build=build) for server in parse_server(inner, theirs, role, place)
-    )
-
-
-def _options(pairs: Sequence[str], spec: str, place: str) -> tuple[tuple[str, str], ...]:
-    """The `option=value` parts of a spec, in the order given."""
-    options: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise InputError(f"{place}: {spec!r}: {pair!r} is not option=value")
-        if key in options:
-            raise InputError(f"{place}: {spec!r}: option {key!r} is given twice")
-        options[key] = value
-    return tuple(options.items())
-
-
-def _peers(
-    name: str, options: tuple[tuple[str, str], ...], offer: Offer, role: Role, place: str
-) -> tuple[Server, ...]:
-    if options:
-        raise InputError(f"{place}: peer:{name}: a peer takes no options, its TOML file sets it up")
-    able = sorted(known for known, peer in offer.peers.items() if role in peer.roles)
-    if name == "*":
-        return tuple(Server("peer", known, (), offer.peers[known].lacks) for known in able)
-    if name not in offer.peers:
-        raise InputError(f"{place}: unknown peer {name!r}: {did_you_mean(name, offer.peers)}")
-    if name not in able:
-        raise InputError(
-            f"{place}: peer:{name}: it does not play role {role}; those that do: "
-            f"{', '.join(able) or 'none'}"
-        )
-    return (Server("peer", name, (), offer.peers[name].lacks),)
-
-
-def _every_engine(
-    options: tuple[tuple[str, str], ...], offer: Offer, role: Role, place: str
-) -> tuple[Server, ...]:
-    """Every engine that plays `role`, with `options` every one that has all of them."""
-    servers = [
-        _engine_server(engine, options, role, place)
-        for engine in offer.describe.engines
-        if engine.plays(role) and all(engine.option(key) for key, _ in options)
-    ]
-    if not servers:
-        keys = ", ".join(key for key, _ in options)
-        tail = f" and has the option {keys}" if keys else ""
-        raise InputError(f"{place}: no engine plays role {role}{tail}")
-    return tuple(servers)
-
-
-def _techniques(
-    name: str, options: tuple[tuple[str, str], ...], copier: CopyDescribe, place: str
-) -> tuple[Server, ...]:
-    """The techniques of that name; `*` with options is every one that has all of them."""
-    known = [technique.name for technique in copier.techniques]
-    if name == "*":
-        able = [t for t in copier.techniques if all(t.option(key) for key, _ in options)]
-        if not able:
-            keys = ", ".join(key for key, _ in options)
-            raise InputError(f"{place}: no technique has the option {keys}")
-        return tuple(_technique_server(one, options, place) for one in able)
-    found = copier.technique(name)
-    if found is None:
-        raise InputError(f"{place}: unknown technique {name!r}: {did_you_mean(name, known)}")
-    return (_technique_server(found, options, place),)
-
-
-def _technique_server(
-    technique: Technique, options: tuple[tuple[str, str], ...], place: str
-) -> Server:
-    """A technique with its options, which are checked against what the build declares."""
-    refusals = technique.check_options(options, f"{place}: technique:{technique.name}")
-    reason = technique.verdict or next(iter(refusals), None)
-    return Server("technique", technique.name, options, reason)
-
-
-def _engine_server(
-    engine: Engine, options: tuple[tuple[str, str], ...], role: Role, place: str
-) -> Server:
-    """The server of an engine, its options checked against what the build declares."""
-    engine.check_options(options, f"{place}: engine:{engine.name}")
-    reason = engine.verdict
-    if role not in engine.roles:
-        reason = f"it does not play role {role}: it moves bytes from {', '.join(engine.sources)}"
-    return Server("engine", engine.name, options, reason)
 
 
 class _Expansion:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 from iolab.describe import CopyDescribe, Describe, Engine, Option, Refusal, Technique
-from iolab.matrix import Offer, PeerOffer
+from iolab.specs import Offer, PeerOffer
 
 # The same examples on every machine and no clock: a shared machine must not fail a test.
 settings.register_profile("iolab", deadline=None, derandomize=True, max_examples=60)

@@ -13,8 +13,8 @@ from iolab.describe import Describe, Engine
 from iolab.errors import InputError
 from iolab.gate import BASE, CANDIDATE, CellOutcome, Final, Round, decide, exit_code, gate_plan
 from iolab.gate_report import Gate, junit, markdown
-from iolab.matrix import Offer, PeerOffer
 from iolab.model import Cell, Plan, Sample, Server, Status, Workload
+from iolab.specs import Offer, PeerOffer
 from iolab.verdict import Comparison, Effect, Verdict, judge, paired
 
 SMALL, LARGE = Workload("1KiB", 1024, 8), Workload("1MiB", 1 << 20, 8)

@@ -11,9 +11,9 @@ from iolab.errors import InputError
 from iolab.gate import CANDIDATE
 from iolab.gate_stored import check_circumstances, stored_plan
 from iolab.lab import Lab
-from iolab.matrix import Offer, PeerOffer
 from iolab.model import Cell, Plan, Server, Workload
 from iolab.report.run import Run
+from iolab.specs import Offer, PeerOffer
 
 LOAD = Workload("1KiB", 1024, 8)
 FACTS: dict[str, Any] = {

@@ -7,16 +7,9 @@ import pytest
 
 from iolab.describe import Describe, Engine
 from iolab.errors import InputError
-from iolab.matrix import (
-    Offer,
-    PeerOffer,
-    load_plan,
-    parse_plan,
-    parse_server,
-    plan_from_json,
-    plan_to_json,
-)
+from iolab.matrix import load_plan, parse_plan, plan_from_json, plan_to_json
 from iolab.model import CopyLoad, Workload
+from iolab.specs import Offer, PeerOffer, parse_server
 
 MATRIX = """
 schema_version = 1

@@ -10,8 +10,8 @@ from rich.table import Table
 from iolab.console import emit_json, print_table
 from iolab.executor import ProcessError
 from iolab.lab import Lab, open_lab
-from iolab.matrix import parse_server
 from iolab.model import Server
+from iolab.specs import parse_server
 from iolab.verify import Verification, verify_server
 
 

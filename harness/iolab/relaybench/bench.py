@@ -19,13 +19,13 @@ from iolab.describe import Describe, Engine
 from iolab.errors import IolabError
 from iolab.executor import ProcessError
 from iolab.lab import Lab
-from iolab.matrix import Offer, parse_server
 from iolab.model import SCHEMA_VERSION, Server
 from iolab.relaybench import parts
 from iolab.relaybench.model import KIND, Part, Record, Scale, Subject, record_from_json
 from iolab.relaybench.probe import Probe
 from iolab.servers import Place
 from iolab.servers.iolab_server import IolabServer
+from iolab.specs import Offer, parse_server
 
 PARTS = "parts.jsonl"
 

@@ -12,10 +12,10 @@ from iolab.campaign import circumstances, run_plan
 from iolab.console import say
 from iolab.errors import InputError
 from iolab.lab import Lab
-from iolab.matrix import parse_server
 from iolab.model import Cell, Plan, Server, Workload
 from iolab.selftest.model import GATES, KIND, PLANTED, SCHEMA_VERSION, Settings
 from iolab.sizes import format_size
+from iolab.specs import parse_server
 
 
 def session_plan(server: Server, settings: Settings, number: int) -> Plan:

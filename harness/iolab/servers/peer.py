@@ -30,11 +30,11 @@ from pydantic import Field
 
 from iolab.errors import InputError
 from iolab.executor import Executor, Process, ProcessError
-from iolab.matrix import PeerOffer
 from iolab.model import Role
 from iolab.ports import free_port
 from iolab.servers import Place
 from iolab.servers.enclosure import Enclosure
+from iolab.specs import PeerOffer
 from iolab.toml import Section, read_toml
 
 

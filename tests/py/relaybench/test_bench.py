@@ -15,13 +15,13 @@ from iolab.errors import InputError
 from iolab.executor import Completed, ProcessError
 from iolab.fake_executor import FakeExecutor
 from iolab.lab import Lab
-from iolab.matrix import Offer, PeerOffer
 from iolab.model import Server
 from iolab.paths import House
 from iolab.relaybench import bench, parts
 from iolab.relaybench.bench import Order, choose, perform, read_records, run_bench
 from iolab.relaybench.model import QUICK, Part, Record, Subject
 from iolab.report import ReportError, summarise_run, write_report
+from iolab.specs import Offer, PeerOffer
 from iolab.testbed.loopback import Loopback
 from iolab.topology import CpuSplit
 

@@ -12,7 +12,6 @@ from iolab.cpuclock import usage_ns
 from iolab.errors import InputError
 from iolab.executor import Completed, HostExecutor, ProcessError
 from iolab.fake_executor import FakeExecutor, FakeProcess
-from iolab.matrix import PeerOffer
 from iolab.servers import Place
 from iolab.servers.peer import (
     PeerFile,
@@ -23,6 +22,7 @@ from iolab.servers.peer import (
     peer_version,
     render,
 )
+from iolab.specs import PeerOffer
 from iolab.testbed.loopback import Loopback
 
 ROLES = ("file", "relay", "forward")
