@@ -1,0 +1,74 @@
+"""Slices of one block -> log ratios: what is compared with what, and which cells have a number.
+
+Within a block all servers of a workload are driven within a few seconds, so that the noise of the
+machine is largely shared and cancels in log(rate of one / rate of the other).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from iolab.model import Cell, Plan, Sample, Status
+from iolab.stats.slices import unit_rate
+
+
+def paired_logs(a: Mapping[int, float], b: Mapping[int, float]) -> list[float]:
+    """log(a / b) of every block that both series have, in the order of blocks."""
+    return [
+        math.log(a[block] / b[block])
+        for block in sorted(a.keys() & b.keys())
+        if a[block] > 0 and b[block] > 0
+    ]
+
+
+def cell_status(cell: Cell, samples: Iterable[Sample]) -> tuple[Status, str | None]:
+    """The verdict on a cell: one slice that is not ok makes the cell so, never a number."""
+    if cell.server.unsupported is not None:
+        return Status.UNSUPPORTED, cell.server.unsupported
+    nothing = True
+    for sample in samples:
+        if sample.status is not Status.OK:
+            return sample.status, sample.reason
+        nothing = False
+    return (Status.FAILED, "no slice was measured") if nothing else (Status.OK, None)
+
+
+def cell_logs(
+    plan: Plan, samples: Iterable[Sample], pairs: Iterable[tuple[Cell, Cell]]
+) -> list[list[float]]:
+    """The log ratios of the second cell to the first, for each pair, in the order of blocks.
+
+    Empty where one of the two has no number. No block is left out as warm-up: ratios hardly mind.
+    """
+    mine: dict[str, list[Sample]] = {}
+    for sample in samples:
+        mine.setdefault(sample.cell, []).append(sample)
+    rates: dict[str, dict[int, float]] = {}
+    for cell in plan.cells:
+        found = mine.get(cell.id, [])
+        sound = cell_status(cell, found)[0] is Status.OK
+        rates[cell.id] = _rates(found, cell.workload.unit_bytes) if sound else {}
+    return [paired_logs(rates[new.id], rates[base.id]) for base, new in pairs]
+
+
+def _rates(samples: Iterable[Sample], unit_bytes: int) -> dict[int, float]:
+    """Units per second by block, of usable slices."""
+    return {
+        sample.block: unit_rate(sample.load, unit_bytes)
+        for sample in samples
+        if sample.status is Status.OK and sample.load is not None
+    }
+
+
+def against_reference(plan: Plan) -> list[tuple[Cell, Cell]]:
+    """The comparisons of a plan: (reference, cell), in the plan's order.
+
+    Twins and open loops are left out: chance alone sets the ones apart, nothing the others' rates.
+    """
+    pairs = []
+    for (_, reference), cells in plan.groups().items():
+        base = next((cell for cell in cells if cell.server.label == reference), None)
+        if base is not None and not base.workload.open_loop:
+            pairs += [(base, cell) for cell in cells if cell is not base and not cell.server.twin]
+    return pairs
