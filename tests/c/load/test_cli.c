@@ -239,19 +239,36 @@ static void test_end_of_input_ends_slices(void **state)
 	assert_int_equal(finish(&c), 0);
 }
 
-static void test_cpu_clock_of_the_server(void **state)
+/* One run with this process as its server; the document is the caller's. */
+static cJSON *measure_this_process(void)
 {
 	char line[200];
 
-	/* The server of this test is this very process; its clock cannot run backwards. */
 	snprintf(line, sizeof(line),
 		 "--target TARGET --path /x --connections 1 --duration 0.02 --cpu-clock %d,%d",
 		 getpid(), getpid());
 	struct child c = start(line);
 	cJSON *doc = read_document(&c);
+
+	assert_int_equal(finish(&c), 0);
+	return doc;
+}
+
+/*
+ * The server of this test is this very process. On a busy machine it may get no processor within a
+ * window; of two answers in one, the second was asked for and served after the window began, so
+ * that then its clock must have moved.
+ */
+static void test_cpu_clock_of_the_server(void **state)
+{
+	cJSON *doc = measure_this_process();
+
+	while (number(doc, "window.requests") < 2) {
+		cJSON_Delete(doc);
+		doc = measure_this_process();
+	}
 	assert_true(number(doc, "cpu.server_ns") > 0);
 	cJSON_Delete(doc);
-	assert_int_equal(finish(&c), 0);
 }
 
 static void test_verify(void **state)
