@@ -1,8 +1,8 @@
 """The report of a run: verdict, evidence and doubts on one page that works without a network.
 
 `build.py` turns the stored slices into a `ReportView` (statistics by `iolab.stats`), `charts.py`
-and `page.py` turn that into chart descriptions and HTML, `draw.py` runs gnuplot. Everything is
-recomputed from raw samples each time.
+and `page.py` turn that into chart descriptions (`chart.py`) and HTML, `draw.py` runs gnuplot.
+Everything is recomputed from raw samples each time.
 """
 
 from __future__ import annotations

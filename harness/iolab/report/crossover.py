@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from iolab import stats
 from iolab.model import Plan
 from iolab.report import fmt, layout
-from iolab.report.charts import Cell, Chart, Place, Tick, caption, clean
+from iolab.report.chart import Cell, Chart, Place, Tick, caption, clean
 from iolab.report.view import Crossing, Estimate, ReportView
 from iolab.sizes import format_size
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from iolab.curve import CurveSet, Point
 from iolab.report import layout
-from iolab.report.charts import Cell, Chart, Panel, Tick, caption, clean
+from iolab.report.chart import Cell, Chart, Panel, Tick, caption, clean
 from iolab.report.palette import Style
 from iolab.report.view import ReportView
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import jinja2
 
 from iolab.report import gnuplot, svg
-from iolab.report.charts import Chart, quote, tsv
+from iolab.report.chart import Chart, quote, tsv
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "reports"
 

@@ -9,7 +9,7 @@ import jinja2
 
 from iolab.curve import to_json
 from iolab.report import fmt
-from iolab.report.charts import Chart
+from iolab.report.chart import Chart
 from iolab.report.draw import TEMPLATES
 from iolab.report.view import SCHEMA_VERSION, ReportView
 from iolab.sizes import format_size

@@ -18,7 +18,7 @@ from iolab.relaybench.bench import PARTS, read_records
 from iolab.relaybench.judge import good, judge, readings
 from iolab.relaybench.model import KIND, MIB, Figure, Part, Record, Verdict
 from iolab.report import context, draw, fmt, layout, palette
-from iolab.report.charts import Cell, Chart, Panel, Tick, clean
+from iolab.report.chart import Cell, Chart, Panel, Tick, clean
 from iolab.report.draw import TEMPLATES
 from iolab.report.folder import INDEX, replace_folder
 from iolab.report.run import ReportError

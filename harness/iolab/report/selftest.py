@@ -10,7 +10,7 @@ import jinja2
 
 from iolab import store
 from iolab.report import context, draw, fmt, layout
-from iolab.report.charts import Cell, Chart, Panel, Tick, clean
+from iolab.report.chart import Cell, Chart, Panel, Tick, clean
 from iolab.report.draw import TEMPLATES
 from iolab.report.folder import INDEX, replace_folder
 from iolab.selftest.model import DOCUMENT, GATES

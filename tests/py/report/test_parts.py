@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from synthetic import bucket_of, histogram
 
 from iolab.histogram import bucket
-from iolab.report import charts, fmt, latency, layout, palette, svg
+from iolab.report import chart, fmt, latency, layout, palette, svg
 
 
 @pytest.mark.parametrize("render", [fmt.significant, fmt.ratio, fmt.count, fmt.percent,
@@ -108,7 +108,7 @@ def test_a_server_keeps_its_look_and_shares_it_with_none() -> None:
 
 @given(st.text())
 def test_quoted_text_stays_one_string(text: str) -> None:
-    quoted = charts.quote(text)
+    quoted = chart.quote(text)
     assert quoted[0] == quoted[-1] == "'"
     assert "'" not in quoted[1:-1]
     assert not set(quoted) & set("\n\r\t\0")
