@@ -3,8 +3,11 @@
 Nothing is read while the slice runs, so reading disturbs no measurement; what is counted spans
 warm-up, window and drain, and a few hundred microseconds on either side. A file that cannot be read
 leaves its part out. Sources: proc(5); Documentation/accounting/psi.rst;
-Documentation/scheduler/sched-stats.rst; net/core/net-procfs.c (softnet_seq_show);
+Documentation/scheduler/sched-stats.rst; net/core/net-procfs.c (softnet_seq_show, dev_seq_show);
 include/uapi/linux/snmp.h and net/ipv4/proc.c (names of TCP counters).
+
+TCP counts by network namespace. A window is closed by who receives: what the client's side did is
+in `tcp_client` where that is a namespace of its own, and in `tcp` with all else where not.
 """
 
 from __future__ import annotations
@@ -24,10 +27,13 @@ _CPU_COLUMNS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "s
 _SNMP = ("RetransSegs", "InErrs", "EstabResets")
 _NETSTAT = (
     "TCPTimeouts", "TCPFromZeroWindowAdv", "TCPToZeroWindowAdv", "TCPWantZeroWindowAdv",
-    "TCPZeroWindowDrop", "PruneCalled", "RcvPruned", "OfoPruned", "TCPRcvCollapsed",
+    "TCPZeroWindowDrop", "TCPWinProbe", "PruneCalled", "RcvPruned", "OfoPruned", "TCPRcvCollapsed",
     "TCPRcvQDrop", "TCPBacklogDrop", "TCPMemoryPressures", "ListenOverflows", "ListenDrops",
 )  # fmt: skip
 _SWITCHES = {"voluntary_ctxt_switches:": "voluntary", "nonvoluntary_ctxt_switches:": "involuntary"}
+# Columns of /proc/net/dev behind the name: what was received, then what was sent.
+_DEVICE_COLUMNS = {0: "rx_bytes", 1: "rx_packets", 3: "rx_dropped", 8: "tx_bytes", 9: "tx_packets",
+                   11: "tx_dropped"}  # fmt: skip
 # Two small files a thread: beyond this many, reading would cost more than it tells.
 MAX_THREADS = 64
 
@@ -44,28 +50,35 @@ class Reading:
 class Observer(Protocol):
     """Reads counters of the host and of two groups of processes, as tests may fake it."""
 
-    def read(self, server: Sequence[int], client: Sequence[int]) -> Reading:
-        """The counters now; `server` and `client` are process ids."""
+    def read(
+        self, server: Sequence[int], client: Sequence[int], resident: int | None = None
+    ) -> Reading:
+        """The counters now; `server` and `client` are process ids.
+
+        `resident` is a process of the server that is there throughout, for those whose others come
+        and go; it says which network namespace is meant where `server` is empty.
+        """
 
 
 class KernelStat:
-    """The observer of this host. `proc` is where tests keep a tree of their own."""
+    """The observer of this host. `proc` and `sys` are where tests keep trees of their own."""
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
+    def __init__(self, proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> None:
         self._proc = proc
+        self._link_mbit = link_speeds(sys / "class/net")
 
-    def read(self, server: Sequence[int], client: Sequence[int]) -> Reading:
-        """See Observer. TCP counters are those of the server's network namespace."""
+    def read(
+        self, server: Sequence[int], client: Sequence[int], resident: int | None = None
+    ) -> Reading:
+        """See Observer."""
         proc = self._proc
-        namespaces = [proc / str(pid) / "net" for pid in server]
-        net = next((path for path in namespaces if path.is_dir()), proc / "net")
+        place = self._process([*server, *([] if resident is None else [resident])])
+        other = self._process(client)
         counters = {
             "cpus": cpu_times(_text(proc / "stat")),
             "softnet": softnet(_text(proc / "net/softnet_stat")),
-            "tcp": {
-                **named(_text(net / "snmp"), "Tcp:", _SNMP),
-                **named(_text(net / "netstat"), "TcpExt:", _NETSTAT),
-            },
+            "tcp": tcp(place / "net"),
+            "devices": devices(_text(place / "net/dev")),
             "pressure_us": {
                 f"{what}_{kind}": nr
                 for what in ("cpu", "memory", "io")
@@ -74,8 +87,18 @@ class KernelStat:
             "server": self._threads(server),
             "client": self._threads(client),
         }
-        gauges = {"server_resident_bytes": self._resident(server)}
+        if namespace(other) != namespace(place):
+            counters["tcp_client"] = tcp(other / "net")
+        gauges: dict[str, Any] = {"server_resident_bytes": self._resident(server)}
+        # Names of devices are those of our own namespace: elsewhere they may mean another one.
+        if self._link_mbit and namespace(place) == namespace(proc / "self"):
+            gauges["link_mbit"] = self._link_mbit
         return Reading(time.monotonic_ns(), counters, gauges)
+
+    def _process(self, pids: Sequence[int]) -> Path:
+        """The directory of the first of these processes that is there, our own without one."""
+        paths = [self._proc / str(pid) for pid in pids]
+        return next((path for path in paths if path.is_dir()), self._proc / "self")
 
     def _threads(self, pids: Iterable[int]) -> dict[str, Any]:
         """Switches and run-queue times of each thread; {} when there are too many to read."""
@@ -107,6 +130,47 @@ def difference(before: Reading, after: Reading) -> dict[str, Any]:
         **delta,
         **after.gauges,
     }
+
+
+def namespace(process: Path) -> str | None:
+    """What tells network namespaces apart (namespaces(7)), None where it cannot be read."""
+    with contextlib.suppress(OSError):
+        return str((process / "ns/net").readlink())
+    return None
+
+
+def tcp(net: Path) -> dict[str, int]:
+    """The counters of TCP in the namespace whose files are below `net`."""
+    return {
+        **named(_text(net / "snmp"), "Tcp:", _SNMP),
+        **named(_text(net / "netstat"), "TcpExt:", _NETSTAT),
+    }
+
+
+def devices(text: str) -> dict[str, dict[str, int]]:
+    """Bytes, packets and drops of each network device but the loopback device."""
+    found = {}
+    for line in text.splitlines():
+        name, colon, rest = line.partition(":")
+        values = rest.split()
+        if colon and name.strip() != "lo" and len(values) > max(_DEVICE_COLUMNS):
+            found[name.strip()] = {key: int(values[at]) for at, key in _DEVICE_COLUMNS.items()}
+    return found
+
+
+def link_speeds(directory: Path) -> dict[str, int]:
+    """Speed of each card's link in Mbit/s.
+
+    A device without hardware behind it has none: veth reports 10 Gbit/s that limit nothing. Neither
+    has a card that does not tell (-1, as of virtio).
+    """
+    found = {}
+    with contextlib.suppress(OSError):
+        for path in sorted(directory.iterdir()):
+            with contextlib.suppress(ValueError):
+                if (path / "device").exists() and (speed := int(_text(path / "speed"))) > 0:
+                    found[path.name] = speed
+    return found
 
 
 def cpu_times(text: str) -> dict[str, dict[str, int]]:

@@ -64,6 +64,11 @@ def pressure(slices: Iterable[Mapping[str, Any]]) -> Pressure:
         values = [one[group][key] for one in found for key in keys if key in one.get(group, {})]
         return sum(values) / seconds if values else None
 
+    def both_sides(keys: Sequence[str]) -> float | None:
+        found_at = [per_s("tcp", keys), per_s("tcp_client", keys)]
+        known = [rate for rate in found_at if rate is not None]
+        return sum(known) if known else None
+
     def switches(side: str) -> float | None:
         return per_s(side, ("voluntary", "involuntary"))
 
@@ -79,9 +84,9 @@ def pressure(slices: Iterable[Mapping[str, Any]]) -> Pressure:
         memory=share("pressure_us", "memory_some", 1000),
         server_switches_per_s=switches("server"),
         client_switches_per_s=switches("client"),
-        retransmits_per_s=per_s("tcp", ("RetransSegs",)),
-        zero_windows_per_s=per_s("tcp", _ZERO_WINDOWS),
-        prunes_per_s=per_s("tcp", _PRUNES),
+        retransmits_per_s=both_sides(("RetransSegs",)),
+        zero_windows_per_s=both_sides(_ZERO_WINDOWS),
+        prunes_per_s=both_sides(_PRUNES),
         softnet_drops=_softnet(found, "dropped"),
         softnet_squeezes=_softnet(found, "squeezed"),
     )

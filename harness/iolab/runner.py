@@ -380,7 +380,7 @@ class Runner:
         """The kernel's counters, None without an observer."""
         if self._observer is None:
             return None
-        return self._observer.read(server.cpu_pids, session.pids)
+        return self._observer.read(server.cpu_pids, session.pids, server.resident_pid)
 
     def _settled_delta(
         self, server: RunningServer, before: dict[str, Any] | None, load: Mapping[str, Any]

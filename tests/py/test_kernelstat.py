@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from iolab.kernelstat import MAX_THREADS, KernelStat, difference, softnet
+from iolab.kernelstat import (
+    MAX_THREADS,
+    KernelStat,
+    devices,
+    difference,
+    link_speeds,
+    softnet,
+)
 
 SERVER, CLIENT = 100, 200
 
@@ -51,19 +58,27 @@ def write_proc(proc: Path, at: int) -> None:
     write(proc / "net/softnet_stat", " ".join(f"{value:08x}" for value in columns) + "\n")
     write(proc / "pressure/memory", f"some avg10=0.00 total={50 * at}\nfull avg10=0.0 total=0\n")
     write_net(proc / str(SERVER) / "net", retransmits=10 + at, pruned=3 * at)
-    write_net(proc / "net", retransmits=0, pruned=0)
+    write_net(proc / "self/net", retransmits=0, pruned=0)
+    write_net(proc / str(CLIENT) / "net", retransmits=100, pruned=2 * at)
     for tid in (SERVER, SERVER + 1):
         write_thread(proc, SERVER, tid, run=1000 + 10 * at, wait=5 * at, switches=100 + at)
     write_thread(proc, CLIENT, CLIENT, run=at, wait=0, switches=0)
     write(proc / str(SERVER) / "statm", "900 25 3 4 0 5 0\n")
 
 
-def between(proc: Path, server: tuple[int, ...] = (SERVER,)) -> dict[str, Any]:
-    stat = KernelStat(proc)
+def between(
+    proc: Path, server: tuple[int, ...] = (SERVER,), resident: int | None = None
+) -> dict[str, Any]:
+    stat = KernelStat(proc, proc / "no-sys")
     write_proc(proc, 0)
-    before = stat.read(server, (CLIENT,))
+    before = stat.read(server, (CLIENT,), resident)
     write_proc(proc, 8)
-    return difference(before, stat.read(server, (CLIENT,)))
+    return difference(before, stat.read(server, (CLIENT,), resident))
+
+
+def put_into(proc: Path, process: str, namespace: str) -> None:
+    (proc / process / "ns").mkdir(parents=True)
+    (proc / process / "ns/net").symlink_to(f"net:[{namespace}]")
 
 
 def test_counters_between_two_readings(tmp_path: Path) -> None:
@@ -87,6 +102,68 @@ def test_tcp_counters_are_those_of_the_servers_namespace(tmp_path: Path) -> None
         "RetransSegs": 8, "InErrs": 0, "PruneCalled": 24, "TCPToZeroWindowAdv": 0,
     }  # fmt: skip
     assert between(tmp_path, server=())["tcp"]["RetransSegs"] == 0
+
+
+def test_a_server_whose_processes_come_and_go_is_found_by_the_one_that_stays(
+    tmp_path: Path,
+) -> None:
+    found = between(tmp_path, server=(), resident=SERVER)
+    assert found["tcp"]["RetransSegs"] == 8
+    assert found["server"] == {}
+
+
+def test_the_clients_namespace_is_read_where_it_is_another_one(tmp_path: Path) -> None:
+    """Who receives closes the window: with two namespaces that is not where the server counts."""
+    put_into(tmp_path, str(SERVER), "1")
+    put_into(tmp_path, str(CLIENT), "2")
+    found = between(tmp_path)
+    assert found["tcp"]["PruneCalled"] == 24
+    assert found["tcp_client"]["PruneCalled"] == 16
+
+
+def test_what_both_share_is_counted_once(tmp_path: Path) -> None:
+    assert "tcp_client" not in between(tmp_path)
+    put_into(tmp_path, str(SERVER), "1")
+    put_into(tmp_path, str(CLIENT), "1")
+    assert "tcp_client" not in between(tmp_path)
+
+
+def write_links(sys: Path) -> None:
+    for name, hardware, speed in (("eth0", True, "10000"), ("eth1", True, "-1"),
+                                  ("veth0", False, "10000"), ("eth2", True, "")):  # fmt: skip
+        write(sys / "class/net" / name / "speed", f"{speed}\n")
+        if hardware:
+            (sys / "class/net" / name / "device").mkdir()
+
+
+def test_links_are_those_of_cards_that_tell(tmp_path: Path) -> None:
+    write_links(tmp_path)
+    assert link_speeds(tmp_path / "class/net") == {"eth0": 10_000}
+    assert link_speeds(tmp_path / "none") == {}
+
+
+def test_links_of_this_namespace_say_nothing_of_another_ones_devices(tmp_path: Path) -> None:
+    write_links(tmp_path / "sys")
+    proc = tmp_path / "proc"
+    put_into(proc, "self", "1")
+    put_into(proc, str(SERVER), "2")
+    stat = KernelStat(proc, tmp_path / "sys")
+    assert stat.read((), ()).gauges["link_mbit"] == {"eth0": 10_000}
+    assert "link_mbit" not in stat.read((SERVER,), ()).gauges
+
+
+def test_devices_by_name() -> None:
+    text = (
+        "Inter-|   Receive                                   |  Transmit\n"
+        " face |bytes packets errs drop fifo frame compressed multicast|bytes packets errs drop\n"
+        "    lo: 9 9 0 0 0 0 0 0 9 9 0 0 0 0 0 0\n"
+        "  eth0:100 2 0 3 0 0 0 0 400 5 0 6 0 0 0 0\n"
+    )
+    assert devices(text) == {
+        "eth0": {"rx_bytes": 100, "rx_packets": 2, "rx_dropped": 3, "tx_bytes": 400,
+                 "tx_packets": 5, "tx_dropped": 6},
+    }  # fmt: skip
+    assert devices("") == {}
 
 
 def test_threads_are_added_up(tmp_path: Path) -> None:
@@ -122,6 +199,7 @@ def test_nothing_readable_is_nothing_counted(tmp_path: Path) -> None:
     before = KernelStat(tmp_path).read((SERVER,), (CLIENT,))
     found = difference(before, before)
     assert found["cpus"] == found["softnet"] == found["tcp"] == found["pressure_us"] == {}
+    assert found["devices"] == {}
     assert found["server"] == found["client"] == {}
     assert found["server_resident_bytes"] is None
 

@@ -88,6 +88,15 @@ def test_rates_and_sums() -> None:
     assert found.server_switches_per_s is None
 
 
+def test_windows_that_the_client_closed_in_its_own_namespace_count() -> None:
+    both = kernel(
+        tcp={"RetransSegs": 1, "TCPToZeroWindowAdv": 2, "PruneCalled": 0},
+        tcp_client={"RetransSegs": 4, "TCPToZeroWindowAdv": 8, "TCPWantZeroWindowAdv": 16},
+    )
+    found = pressure([both])
+    assert (found.zero_windows_per_s, found.retransmits_per_s, found.prunes_per_s) == (26, 5, 0)
+
+
 def test_no_slices_no_figures() -> None:
     assert pressure([]) == Pressure()
     assert pressure([{"ns": 0}, {}]) == Pressure()

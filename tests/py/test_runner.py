@@ -40,6 +40,7 @@ class FakeClock:
 class FakeServer:
     host, port, cpu_pids, cpu_usage = "127.0.0.1", 1, (1,), None
     upstream: tuple[str, int] | None = None
+    resident_pid: int | None = 1
 
     def __init__(self) -> None:
         self.total = {"requests": 0, "body_bytes": 0, "syscalls": {"send": 0}}
@@ -475,10 +476,12 @@ class FakeObserver:
     """Counters that grow by one at each reading."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Sequence[int], Sequence[int]]] = []
+        self.asked: list[tuple[Sequence[int], Sequence[int], int | None]] = []
 
-    def read(self, server: Sequence[int], client: Sequence[int]) -> Reading:
-        self.asked.append((server, client))
+    def read(
+        self, server: Sequence[int], client: Sequence[int], resident: int | None = None
+    ) -> Reading:
+        self.asked.append((server, client, resident))
         nr = len(self.asked)
         return Reading(nr * 1000, {"tcp": {"RetransSegs": nr}}, {"server_resident_bytes": nr})
 
@@ -493,7 +496,7 @@ def test_what_the_kernel_counted_is_stored_with_its_slice(stage: FakeStage, tmp_
         runner.measure(writer)
     samples = read_samples(tmp_path).samples
     assert len(observer.asked) == 2 * len(samples)
-    assert set(observer.asked) == {((1,), (4,))}
+    assert set(observer.asked) == {((1,), (4,), 1)}
     assert [sample.extra["kernel"]["tcp"] for sample in samples] == [{"RetransSegs": 1}] * 4
     assert samples[-1].extra["kernel"]["ns"] == 1000
     assert samples[-1].extra["kernel"]["server_resident_bytes"] == 8

@@ -37,6 +37,7 @@ def check_run(run_dir: Path) -> int:
     found = lines(run_dir / store.SAMPLES)
     for line in found:
         samples.validate(line)
+        assert "block_end" in line or line["wall_ns"] == 0 or "kernel" in line
     for line in store.read_jsonl(run_dir / store.WRK):
         validator("wrk").validate(line)
     return len(found)
@@ -114,6 +115,12 @@ def test_other_kinds_of_runs_are_what_the_schemas_say() -> None:
         validator("manifest").validate(document)
 
 
+KERNEL: dict[str, Any] = {
+    "ns": 1, "tick_ns": 10_000_000, "cpus": {"0": {"user": 1}}, "softnet": {}, "tcp": {},
+    "pressure_us": {}, "server": {}, "client": {},
+}  # fmt: skip
+
+
 def good() -> dict[str, Any]:
     return Sample(0, 0, "a@w", Status.FAILED, "died", 1, 2).to_json()
 
@@ -132,12 +139,15 @@ def good() -> dict[str, Any]:
         {"load": {"schema_version": 1}},
         {"server_counters": {"requests": "many"}},
         {"block_end": 3},
+        {"kernel": {"ns": 1}},
+        {"kernel": KERNEL | {"tcp": {"what is this": 1}}},
+        {"kernel": KERNEL | {"cpus": {"0": {"user": "many"}}}},
     ],
 )
 def test_slices_that_are_none_are_refused(change: dict[str, Any]) -> None:
     check = validator("samples")
     assert check.is_valid(good())
-    assert check.is_valid(good() | {"a_later_key": 1})
+    assert check.is_valid(good() | {"a_later_key": 1, "kernel": KERNEL})
     assert not check.is_valid(good() | change)
 
 

@@ -45,6 +45,10 @@ class RunningServer(Protocol):
         """Processes whose CPU time is the server's; empty when it cannot be told by process."""
 
     @property
+    def resident_pid(self) -> int | None:
+        """The process that was started and stays while it runs; None for what has none."""
+
+    @property
     def cpu_usage(self) -> Path | None:
         """A file with the server's CPU time, for those with processes that come and go.
 

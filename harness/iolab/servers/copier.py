@@ -18,6 +18,7 @@ class Copier:
     port: int = 0
     upstream: tuple[str, int] | None = None
     cpu_pids: tuple[int, ...] = ()
+    resident_pid: int | None = None
     cpu_usage: Path | None = None
 
     def counters(self) -> dict[str, Any] | None:

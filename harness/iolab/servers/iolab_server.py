@@ -114,6 +114,11 @@ class IolabServer:
         return (self._process.pid,)
 
     @property
+    def resident_pid(self) -> int | None:
+        """See RunningServer."""
+        return self._process.pid
+
+    @property
     def cpu_usage(self) -> Path | None:
         """See RunningServer."""
         return None

@@ -170,6 +170,7 @@ class PeerServer:
         self._log = log
         self.host, self.port = address
         self.cpu_pids = cpu_pids
+        self.resident_pid: int | None = process.pid
         self.upstream = upstream
 
     @property
