@@ -308,7 +308,11 @@ def _save(
     document["state"] = "finished" if outcome is not None else state
     document["timing"] = timing.to_json()
     if outcome is not None:
-        document["outcome"] = {**asdict(outcome), "efficiency": round(outcome.efficiency, 4)}
+        document["outcome"] = {
+            **asdict(outcome),
+            "efficiency": round(outcome.efficiency, 4),
+            "overhead": outcome.overhead.to_json(),
+        }
     store.write_json(run_dir / store.MANIFEST, document)
 
 

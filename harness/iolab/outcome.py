@@ -43,6 +43,7 @@ def show(result: Result, report: bool, as_json: bool) -> int:
                 "stop_reason": result.outcome.stop_reason,
                 "blocks": result.outcome.blocks,
                 "timing": result.timing.to_json(),
+                "overhead": result.outcome.overhead.to_json(),
                 "report": page,
                 "curves": [to_json(found) for found in result.curves],
                 "controls": [control.text for control in result.controls],
@@ -80,3 +81,5 @@ def _say_times(result: Result) -> None:
         f"{facts['slice_share']:.0%}{wrk}; "
         f"of the measuring loop alone {outcome.efficiency:.0%}"
     )
+    met = "" if outcome.overhead.met is not False else " - over the limit"
+    say(f"the harness itself: {outcome.overhead.text}{met}")

@@ -11,22 +11,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Protocol
 
-from iolab import kernelstat, stats
+from iolab import kernelstat, overhead, stats
 from iolab.errors import IolabError
 from iolab.executor import ProcessError
 from iolab.kernelstat import Observer
 from iolab.load import LoadSession, UnsupportedError
 from iolab.model import Cell, Plan, Role, Sample, Server, Status, Workload, block_order
+from iolab.overhead import Overhead
 from iolab.servers import RunningServer, counter_delta
 from iolab.store import SampleWriter
 from iolab.units import format_duration
 
-_SETTLE_TRIES = 20
-_SETTLE_S = 0.005
+# 0.5, 1, 2, 4, then 5 ms each: about 100 ms in all, and mostly the first is enough.
+_SETTLE_S = (0.0005, 0.001, 0.002, 0.004, *[0.005] * 19)
 # Counters that say how much there is now, not how much there was: their differences mean nothing.
 _GAUGES = ("connections", "pipes", "pipe_bytes", "zc_inflight_bytes")
 
@@ -39,6 +40,9 @@ class Clock(Protocol):
 
     def unix_ns(self) -> int:
         """Nanoseconds since 1970."""
+
+    def cpu_ns(self) -> int:
+        """CPU time that this process has used, all its threads, in nanoseconds."""
 
     def sleep(self, seconds: float) -> None:
         """Waits."""
@@ -54,6 +58,10 @@ class HostClock:
     def unix_ns(self) -> int:
         """See Clock."""
         return time.time_ns()
+
+    def cpu_ns(self) -> int:
+        """See Clock."""
+        return time.process_time_ns()
 
     def sleep(self, seconds: float) -> None:
         """See Clock."""
@@ -101,6 +109,7 @@ class Outcome:
 
     `slice_wall_s` is the time inside slices (warm-up, window and drain), `measure_wall_s` that of
     the whole loop, both over all sessions of a resumed run; their quotient is its efficiency.
+    `overhead` is what the harness cost beside and inside slices.
     """
 
     stop_reason: str
@@ -108,6 +117,7 @@ class Outcome:
     slices: int
     slice_wall_s: float
     measure_wall_s: float
+    overhead: Overhead = field(default_factory=Overhead)
 
     @property
     def efficiency(self) -> float:
@@ -256,6 +266,7 @@ class Runner:
 
     def measure(self, writer: SampleWriter, first_block: int = 0, spent_s: float = 0.0) -> Outcome:
         """Blocks until budget, precision or `max_blocks` end it; `spent_s` is already used up."""
+        stats.preload()
         clock = self._clock
         started_ns = clock.monotonic_ns()
         block = first_block
@@ -265,12 +276,14 @@ class Runner:
             wall_ns = clock.monotonic_ns() - block_started_ns
             writer.end_block(block, wall_ns=wall_ns, slices=driven, unix_ns=clock.unix_ns())
             block += 1
+        measure_wall_s = spent_s + (clock.monotonic_ns() - started_ns) / 1e9
         return Outcome(
             stop_reason=stop,
             blocks=block,
             slices=sum(sample.wall_ns > 0 for sample in self.samples),
             slice_wall_s=sum(sample.wall_ns for sample in self.samples) / 1e9,
-            measure_wall_s=spent_s + (clock.monotonic_ns() - started_ns) / 1e9,
+            measure_wall_s=measure_wall_s,
+            overhead=overhead.read(self.samples, measure_wall_s),
         )
 
     def _stop_reason(
@@ -357,8 +370,9 @@ class Runner:
             before = server.counters()
             session = self._sessions[self._plan.session(cell)]
             begin = self._observe(server, session)
-            started_ns = clock.monotonic_ns()
+            started_ns, cpu_ns = clock.monotonic_ns(), clock.cpu_ns()
             load = session.slice(cell.workload, self._plan.warmup_ms, self._plan.slice_ms)
+            extra[overhead.CPU_KEY] = clock.cpu_ns() - cpu_ns
             wall_ns = clock.monotonic_ns() - started_ns
             end = self._observe(server, session)
             if begin is not None and end is not None:
@@ -392,11 +406,11 @@ class Runner:
         """
         key, wanted = stats.last_counted(load)
         after = server.counters()
-        for _ in range(_SETTLE_TRIES):
+        for wait_s in _SETTLE_S:
             delta = counter_delta(before, after)
             if delta is None or delta.get(key, 0) >= wanted:
                 break
-            self._clock.sleep(_SETTLE_S)
+            self._clock.sleep(wait_s)
             after = server.counters()
         return counter_delta(before, after), after
 

@@ -33,6 +33,10 @@ class FakeClock:
     def unix_ns(self) -> int:
         return self.now_ns
 
+    def cpu_ns(self) -> int:
+        """A tenth of the time that passes."""
+        return self.now_ns // 10
+
     def sleep(self, seconds: float) -> None:
         self.now_ns += int(seconds * 1e9)
 
@@ -177,6 +181,16 @@ def test_every_block_holds_every_cell_once(stage: FakeStage, tmp_path: Path) -> 
         (sample.server_counters or {})["syscalls"] == {"send": 0} for sample in stored.samples
     )
     assert outcome.efficiency == pytest.approx(1.0)
+
+
+def test_what_the_harness_used_within_slices_is_stored(stage: FakeStage, tmp_path: Path) -> None:
+    """The clock's CPU time is a tenth of its wall time, and a slice takes 130 ms."""
+    outcome = measure(stage, plan("a", "b"), tmp_path)
+    samples = read_samples(tmp_path).samples
+    assert {sample.extra["harness_cpu_ns"] for sample in samples} == {13_000_000}
+    assert outcome.overhead.inside == pytest.approx(0.1)
+    assert outcome.overhead.outside == pytest.approx(0.0)
+    assert outcome.overhead.loop_s == outcome.measure_wall_s
 
 
 def test_all_is_closed_and_stopped_at_the_end(stage: FakeStage, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from iolab import control, stats
+from iolab import control, overhead, stats
 from iolab.model import Plan, Status
 from iolab.report import fmt
 from iolab.report.run import Run
@@ -115,6 +115,7 @@ def trust(run: Run, workloads: Sequence[WorkloadView], warmup_blocks: int) -> tu
         _precision(workloads),
         _coverage(workloads),
         _efficiency(run),
+        _overhead(run),
         Fact(
             "Warm-up",
             f"{plan.warmup_ms} ms before each window of {plan.slice_ms} ms; leading blocks in "
@@ -211,6 +212,14 @@ def _efficiency(run: Run) -> Fact:
     if loop:
         parts.append(f"{fmt.percent(loop)} of the measuring loop")
     return Fact("Efficiency", "; ".join(parts))
+
+
+def _overhead(run: Run) -> Fact:
+    """What the harness took for itself; runs of earlier versions did not look."""
+    found = overhead.of_run(run.samples, run.manifest)
+    if found.inside is None:
+        return Fact("The harness itself", "not recorded")
+    return Fact("The harness itself", found.text, good=found.met)
 
 
 def _quietness(manifest: Mapping[str, Any]) -> Fact:

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from iolab import stats, store
+from iolab import overhead, stats, store
 from iolab.errors import IolabError
 from iolab.matrix import plan_from_json
 from iolab.model import Cell, Plan
+from iolab.overhead import Overhead
 from iolab.selftest import resample
 from iolab.selftest.model import (
     GATES,
@@ -28,6 +29,8 @@ from iolab.selftest.resample import Drawn
 
 # Blocks of drawn gates: enough to see the curve rise, from the fewest that can tell anything.
 LENGTHS = (8, 12, 20, 30, 45, 60, 90, 120, 180, 240, 360)
+
+_LEAST_LOOP_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def evaluate(run_dir: Path) -> dict[str, Any]:
         )
     drawn = draw_all(sessions, settings)
     gates = list(store.read_jsonl(run_dir / GATES))
+    cost = read_overhead(run_dir)
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": KIND,
@@ -107,8 +111,21 @@ def evaluate(run_dir: Path) -> dict[str, Any]:
         "aa": false_alarms(sessions, drawn),
         "curves": [_curve_point(one, settings) for one in drawn],
         "end_to_end": end_to_end(gates, drawn),
-        "targets": [asdict(target) for target in targets(drawn, gates)],
+        "overhead": cost.to_json(),
+        "targets": [asdict(target) for target in (*targets(drawn, gates), *overhead_targets(cost))],
     }
+
+
+def read_overhead(run_dir: Path) -> Overhead:
+    """What the harness cost in all sessions and whole gates together."""
+    total = Overhead()
+    for pattern in ("session-*", "gates/*"):
+        for path in sorted(run_dir.glob(f"{pattern}/{store.MANIFEST}")):
+            samples = store.read_samples(path.parent).samples
+            found = overhead.of_run(samples, store.read_manifest(path.parent))
+            if found.loop_s:  # one that was interrupted has no end to measure to
+                total += found
+    return total
 
 
 def draw_all(sessions: Sequence[Session], settings: Settings) -> list[Drawn]:
@@ -239,6 +256,31 @@ def targets(drawn: Sequence[Drawn], gates: Sequence[dict[str, Any]]) -> list[Tar
             Target("whole gates without a slowdown", "none ends with 1", _percent(rate), ok)
         )
     return found
+
+
+def overhead_targets(cost: Overhead) -> list[Target]:
+    """What the harness may cost, and whether it does; judged from a minute of measuring on."""
+    enough = cost.loop_s >= _LEAST_LOOP_S
+
+    def one(name: str, wanted: str, share: float | None, limit: float) -> Target:
+        if share is None:
+            return Target(name, wanted, "not recorded", None)
+        return Target(name, wanted, f"{share:.2%}", share < limit if enough else None)
+
+    return [
+        one(
+            "harness outside slices",
+            f"under {overhead.OUTSIDE_LIMIT:.0%} of the measuring loop's wall time",
+            cost.outside,
+            overhead.OUTSIDE_LIMIT,
+        ),
+        one(
+            "harness inside slices",
+            f"under {overhead.INSIDE_LIMIT:.0%} of a core",
+            cost.inside,
+            overhead.INSIDE_LIMIT,
+        ),
+    ]
 
 
 def _pooled(rates: Iterable[Rate]) -> Rate:

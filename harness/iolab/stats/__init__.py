@@ -23,7 +23,7 @@ from iolab.stats.pairing import against_reference, cell_logs, cell_status, paire
 from iolab.stats.precision import widest_interval
 from iolab.stats.ranking import rank
 from iolab.stats.ratio import Estimate, estimate, required_blocks
-from iolab.stats.significance import ALPHA, holm, paired_p_value
+from iolab.stats.significance import ALPHA, holm, paired_p_value, preload
 from iolab.stats.slices import (
     judge_slice,
     last_counted,
@@ -58,6 +58,7 @@ __all__ = [
     "overloaded",
     "paired_logs",
     "paired_p_value",
+    "preload",
     "rank",
     "required_blocks",
     "resample_blocks",

@@ -6,6 +6,7 @@ independence: comparisons with one baseline share its noise.
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Sequence
 
@@ -14,6 +15,11 @@ import numpy as np
 from iolab.stats.dependence import Floats, effective_blocks
 
 ALPHA = 0.05
+
+
+def preload() -> None:
+    """Imports what estimates need: half a second that must not pass between two slices."""
+    importlib.import_module("scipy.stats")
 
 
 def paired_p_value(values: Floats) -> float:

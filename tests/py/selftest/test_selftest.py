@@ -12,9 +12,10 @@ from iolab import control, store
 from iolab.errors import IolabError
 from iolab.matrix import plan_to_json
 from iolab.model import Sample, Server, Status
+from iolab.overhead import Overhead
 from iolab.report import summarise_run, write_report
 from iolab.selftest import resample
-from iolab.selftest.evaluate import end_to_end, evaluate, targets
+from iolab.selftest.evaluate import end_to_end, evaluate, overhead_targets, targets
 from iolab.selftest.model import GATES, KIND, PLANTED, Rate, Session, Settings
 from iolab.selftest.record import gate_plan, session_plan
 
@@ -194,6 +195,30 @@ def test_targets_are_met_missed_or_left_open() -> None:
     }
     (row,) = end_to_end(gates, drawn)
     assert (row["found"]["share"], row["drawn"]) == (0.0, None)
+
+
+def test_what_the_harness_costs_is_a_target(tmp_path: Path) -> None:
+    """40 blocks of 6 slices of 0.1 s in 25 s: 4% outside; 2 ms of CPU in each: 2% of a core."""
+    run_dir = write(tmp_path, SMALL, 3)
+    for path in run_dir.glob("session-*"):
+        stored = store.read_samples(path).samples
+        (path / store.SAMPLES).unlink()
+        with store.SampleWriter(path) as writer:
+            for sample in stored:
+                extra = {"harness_cpu_ns": 2_000_000}
+                writer.append(replace(sample, wall_ns=100_000_000, extra=extra))
+            writer.end_block(39, wall_ns=1, slices=240)
+    assert evaluate(run_dir)["targets"][-1]["found"] == "not recorded"  # none of them has ended
+    for path in run_dir.glob("session-*"):
+        manifest = store.read_manifest(path) | {"outcome": {"measure_wall_s": 25.0}}
+        store.write_json(path / store.MANIFEST, manifest)
+    document = evaluate(run_dir)
+    assert document["overhead"]["loop_s"] == pytest.approx(75)
+    outside, inside = document["targets"][-2:]
+    assert (outside["name"], outside["met"]) == ("harness outside slices", True)
+    assert (inside["name"], inside["met"]) == ("harness inside slices", False)
+    assert (outside["found"], inside["found"]) == ("4.00%", "2.00%")
+    assert [one.met for one in overhead_targets(Overhead(9, 8, 8, 1, 8))] == [None, None]
 
 
 def test_the_twin_of_a_session_is_the_controls(tmp_path: Path) -> None:
