@@ -118,6 +118,8 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
         document["untrusted"] = control.untrusted(controls)
         if plan.syscall_check:
             _syscalls(lab, plan, troupe, summaries, run_dir, document)
+            futexes = syscallcheck.futexes_per_sleep(store.read_jsonl(run_dir / store.SYSCALLS))
+            summaries = stats.summarise(plan, samples, futexes)
         if plan.wrk_check:
             _wrk(lab, plan, troupe, summaries, run_dir, document, timing)
     _save(run_dir, document, timing, outcome, outcome.stop_reason)
@@ -219,7 +221,9 @@ def _syscalls(
     say("counting system calls")
     ok = {cell.cell for found in summaries for cell in found.cells if cell.status is Status.OK}
     cells = [cell for cell in plan.cells if cell.id in ok and not cell.workload.open_loop]
-    syscallcheck.check_syscalls(lab.executor, lab, plan, troupe.servers, cells, run_dir)
+    syscallcheck.check_syscalls(
+        lab.executor, lab, plan, troupe.servers, cells, run_dir, KernelStat()
+    )
 
 
 def _wrk(

@@ -17,6 +17,9 @@ _WAIT_SHARE = 0.1
 _PRESSURE_SHARE = 0.05
 _PRUNES_PER_S = 10.0
 _NOTABLE_STEAL = 0.02
+_LINK_SHARE = 0.9
+_SLEEPS_PER_S = 100.0
+_FUTEX_SHARE = 1.0
 
 _ZERO_WINDOWS = ("TCPToZeroWindowAdv", "TCPWantZeroWindowAdv")
 _PRUNES = ("PruneCalled", "RcvPruned", "OfoPruned", "TCPRcvCollapsed", "TCPMemoryPressures")
@@ -24,7 +27,7 @@ _PRUNES = ("PruneCalled", "RcvPruned", "OfoPruned", "TCPRcvCollapsed", "TCPMemor
 
 @dataclass(frozen=True)
 class Limiter:
-    """`name` is `server`, `client`, `softirq`, `memory`, `run queue`, `rate` or `neither`."""
+    """`name` is one of those that `judge` explains."""
 
     name: str
     evidence: str
@@ -35,7 +38,9 @@ class Pressure:
     """What the kernel counted over slices (kernelstat), as shares of their time and per second.
 
     Shares are of one CPU; `softirq` and `steal` those of the CPU that had most of it. `*_wait` is
-    time that threads were ready to run and did not. None: not counted.
+    time that threads were ready to run and did not. `link` is the share of its speed at which the
+    busiest card was used in one direction, `server_sleeps_per_s` how often a thread of the server
+    gave up its CPU to wait, `server_threads` how many it had at most. None: not counted.
     """
 
     softirq: float | None = None
@@ -43,6 +48,9 @@ class Pressure:
     server_wait: float | None = None
     client_wait: float | None = None
     memory: float | None = None
+    link: float | None = None
+    server_threads: int = 0
+    server_sleeps_per_s: float | None = None
     server_switches_per_s: float | None = None
     client_switches_per_s: float | None = None
     retransmits_per_s: float | None = None
@@ -82,6 +90,9 @@ def pressure(slices: Iterable[Mapping[str, Any]]) -> Pressure:
         server_wait=share("server", "wait_ns", 1),
         client_wait=share("client", "wait_ns", 1),
         memory=share("pressure_us", "memory_some", 1000),
+        link=_link(found),
+        server_threads=max(int(one.get("server", {}).get("threads", 0)) for one in found),
+        server_sleeps_per_s=per_s("server", ("voluntary",)),
         server_switches_per_s=switches("server"),
         client_switches_per_s=switches("client"),
         retransmits_per_s=both_sides(("RetransSegs",)),
@@ -101,6 +112,19 @@ def _busiest(slices: Sequence[Mapping[str, Any]], kind: str, span_ns: int) -> fl
     return max(ticks.values()) / span_ns if ticks else None
 
 
+def _link(slices: Sequence[Mapping[str, Any]]) -> float | None:
+    """How much of its speed the busiest card carried, in the direction that carried more."""
+    moved: dict[tuple[str, str], float] = {}
+    able: dict[str, float] = {}
+    for one in slices:
+        for name, mbit in one.get("link_mbit", {}).items():
+            able[name] = able.get(name, 0.0) + mbit * 1e6 / 8 * one["ns"] / 1e9
+            for way in ("rx_bytes", "tx_bytes"):
+                nr = one.get("devices", {}).get(name, {}).get(way, 0)
+                moved[name, way] = moved.get((name, way), 0.0) + nr
+    return max((nr / able[name] for (name, _), nr in moved.items()), default=None)
+
+
 def _softnet(slices: Sequence[Mapping[str, Any]], key: str) -> int:
     return sum(int(cpu.get(key, 0)) for one in slices for cpu in one.get("softnet", {}).values())
 
@@ -110,6 +134,7 @@ def judge(
     server_share: float | None,
     kernel: Pressure | None = None,
     offered: bool = False,
+    futexes_per_sleep: float | None = None,
 ) -> Limiter | None:
     """What set the rate; None when the CPU shares are not known.
 
@@ -117,19 +142,25 @@ def judge(
     95% while the server is not: a faster server would not have shown. `softirq`: what the server
     left of a CPU went to softirqs (20% at least). `memory`: tasks stood still for memory in 5% of
     the time, or TCP pruned or collapsed queues ten times a second. `run queue`: the server was
-    ready to run and did not get the rest of a CPU (10% at least). `rate`: an open loop (`offered`)
-    whose rate was achieved. Else `neither`.
+    ready to run and did not get the rest of a CPU (10% at least). `nic`: a card carried 90% of what
+    its link can. `rate`: an open loop (`offered`) whose rate was achieved. `locks`: none of them,
+    and threads of the server slept for each other: see `_sleeps_for_locks`. Else `neither`.
+
+    `futexes_per_sleep` is what the counting pass saw: futex calls of the server for each time that
+    one of its threads went to sleep.
     """
     if client_share is None or server_share is None:
         return None
     kernel = kernel or Pressure()
     return Limiter(
-        _name(client_share, server_share, kernel, offered),
-        evidence(client_share, server_share, kernel),
+        _name(client_share, server_share, kernel, offered, futexes_per_sleep),
+        evidence(client_share, server_share, kernel, futexes_per_sleep),
     )
 
 
-def _name(client: float, server: float, kernel: Pressure, offered: bool) -> str:
+def _name(
+    client: float, server: float, kernel: Pressure, offered: bool, futexes: float | None
+) -> str:
     softirq, wait = kernel.softirq or 0.0, kernel.server_wait or 0.0
     if server >= SERVER_BUSY_SHARE:
         return "server"
@@ -143,10 +174,26 @@ def _name(client: float, server: float, kernel: Pressure, offered: bool) -> str:
         return "memory"
     if wait >= _WAIT_SHARE and server + wait >= SERVER_BUSY_SHARE:
         return "run queue"
-    return "neither"
+    if (kernel.link or 0.0) >= _LINK_SHARE:
+        return "nic"
+    return "locks" if _sleeps_for_locks(kernel, futexes) else "neither"
 
 
-def evidence(client: float, server: float, kernel: Pressure) -> str:
+def _sleeps_for_locks(kernel: Pressure, futexes: float | None) -> bool:
+    """Whether most sleeps of the server's threads may have been for one another.
+
+    A lock that is free takes no system call; one that is not takes one to sleep and one to wake the
+    sleeper (futex(2)). So with as many futex calls as sleeps, half the sleeps were in one. A queue
+    between threads sleeps in the same call: from outside it cannot be told from a lock.
+    """
+    if futexes is None or kernel.server_threads < 2:
+        return False
+    return (kernel.server_sleeps_per_s or 0.0) >= _SLEEPS_PER_S and futexes >= _FUTEX_SHARE
+
+
+def evidence(
+    client: float, server: float, kernel: Pressure, futexes_per_sleep: float | None = None
+) -> str:
     """The shares of one CPU, and of the rest what is worth a word."""
     words = [f"server {server:.0%}", f"client {client:.0%} of a CPU"]
     for name, value, from_value in (
@@ -155,6 +202,7 @@ def evidence(client: float, server: float, kernel: Pressure) -> str:
         ("server waiting for a CPU", kernel.server_wait, 0.02),
         ("client waiting for a CPU", kernel.client_wait, 0.02),
         ("standing still for memory", kernel.memory, 0.01),
+        ("of its link's speed", kernel.link, 0.1),
     ):
         if value is not None and value >= from_value:
             words.append(f"{name} {value:.0%}")
@@ -171,4 +219,9 @@ def evidence(client: float, server: float, kernel: Pressure) -> str:
     ):
         if nr:
             words.append(f"{nr} {name}")
+    if futexes_per_sleep is not None and futexes_per_sleep >= 0.1:
+        words.append(
+            f"server asleep {kernel.server_sleeps_per_s or 0:.0f} times a second, "
+            f"{futexes_per_sleep:.1f} futex calls each"
+        )
     return ", ".join(words)

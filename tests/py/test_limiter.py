@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,6 +51,47 @@ def test_who_is_named(
     assert limiter.name == name
 
 
+@pytest.mark.parametrize(
+    ("changes", "futexes", "name"),
+    [
+        ({}, 1.0, "locks"),
+        ({}, 0.9, "neither"),
+        ({}, None, "neither"),  # nobody counted: nothing is guessed
+        ({"server_threads": 1}, 2.0, "neither"),  # one thread waits for no other
+        ({"server_sleeps_per_s": 99.0}, 2.0, "neither"),
+        ({"memory": 0.05}, 2.0, "memory"),
+        ({"link": 0.9}, 2.0, "nic"),
+    ],
+)
+def test_locks_are_named_when_nothing_else_is(
+    changes: dict[str, Any], futexes: float | None, name: str
+) -> None:
+    asleep = replace(Pressure(server_threads=4, server_sleeps_per_s=5000.0), **changes)
+    limiter = judge(0.5, 0.4, asleep, False, futexes)
+    assert limiter is not None
+    assert limiter.name == name
+    busy = judge(0.5, 0.95, asleep, False, futexes)
+    assert busy is not None
+    assert busy.name == "server"
+
+
+def test_a_card_is_used_up_in_one_direction() -> None:
+    """10 Gbit/s are 1.25 GB a second; a device without a speed limits nothing."""
+    one = kernel(
+        link_mbit={"eth0": 10_000},
+        devices={
+            "eth0": {"rx_bytes": 100_000_000, "tx_bytes": 1_000_000_000},
+            "veth0": {"rx_bytes": 9_000_000_000, "tx_bytes": 0},
+        },
+    )
+    assert pressure([one]).link == pytest.approx(0.8)
+    assert pressure([one, one]).link == pytest.approx(0.8)
+    assert pressure([kernel()]).link is None
+    limiter = judge(0.5, 0.4, pressure([one]))
+    assert limiter is not None
+    assert "of its link's speed 80%" in limiter.evidence
+
+
 def test_without_cpu_times_nobody_is_named() -> None:
     assert judge(None, 0.9) is None
     assert judge(0.9, None) is None
@@ -66,6 +108,8 @@ def test_shares_are_those_of_all_slices_together() -> None:
     assert found.softirq == pytest.approx(0.9 / 4)
     assert found.steal == pytest.approx(0.02 / 4)
     assert found.server_switches_per_s == pytest.approx(3 * 15 / 4)
+    assert found.server_sleeps_per_s == pytest.approx(3 * 10 / 4)
+    assert found.server_threads == 1
 
 
 def test_rates_and_sums() -> None:

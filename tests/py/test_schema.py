@@ -40,11 +40,13 @@ def check_run(run_dir: Path) -> int:
         assert "block_end" in line or line["wall_ns"] == 0 or "kernel" in line
     for line in store.read_jsonl(run_dir / store.WRK):
         validator("wrk").validate(line)
+    for line in store.read_jsonl(run_dir / store.SYSCALLS):
+        validator("syscalls").validate(line)
     return len(found)
 
 
 def test_there_is_a_schema_for_every_kind_of_file() -> None:
-    assert SCHEMAS == ["gates", "manifest", "parts", "samples", "wrk"]
+    assert SCHEMAS == ["gates", "manifest", "parts", "samples", "syscalls", "wrk"]
     for name in SCHEMAS:
         validator(name)
 
@@ -72,7 +74,7 @@ LOAD
 @pytest.mark.parametrize(
     ("role", "load"),
     [
-        ("", 'size = "1KiB"\nconnections = 2'),
+        ("syscall_check = true", 'size = "1KiB"\nconnections = 2'),
         ('role = "relay"', 'size = "64KiB"\npairs = 1'),
         ('role = "forward"', "pairs = 1"),
     ],
@@ -105,6 +107,15 @@ def test_other_kinds_of_runs_are_what_the_schemas_say() -> None:
         raw = {"workers": 1} if status == "ok" else {}
         record = Record(Part.ABORTS, subject, status, reason, 1, 2, raw)
         validator("parts").validate(record.to_json())
+    counted = {
+        "schema_version": 1, "cell": "a@w", "workload": "w", "server": "a", "started_unix_ns": 1,
+        "status": "ok", "reason": None, "requests": 9, "traced": {"total": 18, "futex": 2},
+        "server_counters": None, "switches": {"threads": 1, "voluntary": 2},
+    }  # fmt: skip
+    check = validator("syscalls")
+    check.validate(counted)
+    assert not check.is_valid(counted | {"traced": {"futex": 2}})
+    assert not check.is_valid(counted | {"status": "failed"})
     gate = {
         "schema_version": 1, "percent": 10, "budget_s": 60.0, "threshold": 0.05, "exit_code": 1,
         "reason": "slower, twice", "first_s": 21.4, "measured_s": 40.1, "runs": ["a", "b"],

@@ -11,11 +11,12 @@ import pytest
 from iolab import store
 from iolab.executor import Completed, ProcessError
 from iolab.fake_executor import FakeExecutor, FakeProcess
+from iolab.kernelstat import Reading
 from iolab.model import Cell, Plan, Server, Workload
 from iolab.report.syscalls import rows
 from iolab.runner import Stage
 from iolab.servers import RunningServer
-from iolab.syscallcheck import check_syscalls, parse, why_not
+from iolab.syscallcheck import check_syscalls, futexes_per_sleep, parse, why_not
 
 OUTPUT = """# started on Sat Nov 21 09:38:44 2026
 
@@ -82,10 +83,26 @@ class FakeStage:
         return FakeSession(self.events)
 
 
+class FakeObserver:
+    """40 sleeps between two readings of a server's two threads."""
+
+    def __init__(self, events: list[str]) -> None:
+        self.events, self.nr = events, 0
+
+    def read(
+        self, server: Sequence[int], client: Sequence[int], resident: int | None = None
+    ) -> Reading:
+        self.events.append("read")
+        self.nr += 20
+        threads = {str(pid): {"voluntary": self.nr} for pid in server}
+        return Reading(self.nr, {"server": threads, "client": {}}, {})
+
+
 def check(perf: FakePerf, run_dir: Path, pids: tuple[int, ...] = (7, 8)) -> dict[str, Any]:
     server = cast(RunningServer, FakeServer(perf.events, pids))
     stage = cast(Stage, FakeStage(perf.events))
-    check_syscalls(perf.executor(), stage, PLAN, {"epoll": server}, [CELL], run_dir)
+    observer = FakeObserver(perf.events)
+    check_syscalls(perf.executor(), stage, PLAN, {"epoll": server}, [CELL], run_dir, observer)
     (record,) = store.read_jsonl(run_dir / store.SYSCALLS)
     return record
 
@@ -93,7 +110,10 @@ def check(perf: FakePerf, run_dir: Path, pids: tuple[int, ...] = (7, 8)) -> dict
 def test_only_the_slice_is_counted(tmp_path: Path) -> None:
     perf = FakePerf()
     record = check(perf, tmp_path)
-    assert perf.events == ["open", "counters", "enable", "slice", "disable", "close", "counters"]
+    assert perf.events == [
+        "open", "counters", "enable", "read", "slice", "read", "disable", "close", "counters",
+    ]  # fmt: skip
+    assert record["switches"] == {"threads": 2, "voluntary": 40}
     assert perf.argv[perf.argv.index("-p") + 1] == "7,8"
     assert record["status"] == "ok"
     assert record["requests"] == 100
@@ -147,6 +167,15 @@ def test_without_the_right_to_count_the_reason_names_the_remedy(
     assert why_not(FakeExecutor(run=lambda argv: Completed(tuple(argv), 0, "", lacking)))
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert "linux-perf" in (why_not(fine) or "")
+
+
+def test_futexes_are_counted_for_each_sleep() -> None:
+    good = {"cell": "a@w", "status": "ok", "traced": {"total": 9, "futex": 60},
+            "switches": {"threads": 2, "voluntary": 40}}  # fmt: skip
+    assert futexes_per_sleep([good]) == {"a@w": 1.5}
+    assert futexes_per_sleep([good | {"traced": {"total": 9}}]) == {"a@w": 0.0}
+    for lack in ({"switches": None}, {"switches": {"threads": 1, "voluntary": 0}}, {"status": "x"}):
+        assert futexes_per_sleep([good | lack]) == {}
 
 
 def record(traced: int, counted: int | None, **changes: Any) -> dict[str, Any]:

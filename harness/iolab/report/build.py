@@ -24,6 +24,7 @@ from iolab.report.view import (
     WorkloadView,
     ZeroCopy,
 )
+from iolab.syscallcheck import futexes_per_sleep
 from iolab.wording import PER_SECOND, clients, payload
 
 MIB = 1 << 20
@@ -48,7 +49,8 @@ class _Slices:
 
 def build(run: Run) -> ReportView:
     """Everything the report of `run` shows."""
-    summaries = stats.summarise(run.plan, run.samples)
+    futexes = futexes_per_sleep(run.syscalls)
+    summaries = stats.summarise(run.plan, run.samples, futexes)
     slices = _counted(run)
     checks = context.control_servers(run.manifest, run.plan)
     closed = [summary for summary in summaries if not summary.workload.open_loop]

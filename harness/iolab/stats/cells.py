@@ -17,8 +17,13 @@ from iolab.stats.summary import CellSummary, WorkloadSummary
 from iolab.stats.warmup import warmup_blocks
 
 
-def summarise(plan: Plan, samples: Sequence[Sample]) -> list[WorkloadSummary]:
-    """One summary per workload of the plan (and reference; see Plan.groups), cells ranked."""
+def summarise(
+    plan: Plan, samples: Sequence[Sample], futexes: Mapping[str, float] | None = None
+) -> list[WorkloadSummary]:
+    """One summary per workload of the plan (and reference; see Plan.groups), cells ranked.
+
+    `futexes` are futex calls per sleep by cell, where a pass has counted them (limiter.judge).
+    """
     skipped = warmup_blocks(samples, plan)
     blocks = sorted({sample.block for sample in samples})[skipped:]
     counted = set(blocks)
@@ -27,7 +32,7 @@ def summarise(plan: Plan, samples: Sequence[Sample]) -> list[WorkloadSummary]:
         if sample.cell in by_cell and (sample.block in counted or sample.status is not Status.OK):
             by_cell[sample.cell].append(sample)
     return [
-        _summarise_group(plan, workload, reference, cells, by_cell)
+        _summarise_group(plan, workload, reference, cells, by_cell, futexes or {})
         for (workload, reference), cells in plan.groups().items()
     ]
 
@@ -64,13 +69,17 @@ def _summarise_group(
     reference: str,
     cells: Sequence[Cell],
     by_cell: Mapping[str, Sequence[Sample]],
+    futexes: Mapping[str, float],
 ) -> WorkloadSummary:
     series = {cell.id: _series(by_cell[cell.id], workload.unit_bytes) for cell in cells}
     base_cell = next((cell for cell in cells if cell.server.label == reference), None)
     # What a baseline measured before it failed is no yardstick: then there are no ratios.
     sound = base_cell and cell_status(base_cell, by_cell[base_cell.id])[0] is Status.OK
     base = series[base_cell.id] if base_cell and sound else _Series({}, {}, {})
-    summaries = [_summarise_cell(plan, c, by_cell[c.id], series[c.id], base) for c in cells]
+    summaries = [
+        _summarise_cell(plan, c, by_cell[c.id], series[c.id], base, futexes.get(c.id))
+        for c in cells
+    ]
     rates = {cell_id: one.rate for cell_id, one in series.items()}
     # In an open loop the rate is ours: who answers it says nothing, how late does (curve.py).
     ranked = summaries if workload.open_loop else rank(summaries, rates, plan.seed)
@@ -78,7 +87,12 @@ def _summarise_group(
 
 
 def _summarise_cell(
-    plan: Plan, cell: Cell, samples: Sequence[Sample], series: _Series, base: _Series
+    plan: Plan,
+    cell: Cell,
+    samples: Sequence[Sample],
+    series: _Series,
+    base: _Series,
+    futexes: float | None,
 ) -> CellSummary:
     status, reason = cell_status(cell, samples)
     bare = CellSummary(
@@ -95,7 +109,7 @@ def _summarise_cell(
     units_per_s = _median(series.rate.values())
     kernel = limits.pressure(s.extra["kernel"] for s in samples if "kernel" in s.extra)
     offered = cell.workload.open_loop and not overloaded(loads)
-    found = limits.judge(client_share, server_share, kernel, offered)
+    found = limits.judge(client_share, server_share, kernel, offered, futexes)
     return replace(
         bare,
         slices=len(series.rate),
