@@ -16,6 +16,7 @@ from iolab.load import LoadSession, UnsupportedError
 from iolab.model import Cell, Plan, Role, Server, Status, Workload
 from iolab.runner import Outcome, Retired, Runner, Troupe, with_running_baseline
 from iolab.servers import RunningServer
+from iolab.stats.precision import STEADY_BLOCKS
 from iolab.store import SampleWriter, read_samples
 
 SMALL, LARGE = Workload("small", 100, 2), Workload("large", 1000, 2)
@@ -216,7 +217,7 @@ def test_min_blocks_are_measured_whatever_the_budget(stage: FakeStage, tmp_path:
 def test_precision_ends_a_run(stage: FakeStage, tmp_path: Path) -> None:
     chosen = plan("a", "b", precision=0.01, max_blocks=99)
     outcome = measure(stage, chosen, tmp_path)
-    assert outcome.blocks == 6  # the first number of blocks that gives an interval of 95%
+    assert outcome.blocks == STEADY_BLOCKS
     assert "within +-1.0%" in outcome.stop_reason
 
 
@@ -229,9 +230,9 @@ def test_a_budget_that_ends_first_says_what_the_precision_would_take(
         document["window"]["body_bytes"] *= 1 + 0.05 * (next(nr) % 5)
 
     stage.tamper = vary
-    chosen = plan("a", "b", precision=0.001, budget_s=8.0, max_blocks=999)
+    chosen = plan("a", "b", precision=0.001, budget_s=12.0, max_blocks=999)
     reason = measure(stage, chosen, tmp_path).stop_reason
-    assert "budget (8 s) used up before every interval was within +-0.1%" in reason
+    assert "budget (12 s) used up before every interval was within +-0.1%" in reason
     assert "would do" in reason
 
 
