@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from iolab import stats
 from iolab.curve import at_share, curve_sets, quantiles, to_json
-from iolab.histogram import bucket, gather
+from iolab.histogram import Counts, bucket, gather
 from iolab.model import Cell, Plan, Sample, Server, Status, Workload
 
 BITS = 7
@@ -194,3 +194,21 @@ def test_histograms_of_slices_stand_side_by_side() -> None:
     assert gather([histogram([])]) is None
     with pytest.raises(ValueError, match="cannot be merged"):
         gather([histogram([5]), histogram([5], bits=5)])
+
+
+@pytest.mark.parametrize("blocks", [8, 12, 20, 30])
+def test_intervals_of_percentiles_cover_from_few_blocks_on(blocks: int) -> None:
+    """Blocks at levels of their own, as a wobbling machine has them, around a median of 100."""
+    rng = np.random.default_rng(blocks)
+    values = np.arange(201.0)
+    hits = 0
+    for seed in range(200):
+        levels = 100 + rng.normal(0, 12, (blocks, 1))
+        noise = rng.normal(0, 4, (blocks, 40))
+        latencies = np.clip(np.rint(levels + noise), 0, 200).astype(int)
+        table = np.stack([np.bincount(row, minlength=201) for row in latencies]).astype(float)
+        found = quantiles(Counts(table, values, 200.0), seed)["p50"]
+        assert found.low is not None
+        assert found.high is not None
+        hits += found.low <= 100 <= found.high
+    assert hits / 200 >= 0.92

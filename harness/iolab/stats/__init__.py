@@ -18,7 +18,13 @@ docs/method.md has the method as a whole. Callers use what this package names an
 
 from iolab.stats.cells import summarise
 from iolab.stats.dependence import Floats, correlation, effective_blocks, lag1
-from iolab.stats.intervals import CONFIDENCE, bootstrap_interval, order_interval, resample_blocks
+from iolab.stats.intervals import (
+    CONFIDENCE,
+    bootstrap_interval,
+    order_interval,
+    resample_blocks,
+    resample_length,
+)
 from iolab.stats.pairing import against_reference, cell_logs, cell_status, paired_logs
 from iolab.stats.precision import widest_interval
 from iolab.stats.ranking import rank
@@ -62,6 +68,7 @@ __all__ = [
     "rank",
     "required_blocks",
     "resample_blocks",
+    "resample_length",
     "server_cpu_ns",
     "summarise",
     "unit_rate",

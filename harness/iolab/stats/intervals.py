@@ -46,16 +46,25 @@ def order_interval(
     return float(ordered[rank - 1]), float(ordered[n - rank]), float(coverages[good[-1]])
 
 
+def resample_length(n: int, correlation_r: float) -> int:
+    """How many neighbouring blocks a circular block bootstrap draws together, of `n`.
+
+    n^(1/3) stretched by (1 + r) / (1 - r), so that independent series get short
+    runs; at most n / 3.
+    """
+    rho = min(correlation_r, 0.9)
+    return int(min(max(1, round(n ** (1 / 3) * (1 + rho) / (1 - rho))), max(1, n // 3)))
+
+
 def resample_blocks(
     n: int, correlation_r: float, seed: int, resamples: int
 ) -> npt.NDArray[np.int64]:
     """`resamples` rows of `n` block numbers, as a circular block bootstrap draws them.
 
-    Runs of `length` neighbouring blocks are drawn with replacement, wrapping around the end;
-    `length` is n^(1/3) stretched by (1 + r) / (1 - r), so independent series get short runs.
+    Runs of `resample_length` neighbouring blocks are drawn with replacement, wrapping around the
+    end.
     """
-    rho = min(correlation_r, 0.9)
-    length = int(min(max(1, round(n ** (1 / 3) * (1 + rho) / (1 - rho))), max(1, n // 3)))
+    length = resample_length(n, correlation_r)
     rng = np.random.default_rng(seed)
     starts = rng.integers(0, n, size=(resamples, math.ceil(n / length)))
     index = (starts[:, :, None] + np.arange(length)[None, None, :]) % n
