@@ -262,6 +262,8 @@ def _decide_suspect(one: Verdict, first: Round, again: Round | None) -> CellOutc
         return _unclear(one, found, again, f"it failed once and not again: {failed_first}")
     if again.untrusted is not None:
         return _unclear(one, found, again, f"untrusted: {again.untrusted}")
+    if found.effect is Effect.SLOWER and first.untrusted is not None:
+        return _unclear(one, found, again, f"slower, but first untrusted: {first.untrusted}")
     if found.effect is Effect.SLOWER:
         return CellOutcome(one.name, one.workload, Final.REGRESSION, one, found, "slower, twice")
     if found.effect is Effect.SAME:

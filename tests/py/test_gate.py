@@ -149,6 +149,8 @@ def test_an_untrusted_round_passes_nothing_and_condemns_nothing() -> None:
     slower = Round("r1", (found(Effect.SLOWER),))
     again = Round("r2", (found(Effect.SLOWER),), untrusted="a#2 to a: 0.9")
     assert decide(slower, again)[0].final is Final.UNCLEAR
+    twice = decide(replace(slower, untrusted="a#2 to a: 0.9"), replace(again, untrusted=None))[0]
+    assert (twice.final, "first untrusted" in twice.reason) == (Final.UNCLEAR, True)
 
 
 def test_a_candidate_that_fails_twice_is_a_regression() -> None:
