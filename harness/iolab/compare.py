@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from iolab import stats
 from iolab.errors import InputError, did_you_mean
-from iolab.model import Cell, Plan, Sample, Status
+from iolab.model import Cell, Plan, Sample, Server, Status
 from iolab.verdict import Comparison, paired, unpaired
 
 
@@ -59,15 +59,23 @@ def of_pairs(run: Measured, both: Sequence[tuple[Cell, Cell]]) -> list[Compariso
 
 
 def _cells(run: Measured, name: str) -> list[Cell]:
-    """The cells that a name means: `SERVER@WORKLOAD`, or `SERVER` for all of it."""
+    """The cells that a name means: `SERVER@WORKLOAD`, or `SERVER` for all of it.
+
+    A server's specification is also that of its twin and of those with a handicap; these are meant
+    by their labels alone.
+    """
     cells = run.plan.cells
-    found = [cell for cell in cells if name in (cell.id, cell.server.label, cell.server.spec)]
+    found = [cell for cell in cells if name in (cell.id, cell.server.label, _spec(cell.server))]
     if not found:
         known = [cell.server.label for cell in cells] + [cell.id for cell in cells]
         raise InputError(
             f"{name}: no server or cell of {run.name}: {did_you_mean(name, dict.fromkeys(known))}"
         )
     return found
+
+
+def _spec(server: Server) -> str | None:
+    return None if server.twin or server.handicap_percent else server.spec
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ def across(base: Measured, new: Measured) -> Across:
             cell.server.label,
             cell.workload.name,
             unpaired(logs_base[key], logs_new[key], new.plan.seed),
-            base.trouble(theirs[key]) or new.trouble(cell),
+            _trouble(base, theirs[key]) or _trouble(new, cell),
         )
         for key, cell in ours.items()
         if key in logs_base and key in logs_new
@@ -120,6 +128,16 @@ def across(base: Measured, new: Measured) -> Across:
         tuple(cell.id for key, cell in theirs.items() if key not in ours),
         tuple(cell.id for key, cell in ours.items() if key not in theirs),
     )
+
+
+def _trouble(run: Measured, cell: Cell) -> str | None:
+    """Why `cell` has no ratio in `run`: its own trouble, or that of its reference."""
+    reference = run.plan.reference(cell)
+    base = next(
+        (c for c in run.plan.cells if c.workload == cell.workload and c.server.label == reference),
+        None,
+    )
+    return run.trouble(cell) or (run.trouble(base) if base is not None else None)
 
 
 _Key = tuple[object, ...]

@@ -119,6 +119,16 @@ def test_servers_and_cells_of_one_run_are_paired(results: Path) -> None:
         ask("a@small", "b@large", "--run", "one")
 
 
+def test_a_specification_means_no_twin(results: Path) -> None:
+    write(results, "one", {"base": 1.0, "base#2": 0.5, "a": 1.5})
+    found = ask("engine:base", "engine:a", "--run", "one")["verdicts"]
+    assert [(one["base"], one["new"]) for one in found] == [("base", "a")] * 2
+    assert found[0]["estimate"]["ratio"] == pytest.approx(1.5, rel=0.02)
+    back = ask("a", "engine:base", "--run", "one")["verdicts"]
+    assert [one["new"] for one in back] == ["base"] * 2
+    assert effects(ask("a", "base#2", "--run", "one"))["base#2@small"] == "slower"
+
+
 def test_runs_without_a_common_baseline_are_refused(results: Path) -> None:
     write(results, "old", {"base": 1.0, "a": 1.5})
     write(results, "new", {"a": 1.5, "base": 1.0})
@@ -145,6 +155,17 @@ def test_a_cell_that_failed_is_unclear_with_its_reason(results: Path) -> None:
     assert found["a@small"]["effect"] == "unclear"
     assert "invalid: client saw 1 short" in found["a@small"]["reason"]
     assert found["a@large"]["effect"] == "same"
+
+
+def test_a_baseline_that_failed_is_the_reason_of_its_cells(results: Path) -> None:
+    write(results, "old", {"base": 1.0, "a": 1.5})
+    write(results, "new", {"base": 1.0, "a": 1.5}, seed=2)
+    bad = Sample(30, 0, "base@small", Status.INVALID, "client saw 1 reset", 0, 1).to_json()
+    with (results / "old" / store.SAMPLES).open("a") as file:
+        file.write(json.dumps(bad) + '\n{"block_end":30,"schema_version":1}\n')
+    found = {one["name"]: one for one in ask("old", "new")["verdicts"]}
+    assert found["a@small"]["reason"] == "base@small in old: invalid: client saw 1 reset"
+    assert found["a@large"]["reason"] is None
 
 
 def test_a_threshold_decides_what_matters(results: Path) -> None:
