@@ -4,7 +4,8 @@ A gate of n blocks is drawn as n neighbouring blocks of one session, all cells o
 and none of them twice: so the noise keeps its correlation, and what one pair of processes has by
 chance stays in. Drawing with replacement would take a session's own luck for the truth, and raise
 false alarms that no gate would. Its second measurement comes from another session: fresh processes,
-at another time. Draws overlap, so that their number says less than as many gates would.
+at another time; what replaces an untrusted first one from a third, where there is one. Draws
+overlap, so that their number says less than as many gates would.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class Drawn:
     """What gates of `blocks` blocks did at one planted slowdown.
 
     `alarms` are single comparisons that read as faster or slower, `wrong` those that say the
-    opposite of the truth (`same` of a slowdown above the threshold is not among them: that is
-    `missed`). `found` are gates that end with 1, `unclear` those that end with 2.
+    opposite of the truth. `found` are gates that end with 1, `unclear` those that end with 2; of a
+    slowdown, all others missed it: they said `same`.
     """
 
     percent: int
@@ -53,7 +54,8 @@ def draw(
         first, again = rng.sample(usable, 2)
         one = _round(first, percent, blocks, threshold, rng)
         if one.untrusted is not None:
-            one = _round(rng.choice(usable), percent, blocks, threshold, rng)
+            fresh = [other for other in usable if other is not first and other is not again]
+            one = _round(rng.choice(fresh or [first]), percent, blocks, threshold, rng)
         two = _round(again, percent, blocks, threshold, rng) if one.suspects() else None
         codes.append(exit_code(decide(one, two)))
         effects.append(one.verdicts[0].effect)

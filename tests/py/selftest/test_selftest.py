@@ -81,6 +81,29 @@ def test_a_gate_is_drawn_from_neighbouring_blocks_none_twice(
         assert stretch == [stretch[0] + at for at in range(12)]
 
 
+def test_what_replaces_an_untrusted_measurement_has_processes_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[list[Session]] = []
+    measure = resample._round
+
+    def spy(found: Session, *args: Any) -> Any:
+        drawn[-1].append(found)
+        return replace(measure(found, *args), untrusted="always")
+
+    sample = resample.random.Random.sample
+
+    def begin(rng: Any, sessions: Any, nr: int) -> Any:
+        drawn.append([])
+        return sample(rng, sessions, nr)
+
+    monkeypatch.setattr(resample, "_round", spy)
+    monkeypatch.setattr(resample.random.Random, "sample", begin)
+    resample.draw([session(seed) for seed in range(3)], 20, 40, 0.05, 30, 1)
+    assert all(len(gate) == 3 for gate in drawn)  # each untrusted, then slower
+    assert all(len({id(one) for one in gate}) == 3 for gate in drawn)
+
+
 def test_sessions_too_short_give_no_point() -> None:
     assert resample.draw([session(1), session(2)], 5, 61, 0.05, 10, 1) is None
     assert resample.draw([session(1)], 5, 20, 0.05, 10, 1) is None
