@@ -21,6 +21,7 @@ import numpy as np
 from iolab import stats
 from iolab.histogram import Counts, gather
 from iolab.model import Plan, Sample, Status, Workload
+from iolab.plain import plain
 from iolab.stats import CellSummary, Floats, WorkloadSummary
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
@@ -95,14 +96,6 @@ class CurveSet:
 
 def to_json(found: CurveSet) -> dict[str, Any]:
     """Curves as JSON, in which infinity is null: percentiles that fall on requests never sent."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, float) and not math.isfinite(value):
-            return None
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
-
     document: dict[str, Any] = plain(asdict(found))
     return document
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from iolab import stats
+from iolab.plain import plain
 from iolab.stats import Estimate
 
 ALPHA = 0.01
@@ -80,15 +81,8 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--json`; what is not finite is null."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, StrEnum) else value
+        document: dict[str, Any] = plain(asdict(self))
+        return document
 
 
 def paired(logs: Sequence[float], seed: int = 0) -> Callable[[float], Estimate | None]:
