@@ -8,8 +8,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from iolab.errors import InputError, IolabError
 from iolab.executor import Completed, Executor
@@ -23,16 +24,19 @@ _BUILD_TYPE = "Release"  # as the launcher builds
 
 @dataclass(frozen=True)
 class Build:
-    """A built commit. `ref` is how it was asked for; `made_by` is what compiled it."""
+    """A built commit. `ref` is how it was asked for; `made_by` is what compiled it.
+
+    It is never dirty: what is built is a checkout of its own, without changes of the tree.
+    """
 
     ref: str
     commit: str
     binary: Path
     made_by: str
 
-    def to_json(self) -> dict[str, str]:
-        """As a manifest stores it."""
-        return {key: str(value) for key, value in asdict(self).items()}
+    def to_json(self) -> dict[str, Any]:
+        """As a manifest stores it; the compiler's version and flags are the binary's own words."""
+        return {"ref": self.ref, "commit": self.commit, "dirty": False, "made_by": self.made_by}
 
 
 class BuildError(IolabError):

@@ -262,7 +262,10 @@ def _manifest(
         **circumstances(lab, plan, lab.describe),
         "quietness": quiet,
         "git": manifest.git_facts(lab.executor, lab.house.root),
-        "builds": {name: _build_facts(found) for name, found in lab.described_builds.items()},
+        "builds": {
+            name: {**_build_facts(found), **lab.build_facts.get(name, {})}
+            for name, found in lab.described_builds.items()
+        },
         "seed": plan.seed,
         "plan": plan_to_json(plan),
         "left_out": list(plan.left_out),

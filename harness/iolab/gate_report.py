@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,7 +18,10 @@ _UNPRINTABLE = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 @dataclass(frozen=True)
 class Gate:
-    """All that is said of a gate. `base` and `candidate` are what was compared, in words."""
+    """All that is said of a gate. `base` and `candidate` are what was compared, in words.
+
+    `builds` is what the manifest says of each: commit, whether it was changed, compiler, flags.
+    """
 
     base: str
     candidate: str
@@ -26,6 +30,7 @@ class Gate:
     rounds: tuple[Round, ...]
     left_out: tuple[str, ...] = ()
     host: str = ""
+    builds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def code(self) -> int:
@@ -57,6 +62,7 @@ class Gate:
             "base": self.base,
             "candidate": self.candidate,
             "threshold": self.threshold,
+            "builds": {name: dict(facts) for name, facts in self.builds.items()},
             "runs": [one.run for one in self.rounds],
             "measured_s": round(sum(one.measured_s for one in self.rounds), 3),
             "left_out": list(self.left_out),
@@ -100,11 +106,19 @@ def markdown(gate: Gate) -> str:
         "Holm's correction; intervals hold all at once in 99%. `slower` counts when fresh "
         "processes say so again.",
     ]
+    lines += ["", *(f"- {name}: {_built(facts)}" for name, facts in gate.builds.items())]
     lines += [f"- left out: {_text(note)}" for note in gate.left_out]
     runs = ", ".join(f"`{_code(one.run)}`" for one in gate.rounds)
     seconds = sum(one.measured_s for one in gate.rounds)
     lines += ["", f"Measured {format_duration(seconds)} in {runs}."]
     return "\n".join(lines) + "\n"
+
+
+def _built(facts: Mapping[str, Any]) -> str:
+    """A build in a line."""
+    commit = f"`{_code(str(facts['commit']))}`" if facts.get("commit") else "no commit"
+    made = [facts.get("compiler"), facts.get("cflags"), facts.get("build_type")]
+    return ", ".join([commit, *(_text(str(part)) for part in made if part)])
 
 
 def _figures(one: Verdict) -> list[str]:
@@ -139,10 +153,14 @@ def junit(gate: Gate) -> str:
         "skipped": str(nr[Final.UNCLEAR]),
         "time": f"{sum(one.measured_s for one in gate.rounds):.3f}",
     }
-    root = ElementTree.Element("testsuites", counts)
+    # Jenkins' schema, the strictest that is in use, knows no `skipped` of all suites together.
+    of_all = {name: value for name, value in counts.items() if name != "skipped"}
+    root = ElementTree.Element("testsuites", of_all)
     suite = ElementTree.SubElement(root, "testsuite", {"name": "iolab gate", **counts})
     properties = ElementTree.SubElement(suite, "properties")
     facts = {"base": gate.base, "candidate": gate.candidate, "threshold": str(gate.threshold)}
+    for build, said in gate.builds.items():
+        facts |= {f"{build}.{key}": str(value) for key, value in said.items()}
     for name, value in facts.items():
         ElementTree.SubElement(properties, "property", {"name": name, "value": _clean(value)})
     for one in gate.outcomes:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from iolab import verify
 from iolab.describe import CopyDescribe, Describe, Engine, parse_copy_describe
@@ -42,7 +43,8 @@ _MEMORY = Path("/dev/shm")  # tmpfs on every Linux with a C library that has shm
 class Lab:
     """Everything the verbs share. `scratch` is removed when the lab is left.
 
-    `builds` are server binaries beside this tree's, by the name that `Server.build` has.
+    `builds` are server binaries beside this tree's, by the name that `Server.build` has;
+    `build_facts` is what is known of these beyond their own words (Build.to_json).
     """
 
     house: House
@@ -51,6 +53,7 @@ class Lab:
     split: CpuSplit
     scratch: Path
     builds: Mapping[str, Path] = field(default_factory=dict)
+    build_facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def describe(self) -> Describe:
@@ -214,17 +217,28 @@ def on_testbed(lab: Lab, name: TestbedName) -> Iterator[Lab]:
 
 
 @contextmanager
-def open_lab(builds: Mapping[str, Path] | None = None) -> Iterator[Lab]:
+def open_lab(
+    builds: Mapping[str, Path] | None = None,
+    build_facts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Iterator[Lab]:
     """The lab of this tree and host; on leaving, every process it started is ended.
 
-    `builds` are further server binaries by name; see Lab.
+    `builds` are further server binaries by name, `build_facts` what is known of them; see Lab.
     """
     scratch = Path(tempfile.mkdtemp(prefix="iolab-"))
     scratch.chmod(0o755)  # workers of a peer may run as another user
     house = find_house()
     try:
         with HostExecutor() as executor:
-            yield Lab(house, executor, Loopback(), host_split(), scratch, builds or {})
+            yield Lab(
+                house,
+                executor,
+                Loopback(),
+                host_split(),
+                scratch,
+                builds or {},
+                build_facts or {},
+            )
     finally:
         shutil.rmtree(house.cache / scratch.name, ignore_errors=True)
         shutil.rmtree(scratch, ignore_errors=True)

@@ -69,6 +69,9 @@ def test_each_commit_gives_its_own_binary_and_leaves_the_tree_alone(
     first, second = build(executor, house, "HEAD~1"), build(executor, house, "HEAD")
     assert (says(first.binary), says(second.binary)) == ("first", "second")
     assert first.commit == git(house.root, "rev-parse", "HEAD~1")
+    assert first.to_json() == {
+        "ref": "HEAD~1", "commit": first.commit, "dirty": False, "made_by": first.made_by,
+    }  # fmt: skip
     assert git(house.root, "worktree", "list").count("\n") == 0
     assert git(house.root, "status", "--porcelain") == "M server.sh"
     kept = sorted(path.name for path in (house.cache / "builds").iterdir())

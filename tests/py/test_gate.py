@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -197,6 +198,8 @@ def gate_of(*outcomes: CellOutcome) -> Gate:
     return Gate(
         "main (0123)", "HEAD|`x` (4567)", 0.05, outcomes,
         (Round("20260102-101112-gate", (), measured_s=61.2),), ("c@1KiB: not in both",), "CPU <1>",
+        {name: {"commit": digit * 40, "dirty": False, "compiler": "GNU 12.2 | x", "cflags": "-O2"}
+         for name, digit in ((BASE, "0"), (CANDIDATE, "4"))},
     )  # fmt: skip
 
 
@@ -212,7 +215,12 @@ def all_finals() -> Gate:
 def test_junit_counts_and_explains() -> None:
     text = junit(all_finals())
     root = ElementTree.fromstring(text)
-    assert (root.get("tests"), root.get("failures"), root.get("skipped")) == ("3", "1", "1")
+    assert (root.get("tests"), root.get("failures")) == ("3", "1")
+    suite = root.find("testsuite")
+    assert suite is not None
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "1", "1")
+    said = {one.get("name"): one.get("value") for one in suite.iter("property")}
+    assert said["candidate.commit"] == "4" * 40
     failure = root.find(".//failure")
     assert failure is not None
     assert "slower, twice" in (failure.get("message") or "")
@@ -228,6 +236,74 @@ def test_junit_survives_what_xml_cannot_hold() -> None:
     output = ElementTree.fromstring(text).find(".//system-out")
     assert output is not None
     assert "bell ? & <tag> ?" in (output.text or "")
+
+
+# What junit-10.xsd of Jenkins' xunit plugin allows: attributes that must be there, those that may
+# be, and children. Text is allowed where it says so.
+JUNIT = {
+    "testsuites": ((), ("name", "time", "tests", "failures", "errors"), ("testsuite",)),
+    "testsuite": (
+        ("name", "tests", "failures", "errors"),
+        (
+            "group",
+            "time",
+            "skipped",
+            "timestamp",
+            "hostname",
+            "id",
+            "package",
+            "file",
+            "log",
+            "url",
+        ),
+        ("testsuite", "properties", "testcase", "system-out", "system-err"),
+    ),
+    "properties": ((), (), ("property",)),
+    "property": (("name", "value"), (), ()),
+    "testcase": (
+        ("name",),
+        ("time", "classname", "group"),
+        ("skipped", "error", "failure", "system-out", "system-err"),
+    ),
+    "failure": ((), ("type", "message"), ()),
+    "skipped": ((), ("type", "message"), ()),
+    "system-out": ((), (), ()),
+}
+_MIXED = ("failure", "skipped", "system-out")
+
+
+def junit_trouble(element: ElementTree.Element) -> list[str]:
+    """Where a document is not what consumers of JUnit XML take."""
+    if element.tag not in JUNIT:
+        return [f"no element {element.tag}"]
+    needed, optional, children = JUNIT[element.tag]
+    found = [f"{element.tag} lacks {name}" for name in needed if name not in element.attrib]
+    found += [f"{element.tag} {n}" for n in element.attrib if n not in (*needed, *optional)]
+    found += [f"{element.tag} in {element.tag}" for c in element if c.tag not in children]
+    if element.tag not in _MIXED and (element.text or "").strip():
+        found.append(f"text in {element.tag}")
+    if not re.fullmatch(r"[0-9]{0,9}(\.[0-9]*)?", element.get("time", "")):
+        found.append(f"time {element.get('time')}")
+    return found + [trouble for child in element for trouble in junit_trouble(child)]
+
+
+def test_junit_is_what_its_consumers_take() -> None:
+    for gate_ in (all_finals(), gate_of()):
+        root = ElementTree.fromstring(junit(gate_))
+        assert junit_trouble(root) == []
+    root.set("skipped", "1")
+    ElementTree.SubElement(root, "oops")
+    assert junit_trouble(root) == [
+        "testsuites skipped", "testsuites in testsuites", "no element oops",
+    ]  # fmt: skip
+
+
+def test_both_builds_are_named_whole() -> None:
+    document = all_finals().to_json()
+    assert document["builds"][CANDIDATE]["commit"] == "4" * 40
+    assert document["builds"][BASE]["cflags"] == "-O2"
+    text = markdown(all_finals())
+    assert f"- candidate: `{'4' * 40}`, GNU 12.2 \\| x, -O2" in text
 
 
 def test_markdown_says_it_first_and_keeps_its_table_whole() -> None:

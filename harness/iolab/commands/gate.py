@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,7 +19,7 @@ from iolab.executor import HostExecutor
 from iolab.gate import BASE, CANDIDATE, Round
 from iolab.gate_report import Gate, junit, markdown
 from iolab.gate_stored import check_circumstances, stored_plan
-from iolab.lab import open_lab
+from iolab.lab import Lab, open_lab
 from iolab.model import Plan
 from iolab.params import DURATION, PERCENT
 from iolab.paths import House, find_house
@@ -118,7 +120,7 @@ def perform(house: House, asked: Asked) -> tuple[Gate, Path]:
             "name a commit, or keep a run: cp -r results/RUN results/baselines/NAME",
         )
     made = {BASE: _build(house, asked.baseline), CANDIDATE: _build(house, asked.candidate)}
-    with open_lab({name: one.binary for name, one in made.items()}) as lab:
+    with _open(made) as lab:
         matrix = lab.plan(asked.matrix)
         plan = gating.gate_plan(matrix, lab.offer, asked.engines, asked.threshold, asked.budget_s)
         rounds = gating.rounds(lab, plan, asked.threshold, compare.against_references)
@@ -130,7 +132,7 @@ def _against_stored(house: House, asked: Asked, directory: Path) -> tuple[Gate, 
     """A candidate beside the baseline of a stored run."""
     stored = load(directory)
     candidate = _build(house, asked.candidate)
-    with open_lab({CANDIDATE: candidate.binary}) as lab:
+    with _open({CANDIDATE: candidate}) as lab:
         check_circumstances(lab, stored)
         plan = stored_plan(stored, lab.offer, asked.engines, asked.threshold, asked.budget_s)
         kept = compare.Measured(stored.name, stored.plan, stored.samples)
@@ -140,6 +142,14 @@ def _against_stored(house: House, asked: Asked, directory: Path) -> tuple[Gate, 
 
         rounds = gating.rounds(lab, plan, asked.threshold, compared)
     return _gate(asked, None, candidate, plan, rounds, house), house.results / rounds[0].run
+
+
+def _open(made: Mapping[str, Build]) -> AbstractContextManager[Lab]:
+    """The lab with these builds, and what the manifest is to say of them."""
+    return open_lab(
+        {name: one.binary for name, one in made.items()},
+        {name: one.to_json() for name, one in made.items()},
+    )
 
 
 def _build(house: House, ref: str) -> Build:
@@ -167,9 +177,18 @@ def _gate(
         threshold=asked.threshold,
         outcomes=tuple(gating.decide(rounds[0], rounds[1] if len(rounds) > 1 else None)),
         rounds=tuple(rounds),
-        left_out=plan.left_out,
+        left_out=(*plan.left_out, *_uncommitted(manifest, candidate)),
         host=described,
+        builds=manifest.get("builds") or {},
     )
+
+
+def _uncommitted(manifest: Mapping[str, Any], candidate: Build) -> tuple[str, ...]:
+    """Who changed files and gates HEAD may think that the changes are measured."""
+    git = manifest.get("git") or {}
+    if not git.get("dirty") or git.get("commit") != candidate.commit:
+        return ()
+    return ("changes of the tree that are in no commit: what is built is the commit",)
 
 
 def _named(build: Build) -> str:
