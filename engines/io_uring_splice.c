@@ -330,14 +330,12 @@ static int completed(struct conn *c, unsigned op, uint16_t dst, int res)
 	case OP_IOV:
 		return iov_sent(c, s, dst, res);
 	case OP_IN:
-		count_one(c->ctr, sys_splice);
 		came_in(c, s, res);
 		break;
 	case OP_TEE:
 		ring_splice_teed(c, s, res);
 		break;
 	default:
-		count_one(c->ctr, sys_splice);
 		went_out(c, s, dst, res);
 	}
 	return pump(c, s);

@@ -33,7 +33,6 @@ static void tee_to(struct conn *c, struct ring_splice *s, uint16_t i)
 	sqe = ring_move_sqe(c);
 	io_uring_prep_tee(sqe, s->pipe.rd, b->pipe.wr, s->round, SPLICE_F_NONBLOCK);
 	ring_move_tag(c, sqe, OP_TEE);
-	count_one(c->ctr, sys_tee);
 	s->nr_tees++;
 }
 

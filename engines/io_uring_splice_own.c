@@ -231,7 +231,6 @@ static void sent(struct conn *c, struct ring_splice *s, int res)
 
 static void came_in(struct conn *c, struct ring_splice *s, int res)
 {
-	count_add(c->ctr, sys_splice, res != -ECANCELED);
 	if (res <= 0) { /* 0: the file became shorter */
 		fail(s, res ? res : -EPIPE);
 		return;
@@ -243,7 +242,6 @@ static void came_in(struct conn *c, struct ring_splice *s, int res)
 
 static void went_out(struct conn *c, struct ring_splice *s, int res)
 {
-	count_add(c->ctr, sys_splice, res != -ECANCELED);
 	if (res == -ECANCELED && s->cut)
 		return;
 	s->polled = false;
