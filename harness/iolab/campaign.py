@@ -117,7 +117,8 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
         controls = control.read(plan, samples)
         document["untrusted"] = control.untrusted(controls)
         if plan.syscall_check:
-            _syscalls(lab, plan, troupe, summaries, run_dir, document)
+            with syscallcheck.mounted_tracefs(lab.executor):
+                _syscalls(lab, plan, troupe, summaries, run_dir, document)
             futexes = syscallcheck.futexes_per_sleep(store.read_jsonl(run_dir / store.SYSCALLS))
             summaries = stats.summarise(plan, samples, futexes)
         if plan.wrk_check:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGINT
 from typing import Any
@@ -34,6 +35,31 @@ _NAMES = (
 )  # fmt: skip
 _PREFIX = "syscalls:sys_enter_"
 _ANSWER_S = 10.0
+_TRACEFS = "/sys/kernel/tracing"
+
+
+@contextmanager
+def mounted_tracefs(executor: Executor, mounts: Path = Path("/proc/self/mounts")) -> Iterator[None]:
+    """Tracefs is mounted while it lasts, as far as we may, and unmounted again if it was not.
+
+    Tracepoints have their numbers there. perf mounts it where it is missing and leaves it mounted
+    (tracing_path_mount, tools/lib/api/fs/tracing_path.c): a run would change the host.
+    """
+    there = any(line.split()[2:3] == ["tracefs"] for line in mounts.read_text().splitlines())
+    made = not there and _done(executor, ["mount", "-t", "tracefs", "tracefs", _TRACEFS])
+    try:
+        yield
+    finally:
+        if made:
+            _done(executor, ["umount", _TRACEFS])
+
+
+def _done(executor: Executor, argv: Sequence[str]) -> bool:
+    """Whether a command can be run and ends with 0. Where it cannot, `why_not` has the reason."""
+    try:
+        return executor.run(argv, timeout_s=20).code == 0
+    except ProcessError:
+        return False
 
 
 def why_not(executor: Executor) -> str | None:

@@ -16,7 +16,13 @@ from iolab.model import Cell, Plan, Server, Workload
 from iolab.report.syscalls import rows
 from iolab.runner import Stage
 from iolab.servers import RunningServer
-from iolab.syscallcheck import check_syscalls, futexes_per_sleep, parse, why_not
+from iolab.syscallcheck import (
+    check_syscalls,
+    futexes_per_sleep,
+    mounted_tracefs,
+    parse,
+    why_not,
+)
 
 OUTPUT = """# started on Sat Nov 21 09:38:44 2026
 
@@ -144,6 +150,29 @@ def test_processes_that_come_and_go_are_not_attached_to(tmp_path: Path) -> None:
     record = check(perf, tmp_path, pids=())
     assert record["status"] == "unsupported"
     assert perf.events == []
+
+
+@pytest.mark.parametrize(
+    ("mounts", "code", "wanted"),
+    [
+        ("none /sys/kernel/tracing tracefs rw 0 0\n", 0, []),
+        ("proc /proc proc rw 0 0\n", 0, ["mount", "umount"]),
+        ("tracefs /somewhere ext4 rw 0 0\n", 0, ["mount", "umount"]),
+        ("", 32, ["mount"]),  # not allowed: then there is nothing of ours to undo
+    ],
+)
+def test_tracefs_is_left_as_it_was_found(
+    tmp_path: Path, mounts: str, code: int, wanted: list[str]
+) -> None:
+    (tmp_path / "mounts").write_text(mounts)
+    fake = FakeExecutor(run=lambda argv: Completed(tuple(argv), code, "", ""))
+    with (
+        pytest.raises(ZeroDivisionError),
+        mounted_tracefs(fake, tmp_path / "mounts"),
+    ):
+        raise ZeroDivisionError  # whatever happens in between
+    assert [argv[0] for argv in fake.ran] == wanted
+    assert all(argv[-1] == "/sys/kernel/tracing" for argv in fake.ran)
 
 
 def test_counts_by_name() -> None:
