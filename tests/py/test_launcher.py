@@ -124,7 +124,9 @@ class Tree:
         version = subprocess.check_output(
             [DEBIAN_PYTHON, "-c", "import platform; print(platform.python_version())"], text=True
         ).strip()
-        for stamp, lock in (("runtime", "requirements"), ("development", "requirements-dev")):
+        locks = {"runtime": "requirements", "development": "requirements-dev",
+                 "parquet": "requirements-parquet"}  # fmt: skip
+        for stamp, lock in locks.items():
             digest = sha256(self.path / "setup" / f"{lock}.txt")
             (self.path / ".venv" / stamp).write_text(f"{version}-{digest}\n")
 
@@ -349,6 +351,27 @@ def test_node_and_npm_are_installed_only_when_asked_for(bare: Tree) -> None:
     assert not [call for call in bare.calls() if call.startswith("apt-get")]
     bare.run("setup", "--peers")
     assert any(call.endswith("recommends nodejs npm") for call in bare.calls())
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (("export", "--format", "parquet", "--output", "x"), True),
+        (("export", "last", "--format=parquet"), True),
+        (("setup", "--test"), True),
+        (("export", "--format", "csv"), False),
+        (("export", "parquet-run"), False),
+        (("quick",), False),
+    ],
+)
+def test_pyarrow_comes_with_what_needs_it(tree: Tree, words: tuple[str, ...], asked: bool) -> None:
+    """Nothing can be installed in this tree: who asks for it ends there, naming the lock."""
+    (tree.path / ".venv" / "parquet").unlink()
+    answer = tree.run(*words)
+    assert (
+        "installing pinned Python packages (setup/requirements-parquet.txt)" in answer.stderr
+    ) is asked
+    assert (answer.returncode != 0) is asked
 
 
 def test_an_npm_that_is_no_debian_package_is_left_alone(tree: Tree) -> None:
