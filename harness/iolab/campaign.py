@@ -17,7 +17,7 @@ from iolab.errors import IolabError
 from iolab.kernelstat import KernelStat
 from iolab.lab import Lab
 from iolab.matrix import plan_from_json, plan_to_json
-from iolab.model import SCHEMA_VERSION, Plan, Sample, Status
+from iolab.model import NO_PROFILE, SCHEMA_VERSION, Plan, Sample, Status
 from iolab.runner import Outcome, Retired, Runner, Troupe, with_running_baseline
 from iolab.servers.enclosure import Enclosure
 from iolab.servers.peer import peer_version
@@ -78,6 +78,8 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
     KeyboardInterrupt passes through after the finished blocks are safe and the manifest says
     that the run was interrupted; IolabError when nothing can be measured.
     """
+    if any(condition.profile != NO_PROFILE for condition in plan.conditions):
+        raise IolabError(f"{plan.name}: its profiles cannot be applied by a run yet")
     timing = Timing()
     earlier = store.read_samples(run_dir) if run_dir is not None else None
     if earlier is None or not earlier.blocks:

@@ -49,7 +49,7 @@ def with_rates(plan: Plan, stage: Stage, troupe: Troupe) -> tuple[Plan, tuple[Ca
     shapes: dict[Workload, Cell] = {}
     for cell in plan.cells:
         load = cell.workload
-        if load.load and not load.rate_per_s and cell.server.label == plan.baseline:
+        if load.load and not load.rate_per_s and plan.label(cell) == plan.reference(cell):
             shapes.setdefault(_closed(load), cell)
     found = _measure(plan, stage, troupe, shapes)
 

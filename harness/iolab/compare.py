@@ -34,8 +34,9 @@ def against_references(run: Measured) -> list[Comparison]:
 def inside(run: Measured, base: str, new: str) -> list[Comparison]:
     """Servers (on every workload they share) or cells of one run; InputError for unknown ones."""
     first, second = _cells(run, base), _cells(run, new)
-    by_workload = {cell.workload: cell for cell in first}
-    both = [(by_workload[cell.workload], cell) for cell in second if cell.workload in by_workload]
+    by_place = {_place(cell, first, second): cell for cell in first}
+    places = [(_place(cell, first, second), cell) for cell in second]
+    both = [(by_place[place], cell) for place, cell in places if place in by_place]
     if not both and len(first) == len(second) == 1:
         raise InputError(f"{base} and {new} are cells of different workloads: nothing to compare")
     if not both:
@@ -48,8 +49,8 @@ def of_pairs(run: Measured, both: Sequence[tuple[Cell, Cell]]) -> list[Compariso
     logs = stats.cell_logs(run.plan, run.samples, both)
     return [
         Comparison(
-            base.server.label,
-            new.server.label,
+            run.plan.label(base),
+            run.plan.label(new),
             new.workload.name,
             paired(found, run.plan.seed),
             run.trouble(base) or run.trouble(new),
@@ -59,15 +60,16 @@ def of_pairs(run: Measured, both: Sequence[tuple[Cell, Cell]]) -> list[Compariso
 
 
 def _cells(run: Measured, name: str) -> list[Cell]:
-    """The cells that a name means: `SERVER@WORKLOAD`, or `SERVER` for all of it.
+    """The cells that a name means: `SERVER@WORKLOAD`, `SERVER:PROFILE`, or `SERVER` for all of it.
 
     A server's specification is also that of its twin and of those with a handicap; these are meant
     by their labels alone.
     """
-    cells = run.plan.cells
-    found = [cell for cell in cells if name in (cell.id, cell.server.label, _spec(cell.server))]
+    cells, label = run.plan.cells, run.plan.label
+    names = {c: (c.id, label(c), c.server.label, _spec(c.server)) for c in cells}
+    found = [cell for cell in cells if name in names[cell]]
     if not found:
-        known = [cell.server.label for cell in cells] + [cell.id for cell in cells]
+        known = [*map(label, cells), *(cell.id for cell in cells)]
         raise InputError(
             f"{name}: no server or cell of {run.name}: {did_you_mean(name, dict.fromkeys(known))}"
         )
@@ -76,6 +78,14 @@ def _cells(run: Measured, name: str) -> list[Cell]:
 
 def _spec(server: Server) -> str | None:
     return None if server.twin or server.handicap_percent else server.spec
+
+
+def _place(cell: Cell, first: Sequence[Cell], second: Sequence[Cell]) -> tuple[object, ...]:
+    """What two cells must share to be compared: the workload, and each axis both sides vary in."""
+    sides = (first, second)
+    profile = all(len({c.profile for c in side}) > 1 for side in sides) and cell.profile
+    testbed = all(len({c.testbed for c in side}) > 1 for side in sides) and cell.testbed
+    return cell.workload, profile, testbed
 
 
 @dataclass(frozen=True)
@@ -108,13 +118,18 @@ def across(base: Measured, new: Measured) -> Across:
             f"the baselines differ: {base.plan.baseline} in {base.name}, {new.plan.baseline} in "
             f"{new.name}; runs are compared by their ratios to one baseline"
         )
+    if base.plan.baseline_profile != new.plan.baseline_profile:
+        raise InputError(
+            f"the baseline profiles differ: {base.plan.baseline_profile or 'none'} in {base.name}, "
+            f"{new.plan.baseline_profile or 'none'} in {new.name}"
+        )
     theirs, ours = _by_key(base.plan), _by_key(new.plan)
     logs_base = dict(_reference_logs(base))
     logs_new = dict(_reference_logs(new))
     comparisons = [
         Comparison(
-            f"{cell.server.label} in {base.name}",
-            cell.server.label,
+            f"{base.plan.label(theirs[key])} in {base.name}",
+            new.plan.label(cell),
             cell.workload.name,
             unpaired(logs_base[key], logs_new[key], new.plan.seed),
             _trouble(base, theirs[key]) or _trouble(new, cell),

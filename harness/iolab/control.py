@@ -58,7 +58,7 @@ def with_control(plan: Plan) -> Plan:
             continue
         if plan.role == "copy":
             continue
-        if cell.server.label == plan.reference(cell):
+        if plan.label(cell) == plan.reference(cell):
             cells.append(replace(cell, server=replace(cell.server, twin=True)))
     return replace(plan, cells=tuple(cells))
 
@@ -69,11 +69,12 @@ def pairs(plan: Plan) -> list[tuple[Cell, Cell]]:
     A twin whose original is no reference any more, because another server had to take the
     baseline's place, is one of the originals: it still has a pair.
     """
-    cells = {(cell.server, cell.workload): cell for cell in plan.cells}
+    cells = {(cell.server, cell.workload, cell.condition): cell for cell in plan.cells}
     found = []
     for cell in plan.cells:
         if cell.server.twin:
-            base = cells.get((replace(cell.server, twin=False), cell.workload))
+            original = replace(cell.server, twin=False)
+            base = cells.get((original, cell.workload, cell.condition))
             if base is not None:
                 found.append((base, cell))
     return found

@@ -23,7 +23,8 @@ Value = str | int | float | None
 # Column -> its type, in the order of the file. Counters of the server follow as `server_NAME`.
 COLUMNS: Mapping[str, type] = {
     "run": str, "block": int, "order": int, "cell": str, "server": str, "build": str,
-    "handicap_percent": int, "twin": int, "workload": str, "role": str, "size_bytes": int,
+    "handicap_percent": int, "twin": int, "profile": str, "testbed": str, "workload": str,
+    "role": str, "size_bytes": int,
     "connections": int, "pipeline": int, "pairs": int, "status": str, "reason": str,
     "started_unix_ns": int, "wall_ns": int, "window_ns": int, "requests": int, "body_bytes": int,
     "unit": str, "units_per_s": float, "server_cpu_ns": int, "client_cpu_ns": int,
@@ -55,6 +56,7 @@ def _row(run: Run, cell: Cell, sample: Sample) -> dict[str, Value]:
         "run": run.name, "block": sample.block, "order": sample.order, "cell": cell.id,
         "server": server.label, "build": server.build,
         "handicap_percent": server.handicap_percent, "twin": int(server.twin),
+        "profile": cell.profile, "testbed": cell.testbed,
         "workload": load.name, "role": run.plan.role, "size_bytes": load.size_bytes,
         "connections": load.connections, "pipeline": load.pipeline, "pairs": load.pairs,
         "status": str(sample.status), "reason": sample.reason,

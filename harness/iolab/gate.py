@@ -115,6 +115,7 @@ def gate_plan(
         summary="Two builds of the same engines against each other.",
         baseline=cells[0].server.label,
         baseline_build=BASE,
+        baseline_profile=None,
         cells=tuple(cells),
         left_out=tuple(dict.fromkeys(notes)),
         grid=False,
@@ -147,7 +148,13 @@ def _engine_cells(plan: Plan, offer: Offer, engines: Sequence[str]) -> list[Cell
         full = spec if spec.startswith("engine:") else f"engine:{spec}"
         both = Offer(offer.builds[CANDIDATE], offer.peers)
         found += parse_server(full, both, plan.role, "--engine")
-    return [Cell(server, load) for load in plan.workloads for server in dict.fromkeys(found)]
+    servers = tuple(dict.fromkeys(found))
+    return [
+        Cell(server, load, condition.profile, condition.testbed)
+        for condition in plan.conditions
+        for load in plan.workloads
+        for server in servers
+    ]
 
 
 def _of_build(server: Server, build: str, offer: Offer, plan: Plan) -> Server:

@@ -32,6 +32,7 @@ from iolab.testbed import Testbed
 from iolab.testbed.loopback import Loopback
 from iolab.testbed.netns import open_netns
 from iolab.topology import CpuSplit, host_split
+from iolab.tuning.profile import knob_keys, load_profile
 from iolab.verify import Verification
 from iolab.verify_copies import verify_copies
 from iolab.verify_pairs import verify_pairs
@@ -84,7 +85,13 @@ class Lab:
     def offer(self) -> Offer:
         """Engines and peers of this machine, as matrices are expanded with."""
         peers = offer_peers(self.peers, self.house.root)
-        return Offer(self.describe, peers, lambda: self.copy_describe, self.described_builds)
+        return Offer(
+            self.describe, peers, lambda: self.copy_describe, self.described_builds, self.knobs
+        )
+
+    def knobs(self, profile: str) -> tuple[str, ...]:
+        """The keys of what a profile of the tree sets; InputError when there is none."""
+        return knob_keys(load_profile(self.house.profiles, profile))
 
     @cached_property
     def copy_describe(self) -> CopyDescribe:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
+from iolab.axes import Axes
 from iolab.errors import InputError, did_you_mean
 from iolab.model import (
     Arrivals,
@@ -36,7 +37,8 @@ class RunTable(Section):
     """`[run]`: how to measure. Times carry their unit in the name."""
 
     role: Role = "file"
-    testbed: TestbedName = "loopback"
+    testbed: TestbedName | None = None
+    testbeds: Annotated[tuple[TestbedName, ...], Field(min_length=1)] | None = None
     baseline: str
     baseline_fallback: str | None = None
     budget_s: Annotated[float, Field(gt=0)] = 60.0
@@ -59,8 +61,25 @@ class ServersTable(Section):
     exclude: tuple[str, ...] = ()
 
 
+class ProfilesTable(Section):
+    """`[profiles]`: the profiles under which every workload is measured, unless it says otherwise.
+
+    Each cell is compared with the same server under `baseline`. A profile of `ablate` is measured
+    once more for each of its knobs, without that knob. `servers` are patterns of the specs that
+    meet all of them; others meet the baseline only. `partial` keeps what takes of a profile that
+    this host cannot have whole.
+    """
+
+    list: Annotated[tuple[Name, ...], Field(min_length=1)]
+    baseline: Name
+    ablate: tuple[Name, ...] = ()
+    servers: tuple[str, ...] = ("*",)
+    partial: bool = False
+
+
 class WorkloadTable(Section):
-    """`[[workload]]`: one size and its clients; `servers` replaces the common list.
+    """`[[workload]]`: one size and its clients; `servers`, `profiles` and `testbeds` replace the
+    common lists.
 
     With `rate` it is an open loop of so many requests per second. With `loads` it stands for the
     closed loop itself and one open loop for each load, a share of what the baseline serves in it.
@@ -86,12 +105,15 @@ class WorkloadTable(Section):
     servers: tuple[str, ...] | None = None
     add: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    profiles: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    testbeds: Annotated[tuple[TestbedName, ...], Field(min_length=1)] | None = None
 
 
 class GridTable(Section):
     """`[[grid]]`: a workload for each size at each number of connections, for role file.
 
-    `servers` replaces the common list. Grids of a matrix are drawn as one.
+    `servers`, `profiles` and `testbeds` replace the common lists. Grids of a matrix are drawn as
+    one, unless they have profiles or several testbeds.
 
     A slice ends when all that was asked for has arrived: so a place of the grid is left out, and
     said to be, when its connections together may ask for more than `max_outstanding`.
@@ -101,6 +123,8 @@ class GridTable(Section):
     connections: Annotated[tuple[Annotated[int, Field(ge=1, le=100_000)], ...], Field(min_length=2)]
     max_outstanding: Size = 1 << 30
     servers: tuple[str, ...] | None = None
+    profiles: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    testbeds: Annotated[tuple[TestbedName, ...], Field(min_length=1)] | None = None
 
 
 class MatrixFile(Section):
@@ -111,6 +135,7 @@ class MatrixFile(Section):
     summary: str
     run: RunTable
     servers: ServersTable
+    profiles: ProfilesTable | None = None
     workload: tuple[WorkloadTable, ...] = ()
     grid: tuple[GridTable, ...] = ()
 
@@ -132,7 +157,8 @@ _KEYS: Mapping[Role, _Keys] = {
     "forward": _Keys(frozenset({"pairs"}), frozenset({"size", "direction"})),
     "copy": _Keys(frozenset({"size"}), _COPY_KEYS),
 }
-_COMMON_KEYS = frozenset({"name", "servers", "add", "exclude"})
+_NOT_OF_A_PLAN = {"baseline", "baseline_fallback", "memory_limit", "testbed", "testbeds"}
+_COMMON_KEYS = frozenset({"name", "servers", "add", "exclude", "profiles", "testbeds"})
 
 
 def load_plan(path: Path, offer: Offer) -> Plan:
@@ -172,6 +198,7 @@ class _Expansion:
         self._offer = offer
         self._place = place
         self._left_out: list[str] = []
+        self._axes = Axes(matrix.run, matrix.profiles, offer.knobs, place)
 
     def plan(self) -> Plan:
         self._check_names()
@@ -182,8 +209,9 @@ class _Expansion:
             chosen = common
             if grid.servers is not None:
                 chosen = self._expand(grid.servers, f"grid[{number}].servers")
+            axes = self._axes.of(grid.profiles, grid.testbeds, f"grid[{number}]")
             for workload in self._grid(grid):
-                cells += [Cell(server, workload) for server in chosen]
+                cells += self._axes.cells(chosen, workload, axes)
         for number, table in enumerate(self._matrix.workload, start=1):
             key = f"workload[{number}]"
             chosen = common
@@ -193,8 +221,9 @@ class _Expansion:
             chosen = self._exclude(chosen, table.exclude, f"{key}.exclude")
             if not chosen:
                 raise InputError(f"{self._place}: {key}: no server is left")
+            axes = self._axes.of(table.profiles, table.testbeds, key)
             for workload in self._loads(self._workload(table, key), table, key):
-                cells += [Cell(server, workload) for server in chosen]
+                cells += self._axes.cells(chosen, workload, axes)
         doubled = [cell_id for cell_id, nr in Counter(cell.id for cell in cells).items() if nr > 1]
         if doubled:
             raise InputError(f"{self._place}: {doubled[0]}: named by two workloads or grids")
@@ -340,8 +369,12 @@ class _Expansion:
             memory_limit_bytes=run.memory_limit,
             grid=bool(self._matrix.grid),
             left_out=tuple(self._left_out),
-            **run.model_dump(exclude={"baseline", "baseline_fallback", "memory_limit"}),
+            testbed=self._axes.testbeds[0],
+            baseline_profile=self._matrix.profiles.baseline if self._matrix.profiles else None,
+            partial=self._matrix.profiles is not None and self._matrix.profiles.partial,
+            **run.model_dump(exclude=_NOT_OF_A_PLAN),
         )
+        self._check_passes(plan)
         labels = [server.label for server in plan.servers]
         for key, label in (
             ("baseline", run.baseline),
@@ -355,6 +388,16 @@ class _Expansion:
         chosen = choose_baseline(plan, [run.baseline, run.baseline_fallback])
         self._check_baseline(chosen)
         return chosen
+
+    def _check_passes(self, plan: Plan) -> None:
+        """The passes after measuring are of servers, and know one condition only."""
+        run = self._matrix.run
+        for key, asked in (("wrk_check", run.wrk_check), ("syscall_check", run.syscall_check)):
+            if asked and len(plan.conditions) > 1:
+                raise InputError(
+                    f"{self._place}: run.{key}: only where all cells have the same profile and "
+                    "testbed"
+                )
 
     def _check_baseline(self, plan: Plan) -> None:
         for number, workload in enumerate(plan.workloads, start=1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Literal
 
 SCHEMA_VERSION = 1
@@ -15,6 +16,11 @@ Direction = Literal["up", "down", "both"]
 TestbedName = Literal["loopback", "netns"]
 Unit = Literal["request", "GiB", "file"]
 Arrivals = Literal["poisson", "constant"]
+
+NO_PROFILE = "none"
+"""The profile that changes nothing: the host as it was found."""
+WITHOUT = "~"
+"""`PROFILE~KEY` is that profile without the knob KEY: one step of an ablation."""
 
 
 class Status(StrEnum):
@@ -143,19 +149,37 @@ def file_name(size_bytes: int) -> str:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """What surrounds a cell: the profile that tunes the host, and where the two sides stand."""
+
+    profile: str = NO_PROFILE
+    testbed: TestbedName = "loopback"
+
+    @property
+    def tail(self) -> str:
+        """`@PROFILE@TESTBED` without those that are at their default; empty for neither."""
+        profile = "" if self.profile == NO_PROFILE else f"@{self.profile}"
+        return profile + ("" if self.testbed == "loopback" else f"@{self.testbed}")
+
+
+@dataclass(frozen=True)
 class Cell:
     """One box of the matrix: a server under a workload, tuned by a profile, on a testbed."""
 
     server: Server
     workload: Workload
-    profile: str = "none"
+    profile: str = NO_PROFILE
     testbed: TestbedName = "loopback"
+
+    @property
+    def condition(self) -> Condition:
+        """What surrounds it."""
+        return Condition(self.profile, self.testbed)
 
     @property
     def id(self) -> str:
         """`SERVER@WORKLOAD`; the axes that are not at their default follow as `@NAME`."""
-        tail = "" if self.profile == "none" else f"@{self.profile}"
-        return f"{self.server.label}@{self.workload.name}{tail}"
+        return f"{self.server.label}@{self.workload.name}{self.condition.tail}"
 
 
 @dataclass(frozen=True)
@@ -164,12 +188,14 @@ class Plan:
 
     `precision` is the relative half-width of every interval at which a run may stop early (None:
     only the budget and `max_blocks` end it); `confidence` is that of these intervals. Cells are
-    compared with `baseline`, or, with `baseline_build`, each with the same server of that build;
-    see `reference`. With `share_connections` the workloads of a server
-    that differ in nothing but size and rate take turns on the same connections. `grid` says that
-    workloads are a grid of sizes and connections, to be drawn as one. `memory_limit_bytes` bounds
-    each server process with all it forks (None: not at all). `left_out` says what the matrix names
-    and this run has not, with the reason.
+    compared with `baseline` under the same condition, with `baseline_build` each with the same
+    server of that build, with `baseline_profile` each with the same server under that profile; see
+    `reference`. `partial` keeps what a profile can set here where the host lacks the rest of it.
+    `testbed` is that of cells that do not say otherwise. With `share_connections` the workloads of
+    a server that differ in nothing but size and rate take turns on the same connections. `grid`
+    says that workloads are a grid of sizes and connections, to be drawn as one.
+    `memory_limit_bytes` bounds each server process with all it forks (None: not at all).
+    `left_out` says what the matrix names and this run has not, with the reason.
     """
 
     name: str
@@ -187,6 +213,8 @@ class Plan:
     precision: float | None = None
     confidence: float = 0.95
     baseline_build: str | None = None
+    baseline_profile: str | None = None
+    partial: bool = False
     wrk_check: bool = False
     syscall_check: bool = False
     memory_limit_bytes: int | None = None
@@ -204,12 +232,38 @@ class Plan:
         """The distinct workloads of the cells, in the plan's order."""
         return tuple(dict.fromkeys(cell.workload for cell in self.cells))
 
+    @cached_property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The distinct conditions of the cells, in the plan's order."""
+        return tuple(dict.fromkeys(cell.condition for cell in self.cells))
+
+    @cached_property
+    def _axes(self) -> tuple[bool, bool]:
+        """Whether cells differ in profile, and in testbed."""
+        profiles = {condition.profile for condition in self.conditions}
+        return len(profiles) > 1, len({condition.testbed for condition in self.conditions}) > 1
+
+    def label(self, cell: Cell) -> str:
+        """What tells `cell` from the others of its workload: `epoll`, `epoll:throughput`.
+
+        Profile and testbed are in it where cells of the plan differ in them.
+        """
+        return cell.server.label + self._under(cell)
+
+    def _under(self, cell: Cell) -> str:
+        by_profile, by_testbed = self._axes
+        profile = f":{cell.profile}" if by_profile else ""
+        return profile + (f":{cell.testbed}" if by_testbed else "")
+
     def reference(self, cell: Cell) -> str:
-        """The label of the server that `cell` is compared with, on the same workload."""
+        """The label of the cell that `cell` is compared with, on the same workload."""
+        if self.baseline_profile is not None:
+            original = replace(cell.server, twin=False)
+            return self.label(replace(cell, server=original, profile=self.baseline_profile))
         if self.baseline_build is None:
-            return self.baseline
+            return self.baseline + self._under(cell)
         same = replace(cell.server, build=self.baseline_build, handicap_percent=0, twin=False)
-        return same.label
+        return same.label + self._under(cell)
 
     def groups(self) -> dict[tuple[Workload, str], list[Cell]]:
         """The cells that are compared with each other, by workload and reference."""
@@ -225,7 +279,7 @@ class Plan:
         roles each cell has its own: its memory is the cell's, and role forward its upstream's.
         In role copy there is none, only the tool of each cell.
         """
-        return cell.server.label if self.role == "file" else cell.id
+        return f"{cell.server.label}{cell.condition.tail}" if self.role == "file" else cell.id
 
     def session(self, cell: Cell) -> str:
         """Whose connections drive `cell`; cells of equal names take turns on the same ones."""

@@ -42,6 +42,11 @@ class House:
         return self.root / "workloads"
 
     @property
+    def profiles(self) -> Path:
+        """Tuning profiles, one TOML file each."""
+        return self.root / "tuning/profiles"
+
+    @property
     def peers(self) -> Path:
         """External servers, one TOML file each."""
         return self.root / "peers"

@@ -168,9 +168,10 @@ class Troupe:
 def with_running_baseline(plan: Plan, troupe: Troupe) -> Plan:
     """`plan`, its baseline replaced by the first server that runs everywhere when it does not.
 
-    IolabError when nothing runs. Builds are compared with one build, which nothing replaces.
+    IolabError when nothing runs. Builds are compared with one build and profiles with one profile,
+    which nothing replaces.
     """
-    if plan.baseline_build is not None:
+    if plan.baseline_build is not None or plan.baseline_profile is not None:
         return plan
     running = [
         cell
@@ -178,7 +179,8 @@ def with_running_baseline(plan: Plan, troupe: Troupe) -> Plan:
         if plan.instance(cell) in troupe.servers and not cell.server.twin
     ]
     places = Counter(cell.server.label for cell in running)
-    everywhere = [label for label, nr in places.items() if nr == len(plan.workloads)]
+    wanted = {(cell.workload, cell.condition) for cell in plan.cells}
+    everywhere = [label for label, nr in places.items() if nr == len(wanted)]
     if plan.baseline in everywhere:
         return plan
     base = [plan.instance(cell) for cell in plan.cells if cell.server.label == plan.baseline]
@@ -327,10 +329,11 @@ class Runner:
         """A cell is driven while it and the baseline of its workload are fit."""
         if cell.id in self._retired:
             return False
+        plan, reference = self._plan, self._plan.reference(cell)
         return all(
             other.id not in self._retired
-            for other in self._plan.cells
-            if other.workload == cell.workload and other.server.label == self._plan.reference(cell)
+            for other in plan.cells
+            if other.workload == cell.workload and plan.label(other) == reference
         )
 
     def _block(
@@ -363,7 +366,7 @@ class Runner:
         started_unix_ns, started_ns = clock.unix_ns(), clock.monotonic_ns()
         load: dict[str, Any] | None = None
         delta: dict[str, Any] | None = None
-        extra: dict[str, Any] = {}
+        extra: dict[str, Any] = {"profile": cell.profile, "testbed": cell.testbed}
         wall_ns = 0
         try:
             server.new_peaks()

@@ -30,18 +30,24 @@ def _no_copier() -> CopyDescribe:
     raise InputError("role copy: techniques are not known here")
 
 
+def _no_profiles(name: str) -> tuple[str, ...]:
+    raise InputError(f"profile {name!r}: profiles are not known here")
+
+
 @dataclass(frozen=True)
 class Offer:
     """What this machine offers: the engines of the build, the peers and other builds by name.
 
     `copier` says what techniques of copying there are: asked only when a matrix names one, for the
-    answer takes a trial of each.
+    answer takes a trial of each. `knobs` gives the keys of what a tuning profile sets; InputError
+    when there is none of that name.
     """
 
     describe: Describe
     peers: Mapping[str, PeerOffer]
     copier: Callable[[], CopyDescribe] = _no_copier
     builds: Mapping[str, Describe] = field(default_factory=dict)
+    knobs: Callable[[str], Sequence[str]] = _no_profiles
 
 
 _WHAT_IS_NAMED = {

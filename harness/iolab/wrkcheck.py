@@ -61,7 +61,7 @@ def check_with_wrk(
         cells = [plan.cell(cell_id) for cell_id in contenders(summary)]
         for pair in range(PAIRS):
             for order, cell in enumerate(cells if pair % 2 == 0 else cells[::-1]):
-                record = _one(lab, cell, servers[cell.server.label])
+                record = _one(lab, cell, servers[plan.instance(cell)])
                 spent_s += record["wall_ns"] / 1e9
                 record |= {"pair": pair, "order": order}
                 store.append_jsonl(run_dir / store.WRK, record)

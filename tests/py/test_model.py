@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from iolab.model import Cell, Plan, Sample, Server, Status, Workload, block_order
+from iolab.model import Cell, Plan, Sample, Server, Status, TestbedName, Workload, block_order
 
 
 def plan(nr_servers: int = 4, seed: int = 1) -> Plan:
@@ -19,6 +19,27 @@ def test_labels_and_ids() -> None:
     cell = Cell(server, Workload("1KiB", 1024, 50))
     assert cell.id == "epoll,cache=memory,sndbuf=1MiB@1KiB"
     assert Cell(server, cell.workload, profile="latency").id.endswith("@1KiB@latency")
+
+
+def test_profiles_and_testbeds_are_in_ids_and_where_they_differ_in_labels() -> None:
+    server, load = Server("engine", "epoll"), Workload("w", 1, 1)
+    one = Cell(server, load, "latency", "netns")
+    assert one.id == "epoll@w@latency@netns"
+    assert Plan("p", "", "epoll", (one,)).label(one) == "epoll"
+    two = replace(one, profile="baseline")
+    plan = Plan("p", "", "epoll", (one, two), baseline_profile="baseline")
+    assert [plan.label(cell) for cell in (one, two)] == ["epoll:latency", "epoll:baseline"]
+    assert plan.reference(one) == plan.reference(two) == "epoll:baseline"
+    assert len({plan.instance(cell) for cell in (one, two)}) == 2
+
+
+def test_each_testbed_has_a_baseline_of_its_own() -> None:
+    load = Workload("w", 1, 1)
+    beds: tuple[TestbedName, ...] = ("loopback", "netns")
+    cells = tuple(Cell(Server("engine", n), load, testbed=b) for b in beds for n in "ab")
+    plan = Plan("p", "", "a", cells)
+    assert [plan.reference(cell) for cell in cells] == ["a:loopback"] * 2 + ["a:netns"] * 2
+    assert [len(group) for group in plan.groups().values()] == [2, 2]
 
 
 def test_order_depends_on_seed_and_block_only() -> None:

@@ -72,7 +72,7 @@ def _summarise_group(
     futexes: Mapping[str, float],
 ) -> WorkloadSummary:
     series = {cell.id: _series(by_cell[cell.id], workload.unit_bytes) for cell in cells}
-    base_cell = next((cell for cell in cells if cell.server.label == reference), None)
+    base_cell = next((cell for cell in cells if plan.label(cell) == reference), None)
     # What a baseline measured before it failed is no yardstick: then there are no ratios.
     sound = base_cell and cell_status(base_cell, by_cell[base_cell.id])[0] is Status.OK
     base = series[base_cell.id] if base_cell and sound else _Series({}, {}, {})
@@ -96,7 +96,7 @@ def _summarise_cell(
 ) -> CellSummary:
     status, reason = cell_status(cell, samples)
     bare = CellSummary(
-        cell.id, cell.server.label, cell.workload.name, status, reason, twin=cell.server.twin
+        cell.id, plan.label(cell), cell.workload.name, status, reason, twin=cell.server.twin
     )
     if status is not Status.OK or not series.rate:
         return bare

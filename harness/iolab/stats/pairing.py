@@ -68,7 +68,7 @@ def against_reference(plan: Plan) -> list[tuple[Cell, Cell]]:
     """
     pairs = []
     for (_, reference), cells in plan.groups().items():
-        base = next((cell for cell in cells if cell.server.label == reference), None)
+        base = next((cell for cell in cells if plan.label(cell) == reference), None)
         if base is not None and not base.workload.open_loop:
             pairs += [(base, cell) for cell in cells if cell is not base and not cell.server.twin]
     return pairs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -228,6 +229,43 @@ def load_profile(room: Path, name: str) -> Loaded:
     files: dict[str, str] = {}
     _merge_file(room, _find(room, name, "--"), document, files, ())
     return Loaded(name=Path(name).stem, profile=Profile.model_validate(document), files=files)
+
+
+_PARAMETERS = ("nic.interface", "irq.reserve", "irq.irqbalance", "steering.reserve")
+"""Keys that say where or how others apply, and set nothing themselves."""
+
+
+def knob_keys(loaded: Loaded) -> tuple[str, ...]:
+    """The keys of what a profile sets, in the order of its tables, as messages name them."""
+    document = loaded.profile.model_dump(exclude_unset=True, exclude_none=True)
+    for key in ("summary", "include", "optional"):
+        document.pop(key, None)
+    return tuple(key for key in _leaves(document, "") if key not in _PARAMETERS)
+
+
+def _leaves(table: dict[str, Any], prefix: str) -> Iterator[str]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+def without(loaded: Loaded, key: str, name: str) -> Loaded:
+    """The profile without one of its knobs, under another name; InputError when it has none such.
+
+    What the knob sets is then left as the host has it.
+    """
+    if key not in knob_keys(loaded):
+        known = did_you_mean(key, knob_keys(loaded))
+        raise InputError(f"profile {loaded.name}: no knob {key!r} to leave out: {known}")
+    document = loaded.profile.model_dump(exclude_unset=True, exclude_none=True)
+    table, rest = document, key
+    while rest not in table:  # the name of a sysctl has dots of its own
+        head, _, rest = rest.partition(".")
+        table = table[head]
+    del table[rest]
+    return Loaded(name=name, profile=Profile.model_validate(document), files=loaded.files)
 
 
 def _find(room: Path, name: str, place: str) -> Path:

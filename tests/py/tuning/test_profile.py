@@ -9,7 +9,7 @@ from fakehost import PID, FakeHost, WriteProfile, make, snapshot
 
 from iolab.errors import InputError
 from iolab.tuning import bench
-from iolab.tuning.profile import load_profile, profile_names
+from iolab.tuning.profile import knob_keys, load_profile, profile_names, without
 from iolab.tuning.scene import Scene
 
 SHIPPED = (
@@ -120,3 +120,20 @@ def test_a_missing_interface_is_answered_with_those_there_are(
     with pytest.raises(InputError, match=r"steering.rps: interface 'eth7': not found\n.*eth0"):
         bench.apply(loaded, Scene(host, interface="eth7"))
     assert host.changes == 0
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_profile_without_a_knob_has_all_others(name: str) -> None:
+    loaded = load_profile(room(), name)
+    keys = knob_keys(loaded)
+    for key in keys:
+        less = without(loaded, key, f"{name}~{key}")
+        assert knob_keys(less) == tuple(one for one in keys if one != key)
+        assert less.profile.optional == loaded.profile.optional
+    with pytest.raises(InputError, match=r"no knob 'nic\.speed' to leave out"):
+        without(loaded, "nic.speed", "x")
+
+
+def test_what_only_qualifies_others_is_no_knob(write_profile: WriteProfile) -> None:
+    text = '[nic]\ninterface = "eth0"\n[irq]\npolicy = "all"\nreserve = "0"\n'
+    assert knob_keys(write_profile(text)) == ("irq.policy",)
