@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from iolab import capacity, control, curve, manifest, stats, store, syscallcheck, wrkcheck
+from iolab.conditions import Conditions, open_conditions
 from iolab.console import measuring, say
 from iolab.curve import CurveSet
 from iolab.describe import Describe
@@ -17,11 +18,14 @@ from iolab.errors import IolabError
 from iolab.kernelstat import KernelStat
 from iolab.lab import Lab
 from iolab.matrix import plan_from_json, plan_to_json
-from iolab.model import NO_PROFILE, SCHEMA_VERSION, Plan, Sample, Status
-from iolab.runner import Outcome, Retired, Runner, Troupe, with_running_baseline
+from iolab.model import SCHEMA_VERSION, Plan, Role, Sample, Server, Status
+from iolab.runner import Outcome, Retired, Runner
+from iolab.servers import RunningServer
 from iolab.servers.enclosure import Enclosure
 from iolab.servers.peer import peer_version
 from iolab.stats import WorkloadSummary
+from iolab.surroundings import in_phases
+from iolab.troupe import Troupe, with_running_baseline
 from iolab.verify import Verification, verify_server
 
 _ENDLESS = 1_000_000  # blocks: so many that a budget always ends before
@@ -78,8 +82,6 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
     KeyboardInterrupt passes through after the finished blocks are safe and the manifest says
     that the run was interrupted; IolabError when nothing can be measured.
     """
-    if any(condition.profile != NO_PROFILE for condition in plan.conditions):
-        raise IolabError(f"{plan.name}: its profiles cannot be applied by a run yet")
     timing = Timing()
     earlier = store.read_samples(run_dir) if run_dir is not None else None
     if earlier is None or not earlier.blocks:
@@ -90,14 +92,17 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
     _say_host(lab, quiet)
     if plan.role == "file":
         lab.prepare_files(workload.size_bytes for workload in plan.workloads)
-    with Troupe(plan, lab) as troupe:
+    with open_conditions(lab, plan) as around, Troupe(plan, lab, around) as troupe:
+        placed = around.stage(plan.cells[0])
+        for note in around.notes():
+            say(note)
         plan = with_running_baseline(plan, troupe)
         for note in plan.left_out:
             say(f"left out: {note}")
-        verifications = verify_troupe(lab, plan, troupe)
-        plan, capacities = capacity.with_rates(plan, lab, troupe)
+        verifications = verify_troupe(around, plan, troupe)
+        plan, capacities = capacity.with_rates(plan, troupe)
         run_dir = run_dir or store.create_run_dir(lab.house.results, plan.name, datetime.now())
-        document = _manifest(lab, plan, verifications, quiet, run_dir)
+        document = _manifest(lab, plan, verifications, quiet, run_dir) | around.facts()
         if capacities:
             document["capacities"] = [asdict(found) for found in capacities]
         _save(run_dir, document, timing, None, "running")
@@ -105,7 +110,7 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
         retired = _unverified(plan, verifications)
         if earlier is not None:
             retired |= retired_before(earlier.samples)
-        with Runner(plan, lab, troupe, retired, observer=KernelStat()) as runner:
+        with Runner(plan, troupe, retired, observer=KernelStat()) as runner:
             try:
                 outcome = _measure(runner, plan, run_dir, earlier)
             except BaseException as error:
@@ -120,11 +125,11 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
         document["untrusted"] = control.untrusted(controls)
         if plan.syscall_check:
             with syscallcheck.mounted_tracefs(lab.executor):
-                _syscalls(lab, plan, troupe, summaries, run_dir, document)
+                _syscalls(placed, plan, troupe, summaries, run_dir, document)
             futexes = syscallcheck.futexes_per_sleep(store.read_jsonl(run_dir / store.SYSCALLS))
             summaries = stats.summarise(plan, samples, futexes)
         if plan.wrk_check:
-            _wrk(lab, plan, troupe, summaries, run_dir, document, timing)
+            _wrk(placed, plan, troupe, summaries, run_dir, document, timing)
     _save(run_dir, document, timing, outcome, outcome.stop_reason)
     curves = curve.curve_sets(plan, stats.counted_samples(plan, samples), summaries)
     return Result(run_dir, plan, tuple(summaries), curves, outcome, timing, tuple(controls))
@@ -143,7 +148,14 @@ def resume_plan(run_dir: Path) -> Plan:
     document = store.read_manifest(run_dir)
     if not isinstance(document.get("plan"), dict):
         raise store.StoreError(f"{path}: no plan in it")
-    return plan_from_json(document["plan"], str(path))
+    plan = plan_from_json(document["plan"], str(path))
+    if plan.testbed not in {condition.testbed for condition in plan.conditions}:
+        raise store.StoreError(
+            f"{path}: stored before cells had a testbed of their own ({plan.testbed}), and cannot "
+            "go on",
+            f"./iolab run {plan.name} begins anew",
+        )
+    return plan
 
 
 def retired_before(samples: tuple[Sample, ...]) -> dict[str, Retired]:
@@ -155,41 +167,55 @@ def retired_before(samples: tuple[Sample, ...]) -> dict[str, Retired]:
     }
 
 
-def verify_troupe(lab: Lab, plan: Plan, troupe: Troupe) -> list[Verification]:
-    """Checks every server of which an instance runs and that plays its role, byte for byte."""
+def verify_troupe(around: Conditions, plan: Plan, troupe: Troupe) -> list[Verification]:
+    """Checks every server under every condition under which it runs, byte for byte.
+
+    One instance of each: in the roles where cells have servers of their own, the first.
+    """
     results = []
-    instances = {cell.server: plan.instance(cell) for cell in reversed(plan.cells)}
-    for server in plan.servers:
-        running = troupe.servers.get(instances[server])
-        if server.kind == "technique":
-            found = lab.check_copies(server.argument) if running is not None else None
-            results += [found] if found is not None else []
+    done: set[str] = set()
+    for _, cell in in_phases(plan, around.phase):
+        label, running = plan.label(cell), troupe.servers.get(plan.instance(cell))
+        if label in done or running is None:
             continue
-        engine = lab.engine(server)
-        if running is None or (engine is not None and not engine.plays(plan.role)):
+        done.add(label)
+        around.enter(around.phase(cell))
+        result = _verify_one(around.stage(cell), plan.role, cell.server, running, label)
+        if result is None:
             continue
-        if plan.role == "file":
-            with lab.testbed.at_client():
-                result = verify_server(server.label, running.host, running.port, lab.files)
-        else:
-            result = lab.check_pairs(server.label, running, plan.role)
         results.append(result)
         if not result.ok:
-            say(f"verification failed: {server.label}: {'; '.join(result.failures)}")
+            say(f"verification failed: {label}: {'; '.join(result.failures)}")
     good = sum(result.ok for result in results)
     say(f"verified byte for byte: {good} of {len(results)} servers")
     return results
 
 
+def _verify_one(
+    lab: Lab, role: Role, server: Server, running: RunningServer, label: str
+) -> Verification | None:
+    """What checking one running server found; None when there is nothing to check it by."""
+    if server.kind == "technique":
+        return lab.check_copies(server.argument)
+    engine = lab.engine(server)
+    if engine is not None and not engine.plays(role):
+        return None
+    if role != "file":
+        return lab.check_pairs(label, running, role)
+    with lab.testbed.at_client():
+        return verify_server(label, running.host, running.port, lab.files)
+
+
 def _unverified(plan: Plan, verifications: list[Verification]) -> dict[str, Retired]:
     """The cells of servers that sent wrong bytes."""
     wrong = {result.server: result.failures[0] for result in verifications if not result.ok}
-    if plan.baseline in wrong and plan.baseline_build is None:
+    alone = plan.baseline_build is None and plan.baseline_profile is None
+    if plan.baseline in wrong and alone:
         raise IolabError(f"the baseline {plan.baseline} sent wrong bytes: {wrong[plan.baseline]}")
     return {
-        cell.id: Retired(Status.INVALID, f"verification: {wrong[cell.server.label]}")
+        cell.id: Retired(Status.INVALID, f"verification: {wrong[plan.label(cell)]}")
         for cell in plan.cells
-        if cell.server.label in wrong
+        if plan.label(cell) in wrong
     }
 
 
@@ -295,8 +321,7 @@ def circumstances(lab: Lab, plan: Plan, described: Describe) -> dict[str, Any]:
         "host": manifest.host_facts(),
         "cpus": asdict(lab.split),
         "memory_limit": _memory_limit(plan),
-        "testbed": lab.testbed.name,
-        "testbed_facts": lab.testbed.facts(),
+        "testbed": plan.testbed,
         **_build_facts(described),
         "tools": manifest.tool_facts(lab.executor, peers),
     }

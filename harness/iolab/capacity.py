@@ -16,7 +16,7 @@ from iolab.console import say
 from iolab.errors import IolabError
 from iolab.load import LoadSession
 from iolab.model import Cell, Plan, Workload
-from iolab.runner import Stage, Troupe
+from iolab.troupe import Troupe
 
 _ROUNDS = 24  # after one that warms up: 5 s a shape at the usual length of slices
 
@@ -41,7 +41,7 @@ class Capacity:
         return quantiles(self.requests_per_s, n=4, method="inclusive")[2]
 
 
-def with_rates(plan: Plan, stage: Stage, troupe: Troupe) -> tuple[Plan, tuple[Capacity, ...]]:
+def with_rates(plan: Plan, troupe: Troupe) -> tuple[Plan, tuple[Capacity, ...]]:
     """`plan` with a rate for every load, and what was measured for it.
 
     IolabError when the baseline cannot be measured.
@@ -51,7 +51,7 @@ def with_rates(plan: Plan, stage: Stage, troupe: Troupe) -> tuple[Plan, tuple[Ca
         load = cell.workload
         if load.load and not load.rate_per_s and plan.label(cell) == plan.reference(cell):
             shapes.setdefault(_closed(load), cell)
-    found = _measure(plan, stage, troupe, shapes)
+    found = _measure(plan, troupe, shapes)
 
     def rated(cell: Cell) -> Cell:
         load = cell.workload
@@ -70,7 +70,7 @@ def _closed(workload: Workload) -> Workload:
 
 
 def _measure(
-    plan: Plan, stage: Stage, troupe: Troupe, shapes: Mapping[Workload, Cell]
+    plan: Plan, troupe: Troupe, shapes: Mapping[Workload, Cell]
 ) -> dict[Workload, Capacity]:
     """The capacities of the baseline; shapes take turns, so that all see the same weather."""
     rates: dict[Workload, list[float]] = {shape: [] for shape in shapes}
@@ -78,10 +78,12 @@ def _measure(
         sessions = {}
         for shape, cell in shapes.items():
             server = troupe.servers[plan.instance(cell)]
-            sessions[shape] = stage.open_load(server, [shape], plan.seed)
+            troupe.around.enter(troupe.around.phase(cell))
+            sessions[shape] = troupe.around.stage(cell).open_load(server, [shape], plan.seed)
             stack.callback(sessions[shape].close)
         for number in range(1 + _ROUNDS if shapes else 0):
             for shape, session in sessions.items():
+                troupe.around.enter(troupe.around.phase(shapes[shape]))
                 rate = _slice(plan, session, shape, shapes[shape])
                 if number > 0:
                     rates[shape].append(rate)

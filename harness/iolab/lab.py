@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from iolab.load import LoadSession
 from iolab.load.iolab_copy import CopyPlaces, IolabCopy, check_copies
 from iolab.load.iolab_load import IolabLoad, Target, count_pairs
 from iolab.matrix import load_plan
-from iolab.model import Plan, Role, Server, TestbedName, Workload
+from iolab.model import Plan, Role, Server, Workload
 from iolab.paths import House, find_house
 from iolab.ports import free_port
 from iolab.servers import Place, RunningServer
@@ -30,7 +30,6 @@ from iolab.servers.peer import PeerFile, PeerServer, load_peers, offer_peers
 from iolab.specs import Offer
 from iolab.testbed import Testbed
 from iolab.testbed.loopback import Loopback
-from iolab.testbed.netns import open_netns
 from iolab.topology import CpuSplit, host_split
 from iolab.tuning.profile import knob_keys, load_profile
 from iolab.verify import Verification
@@ -138,7 +137,7 @@ class Lab:
     def start_server(
         self, server: Server, role: Role, memory_limit_bytes: int | None = None
     ) -> RunningServer:
-        """See runner.Stage."""
+        """See troupe.Stage."""
         if server.kind == "technique":
             return Copier(server)
         place = self._place(role, memory_limit_bytes)
@@ -168,7 +167,7 @@ class Lab:
     def open_load(
         self, server: RunningServer, workloads: Sequence[Workload], seed: int
     ) -> LoadSession:
-        """See runner.Stage."""
+        """See troupe.Stage."""
         if isinstance(server, Copier):
             return IolabCopy.open(
                 self.executor,
@@ -208,19 +207,6 @@ class Lab:
         binary = self.house.need(self.house.copy_binary)
         disk = self.copy_places.disk
         return verify_copies(label, lambda: check_copies(self.executor, binary, label, disk))
-
-
-@contextmanager
-def on_testbed(lab: Lab, name: TestbedName) -> Iterator[Lab]:
-    """`lab` on the testbed of that name, which is taken down on leaving.
-
-    IolabError with the remedy when it cannot be built here.
-    """
-    if name == "loopback":
-        yield lab
-        return
-    with open_netns(lab.executor) as bed:
-        yield replace(lab, testbed=bed)
 
 
 @contextmanager

@@ -272,6 +272,11 @@ class Plan:
             found.setdefault((cell.workload, self.reference(cell)), []).append(cell)
         return found
 
+    def title(self, workload: Workload, reference: str) -> str:
+        """What a group of cells is called: its workload, and the reference where it has several."""
+        several = sum(load == workload for load, _ in self.groups()) > 1
+        return f"{workload.name}, {reference}" if several else workload.name
+
     def instance(self, cell: Cell) -> str:
         """Which running server drives `cell`; cells of equal names share one.
 

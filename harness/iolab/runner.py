@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -20,14 +19,19 @@ from iolab.errors import IolabError
 from iolab.executor import ProcessError
 from iolab.kernelstat import Observer
 from iolab.load import LoadSession, UnsupportedError
-from iolab.model import Cell, Plan, Role, Sample, Server, Status, Workload, block_order
+from iolab.model import Cell, Plan, Sample, Status, block_order
 from iolab.overhead import Overhead
 from iolab.servers import RunningServer, counter_delta
+from iolab.settling import Settled, settle
 from iolab.store import SampleWriter
+from iolab.surroundings import in_phases, phases
+from iolab.troupe import Troupe
 from iolab.units import format_duration
 
 # 0.5, 1, 2, 4, then 5 ms each: about 100 ms in all, and mostly the first is enough.
 _SETTLE_S = (0.0005, 0.001, 0.002, 0.004, *[0.005] * 19)
+_DRIFTS = 3
+"""Blocks in a row that drift may spoil: then somebody else sets the same knobs."""
 # Counters that say how much there is now, not how much there was: their differences mean nothing.
 _GAUGES = ("connections", "pipes", "pipe_bytes", "zc_inflight_bytes")
 
@@ -66,23 +70,6 @@ class HostClock:
     def sleep(self, seconds: float) -> None:
         """See Clock."""
         time.sleep(seconds)
-
-
-class Stage(Protocol):
-    """Brings up servers and clients."""
-
-    def start_server(
-        self, server: Server, role: Role, memory_limit_bytes: int | None = None
-    ) -> RunningServer:
-        """A running server; ProcessError when it does not come up."""
-
-    def open_load(
-        self, server: RunningServer, workloads: Sequence[Workload], seed: int
-    ) -> LoadSession:
-        """Connected clients for workloads that differ in size; ProcessError without connections.
-
-        UnsupportedError, a ProcessError, when the cells cannot be measured here at all.
-        """
 
 
 @dataclass(frozen=True)
@@ -125,73 +112,6 @@ class Outcome:
         return self.slice_wall_s / self.measure_wall_s if self.measure_wall_s > 0 else 0.0
 
 
-class Troupe:
-    """The servers of a plan, all up together, by the names of `Plan.instance`.
-
-    Those that did not start are in `failures`.
-    """
-
-    def __init__(self, plan: Plan, stage: Stage) -> None:
-        """Starts every server of the plan that this machine can run."""
-        self.servers: dict[str, RunningServer] = {}
-        self.failures: dict[str, str] = {}
-        self._stack = ExitStack()
-        try:
-            for name, server in {plan.instance(c): c.server for c in plan.cells}.items():
-                if server.unsupported is None:
-                    self._start(name, server, plan, stage)
-        except BaseException:
-            self._stack.close()
-            raise
-
-    def _start(self, name: str, server: Server, plan: Plan, stage: Stage) -> None:
-        try:
-            running = stage.start_server(server, plan.role, plan.memory_limit_bytes)
-        except ProcessError as error:
-            self.failures[name] = str(error)
-            return
-        self._stack.callback(running.stop)
-        self.servers[name] = running
-
-    def __enter__(self) -> Troupe:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stack.close()
-
-
-def with_running_baseline(plan: Plan, troupe: Troupe) -> Plan:
-    """`plan`, its baseline replaced by the first server that runs everywhere when it does not.
-
-    IolabError when nothing runs. Builds are compared with one build and profiles with one profile,
-    which nothing replaces.
-    """
-    if plan.baseline_build is not None or plan.baseline_profile is not None:
-        return plan
-    running = [
-        cell
-        for cell in plan.cells
-        if plan.instance(cell) in troupe.servers and not cell.server.twin
-    ]
-    places = Counter(cell.server.label for cell in running)
-    wanted = {(cell.workload, cell.condition) for cell in plan.cells}
-    everywhere = [label for label, nr in places.items() if nr == len(wanted)]
-    if plan.baseline in everywhere:
-        return plan
-    base = [plan.instance(cell) for cell in plan.cells if cell.server.label == plan.baseline]
-    reasons = [troupe.failures[name] for name in base if name in troupe.failures]
-    reason = reasons[0] if reasons else "it cannot run here"
-    if not everywhere:
-        raise IolabError(f"no server runs that could be the baseline; {plan.baseline}: {reason}")
-    note = f"baseline is {everywhere[0]} instead of {plan.baseline} ({reason})"
-    return replace(plan, baseline=everywhere[0], left_out=(*plan.left_out, note))
-
-
 class Runner:
     """Measures a plan with a troupe that stands. Use as a context manager: it closes the clients.
 
@@ -202,7 +122,6 @@ class Runner:
     def __init__(
         self,
         plan: Plan,
-        stage: Stage,
         troupe: Troupe,
         retired: Mapping[str, Retired],
         clock: Clock | None = None,
@@ -210,6 +129,8 @@ class Runner:
     ) -> None:
         self._plan = plan
         self._servers = troupe.servers
+        self._around = troupe.around
+        self._drifted = 0
         self._clock = clock or HostClock()
         self._observer = observer
         self.progress: Callable[[Tick], None] = lambda tick: None
@@ -218,7 +139,7 @@ class Runner:
         self._stack = ExitStack()
         self.samples: list[Sample] = []
         try:
-            self._open_sessions(stage, troupe.failures)
+            self._open_sessions(troupe.failures)
         except BaseException:
             self._stack.close()
             raise
@@ -239,20 +160,23 @@ class Runner:
         """The cells that are driven no more, with status and reason."""
         return self._retired
 
-    def _open_sessions(self, stage: Stage, failures: Mapping[str, str]) -> None:
+    def _open_sessions(self, failures: Mapping[str, str]) -> None:
         """One connected load process per session of the plan; they are idle while not driven."""
-        for number, cell in enumerate(self._plan.cells):
+        around = self._around
+        for number, cell in in_phases(self._plan, around.phase):
             session_name = self._plan.session(cell)
             name = self._plan.instance(cell)
-            if cell.server.unsupported is not None:
-                self._retire(cell.id, Status.UNSUPPORTED, cell.server.unsupported)
+            lacking = cell.server.unsupported or around.unsupported.get(cell.condition)
+            if lacking is not None:
+                self._retire(cell.id, Status.UNSUPPORTED, lacking)
             elif name in failures:
                 self._retire(cell.id, Status.FAILED, failures[name])
             if cell.id in self._retired or session_name in self._sessions:
                 continue
             sharing = [c for c in self._plan.cells if self._plan.session(c) == session_name]
+            around.enter(around.phase(cell))
             try:
-                session = stage.open_load(
+                session = around.stage(cell).open_load(
                     self._servers[name], [other.workload for other in sharing], number + 1
                 )
             except UnsupportedError as error:
@@ -274,9 +198,10 @@ class Runner:
         block = first_block
         while (stop := self._stop_reason(block, first_block, started_ns, spent_s)) is None:
             block_started_ns = clock.monotonic_ns()
-            driven = self._block(writer, block, block == first_block, started_ns, spent_s)
+            facts = self._block(writer, block, block == first_block, started_ns, spent_s)
             wall_ns = clock.monotonic_ns() - block_started_ns
-            writer.end_block(block, wall_ns=wall_ns, slices=driven, unix_ns=clock.unix_ns())
+            writer.end_block(block, wall_ns=wall_ns, unix_ns=clock.unix_ns(), **facts)
+            self._mind_drift(block, facts.get("drift"))
             block += 1
         measure_wall_s = spent_s + (clock.monotonic_ns() - started_ns) / 1e9
         return Outcome(
@@ -338,21 +263,67 @@ class Runner:
 
     def _block(
         self, writer: SampleWriter, block: int, first: bool, started_ns: int, spent_s: float
-    ) -> int:
-        """One slice of every cell that is still driven; returns how many."""
+    ) -> dict[str, Any]:
+        """One slice of every cell that is still driven, phase by phase; facts for its end."""
         if first:
             self._note_retired(writer, block)
         skip = frozenset(cell.id for cell in self._plan.cells if not self._driven(cell))
         order = block_order(self._plan, block, skip)
-        for place, cell_id in enumerate(order.cells):
-            cell = self._plan.cell(cell_id)
-            here_s = (self._clock.monotonic_ns() - started_ns) / 1e9
-            self.progress(Tick(block, spent_s + here_s, self._plan.budget_s, cell_id))
-            sample = self._slice(cell, block, place)
-            if sample.status is not Status.OK:
-                self._retire(cell_id, sample.status, sample.reason or "")
-            self._keep(writer, sample)
-        return len(order.cells)
+        place, settled, drift = 0, list[Settled](), None
+        for phase, cell_ids in phases(self._plan, order, self._around.phase):
+            if self._around.enter(phase):
+                settled.append(self._settle(phase, cell_ids))
+            drift = self._around.drift()
+            for cell_id in cell_ids if drift is None else ():
+                here_s = (self._clock.monotonic_ns() - started_ns) / 1e9
+                self.progress(Tick(block, spent_s + here_s, self._plan.budget_s, cell_id))
+                self._cell(writer, cell_id, block, place)
+                place += 1
+            drift = drift or self._around.drift()
+            if drift is not None:
+                break
+        facts: dict[str, Any] = {"slices": place}
+        if settled:
+            facts["settled"] = [asdict(one) for one in settled]
+        return facts if drift is None else {**facts, "drift": drift}
+
+    def _cell(self, writer: SampleWriter, cell_id: str, block: int, place: int) -> None:
+        sample = self._slice(self._plan.cell(cell_id), block, place)
+        if sample.status is not Status.OK:
+            self._retire(cell_id, sample.status, sample.reason or "")
+        self._keep(writer, sample)
+
+    def _settle(self, phase: str, cell_ids: Sequence[str]) -> Settled:
+        """Drives the first cell of a phase, unmeasured, until two slices in a row resemble."""
+        cell = self._plan.cell(cell_ids[0])
+        session, unit_bytes = self._sessions[self._plan.session(cell)], cell.workload.unit_bytes
+
+        def rate() -> float:
+            try:
+                load = session.slice(cell.workload, self._plan.warmup_ms, self._plan.slice_ms)
+                return stats.unit_rate(load, unit_bytes)
+            except (ProcessError, KeyError, TypeError):
+                return 0.0  # its measured slice will say what is wrong
+
+        return settle(phase, rate)
+
+    def _mind_drift(self, block: int, drift: str | None) -> None:
+        """A block in which a knob moved counts for nothing; its profiles are applied anew.
+
+        IolabError when that happens again and again.
+        """
+        if drift is None:
+            self._drifted = 0
+            return
+        self._drifted += 1
+        if self._drifted >= _DRIFTS:
+            raise IolabError(
+                f"the last {_DRIFTS} blocks are lost to drift: {drift}",
+                "find out who else sets it: tuned, irqbalance, a cron job, a network manager?",
+            )
+        kept = [s for s in self.samples if s.block != block or s.status is not Status.OK]
+        self.samples[:] = kept
+        self._around.renew()
 
     def _note_retired(self, writer: SampleWriter, block: int) -> None:
         """One line for every cell that is out from the start, so that the store says why."""
@@ -367,6 +338,8 @@ class Runner:
         load: dict[str, Any] | None = None
         delta: dict[str, Any] | None = None
         extra: dict[str, Any] = {"profile": cell.profile, "testbed": cell.testbed}
+        if not_set := self._around.not_set(cell):
+            extra["not_set"] = list(not_set)
         wall_ns = 0
         try:
             server.new_peaks()

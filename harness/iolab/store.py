@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from iolab.errors import IolabError
-from iolab.model import SCHEMA_VERSION, Sample
+from iolab.model import SCHEMA_VERSION, Sample, Status
 
 SAMPLES = "samples.jsonl"
 MANIFEST = "manifest.json"
@@ -178,7 +178,7 @@ class StoredSamples:
 
 
 def read_samples(run_dir: Path) -> StoredSamples:
-    """All slices of finished blocks of a run.
+    """All slices of finished blocks of a run; of blocks spoilt by drift, those that failed.
 
     A tail without a complete `block_end` line is dropped and described. A line inside a finished
     block that is no sample means that the file was damaged or is not ours: StoreError with file
@@ -207,7 +207,7 @@ def read_samples(run_dir: Path) -> StoredSamples:
             raise StoreError(f"{trouble}; the file is damaged or was not written by iolab")
         else:
             blocks.append(record)
-            samples += open_block
+            samples += _counting(open_block, record)
             open_block = []
             valid = offset
     if valid == 0 and trouble:
@@ -216,6 +216,13 @@ def read_samples(run_dir: Path) -> StoredSamples:
     if valid < len(data):
         dropped = f"{path}: {len(data) - valid} bytes of an unfinished block ignored"
     return StoredSamples(tuple(samples), tuple(blocks), valid, dropped)
+
+
+def _counting(samples: list[Sample], end: dict[str, Any]) -> list[Sample]:
+    """The slices of a block that count: all of them, or, when a knob drifted, only failures."""
+    if "drift" not in end:
+        return samples
+    return [sample for sample in samples if sample.status is not Status.OK]
 
 
 def _parse(line: bytes) -> Sample | dict[str, Any] | str:

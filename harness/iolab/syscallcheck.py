@@ -22,8 +22,8 @@ from iolab.errors import IolabError
 from iolab.executor import Executor, ProcessError
 from iolab.kernelstat import Observer
 from iolab.model import SCHEMA_VERSION, Cell, Plan, Status
-from iolab.runner import Stage
 from iolab.servers import RunningServer, counter_delta
+from iolab.troupe import Stage
 
 _TOTAL = "raw_syscalls:sys_enter"
 # Calls that servers make per request or per event; what else they make is in the total only.

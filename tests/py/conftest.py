@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # fakestage.py stands beside the tests
 
 from iolab.describe import CopyDescribe, Describe, Engine, Option, Refusal, Technique
 from iolab.specs import Offer, PeerOffer

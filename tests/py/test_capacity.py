@@ -12,8 +12,8 @@ from iolab.capacity import with_rates
 from iolab.errors import IolabError
 from iolab.load import LoadSession
 from iolab.model import Cell, Plan, Role, Server, Workload
-from iolab.runner import Stage, Troupe
 from iolab.servers import RunningServer
+from iolab.troupe import Stage, Troupe
 
 
 @dataclass
@@ -78,7 +78,7 @@ def plan() -> Plan:
 
 def resolve(stage: FakeStage, chosen: Plan) -> Plan:
     with Troupe(chosen, cast(Stage, stage)) as troupe:
-        return with_rates(chosen, cast(Stage, stage), troupe)[0]
+        return with_rates(chosen, troupe)[0]
 
 
 def test_every_server_meets_the_baselines_share() -> None:

@@ -14,7 +14,6 @@ from iolab.fake_executor import FakeExecutor, FakeProcess
 from iolab.kernelstat import Reading
 from iolab.model import Cell, Plan, Server, Workload
 from iolab.report.syscalls import rows
-from iolab.runner import Stage
 from iolab.servers import RunningServer
 from iolab.syscallcheck import (
     check_syscalls,
@@ -23,6 +22,7 @@ from iolab.syscallcheck import (
     parse,
     why_not,
 )
+from iolab.troupe import Stage
 
 OUTPUT = """# started on Sat Nov 21 09:38:44 2026
 

@@ -6,7 +6,7 @@ import click
 
 from iolab import store
 from iolab.campaign import override, resume_plan, run_plan
-from iolab.lab import on_testbed, open_lab
+from iolab.lab import open_lab
 from iolab.outcome import show
 from iolab.params import DURATION, PERCENT
 
@@ -47,6 +47,5 @@ def run(
     with open_lab() as lab:
         run_dir = store.find_run_dir(lab.house.results, resume) if resume is not None else None
         plan = resume_plan(run_dir) if run_dir is not None else lab.plan(matrix or "")
-        with on_testbed(lab, plan.testbed) as placed:
-            result = run_plan(placed, override(plan, seed, budget, precision), run_dir)
+        result = run_plan(lab, override(plan, seed, budget, precision), run_dir)
     raise SystemExit(show(result, report=not no_report, as_json=as_json))

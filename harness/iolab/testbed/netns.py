@@ -41,17 +41,21 @@ _ADDRESS: dict[Side, str] = {"server": "192.0.2.1", "client": "192.0.2.2"}
 
 @dataclass(frozen=True)
 class Netns:
-    """The testbed `netns`; made and removed by `open_netns`. `queues` of each device."""
+    """The testbed `netns`; made and removed by `open_netns`.
+
+    `queues` of each device. `pair` tells the pairs of namespaces of one harness apart.
+    """
 
     owner: int
     queues: int
+    pair: int = 0
     name: str = "netns"
     server_host: str = _ADDRESS["server"]
     client_host: str = _ADDRESS["client"]
 
     def namespace(self, side: Side) -> str:
         """The name of a side's namespace, as `ip netns` shows it."""
-        return f"{_PREFIX}-{self.owner}-{side}"
+        return f"{_PREFIX}-{self.owner}-{self.pair}-{side}"
 
     def device(self, side: Side) -> str:
         """The side's end of the veth pair."""
@@ -82,9 +86,10 @@ class Netns:
 
 
 @contextlib.contextmanager
-def open_netns(executor: Executor, queues: int | None = None) -> Iterator[Netns]:
+def open_netns(executor: Executor, queues: int | None = None, pair: int = 0) -> Iterator[Netns]:
     """Builds the testbed, with a queue for each usable CPU unless told, and removes it at the end.
 
+    Several stand side by side under different numbers (`pair`), with the same addresses.
     IolabError with the remedy when this host or user cannot.
     """
     missing = [tool for tool in ("ip", "nsenter") if shutil.which(tool) is None]
@@ -96,7 +101,7 @@ def open_netns(executor: Executor, queues: int | None = None) -> Iterator[Netns]
     if os.geteuid() != 0:
         raise IolabError("testbed netns: namespaces take privileges", "run it as root")
     sweep(executor)
-    bed = Netns(os.getpid(), queues or len(os.sched_getaffinity(0)))
+    bed = Netns(os.getpid(), queues or len(os.sched_getaffinity(0)), pair)
     with contextlib.ExitStack() as undo:
         for side in ("server", "client"):
             _ip(executor, "netns", "add", bed.namespace(side))
@@ -135,7 +140,7 @@ def sweep(executor: Executor, run: Path = _RUN, proc: Path = Path("/proc")) -> l
 
 
 def _owner(name: str) -> str | None:
-    found = re.fullmatch(rf"{_PREFIX}-(\d+)-\w+", name)
+    found = re.fullmatch(rf"{_PREFIX}-(\d+)-\d+-\w+", name)
     return found[1] if found else None
 
 

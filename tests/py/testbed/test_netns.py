@@ -23,23 +23,28 @@ def quiet(argv: Sequence[str]) -> Completed:
 def test_commands_are_placed_by_nsenter_on_their_side() -> None:
     bed = Netns(7, 2)
     assert bed.on_server(["a", "b"]) == [
-        "nsenter", "--net=/run/netns/iolab-bed-7-server", "--", "a", "b",
+        "nsenter", "--net=/run/netns/iolab-bed-7-0-server", "--", "a", "b",
     ]  # fmt: skip
-    assert bed.on_client(["a"])[1] == "--net=/run/netns/iolab-bed-7-client"
+    assert bed.on_client(["a"])[1] == "--net=/run/netns/iolab-bed-7-0-client"
     assert bed.facts()["queues"] == 2
 
 
 def test_what_killed_harnesses_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
     run, proc = tmp_path / "netns", tmp_path / "proc"
-    for name in ("iolab-bed-7-server", "iolab-bed-7-client", "iolab-bed-8-server", "iolab-bed-x-y"):
+    for name in (
+        "iolab-bed-7-0-server",
+        "iolab-bed-7-0-client",
+        "iolab-bed-8-1-server",
+        "iolab-bed-x-0-y",
+    ):
         (run / name).mkdir(parents=True)
     (run / "other").mkdir()
     (proc / "8").mkdir(parents=True)
     fake = FakeExecutor(run=quiet)
-    assert sweep(fake, run, proc) == ["iolab-bed-7-client", "iolab-bed-7-server"]
+    assert sweep(fake, run, proc) == ["iolab-bed-7-0-client", "iolab-bed-7-0-server"]
     assert fake.ran == [
-        ("ip", "netns", "delete", "iolab-bed-7-client"),
-        ("ip", "netns", "delete", "iolab-bed-7-server"),
+        ("ip", "netns", "delete", "iolab-bed-7-0-client"),
+        ("ip", "netns", "delete", "iolab-bed-7-0-server"),
     ]
     assert sweep(fake, tmp_path / "nowhere", proc) == []
 
@@ -67,7 +72,7 @@ def test_a_half_built_testbed_is_taken_down(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(IolabError, match=r"ip link add.*Not supported"), open_netns(fake, 2):
         pass
     deleted = [argv[-1] for argv in fake.ran if argv[:3] == ("ip", "netns", "delete")]
-    assert deleted == [f"iolab-bed-{os.getpid()}-{side}" for side in ("client", "server")]
+    assert deleted == [f"iolab-bed-{os.getpid()}-0-{side}" for side in ("client", "server")]
 
 
 @pytest.fixture

@@ -1,0 +1,146 @@
+"""Conditions on the real kernel: pairs of namespaces of the test's own, and profiles in them."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from iolab.conditions import Conditions, load_variant, open_conditions
+from iolab.errors import IolabError
+from iolab.lab import Lab, open_lab
+from iolab.model import Cell, Plan, Server, TestbedName, Workload
+from iolab.paths import House
+from iolab.surroundings import AS_FOUND
+from iolab.tuning.state import journalled
+
+SMALL = 'summary = "s"\n[sysctl]\n"net.ipv4.tcp_fin_timeout" = 30\n'
+LARGE = 'summary = "l"\n[sysctl]\n"net.ipv4.tcp_fin_timeout" = 90\n"net.ipv4.tcp_sack" = {sack}\n'
+LACKS = 'summary = "x"\n[sysctl]\n"net.ipv4.no_such_knob" = 1\n'
+# A limit belongs to no namespace: the whole is the host's, though nothing outside this process is.
+HOST = 'summary = "h"\n[sysctl]\n"net.ipv4.tcp_fin_timeout" = 20\n[limits]\nnofile = {soft}\n'
+FIN = "/proc/sys/net/ipv4/tcp_fin_timeout"
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """The lab of this tree with profiles and a journal of the test's own."""
+    if os.geteuid() != 0:
+        pytest.skip("network namespaces take root")
+    room = tmp_path / "profiles"
+    room.mkdir()
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1
+    sack = Path("/proc/sys/net/ipv4/tcp_sack").read_text().strip()
+    texts = {
+        "small": SMALL, "large": LARGE.format(sack=sack), "lacks": LACKS,
+        "host": HOST.format(soft=soft),
+    }  # fmt: skip
+    for name, text in texts.items():
+        (room / f"{name}.toml").write_text(text)
+    monkeypatch.setattr(House, "profiles", room)
+    monkeypatch.setenv("IOLAB_STATE", str(tmp_path / "state"))
+    with open_lab() as opened:
+        yield opened
+
+
+def plan(*profiles: str, baseline: str = "none", testbed: TestbedName = "netns") -> Plan:
+    load = Workload("w", 100, 2)
+    cells = tuple(Cell(Server("engine", "epoll"), load, name, testbed) for name in profiles)
+    return Plan("p", "", "epoll", cells, testbed=testbed, baseline_profile=baseline)
+
+
+def fin_timeout(lab: Lab, around: Conditions, cell: Cell) -> int:
+    bed = around.stage(cell).testbed
+    return int(lab.executor.run(bed.on_server(["cat", FIN])).stdout)
+
+
+def namespaces() -> list[str]:
+    return [path.name for path in Path("/run/netns").glob(f"iolab-bed-{os.getpid()}-*")]
+
+
+def test_profiles_in_namespaces_stand_side_by_side(lab: Lab) -> None:
+    chosen = plan("none", "small", "large")
+    before = Path(FIN).read_text()
+    with open_conditions(lab, chosen) as around:
+        assert {around.phase(cell) for cell in chosen.cells} == {AS_FOUND}
+        found = [fin_timeout(lab, around, cell) for cell in chosen.cells]
+        assert found[1:] == [30, 90]
+        assert around.drift() is None
+        scopes = [one["scope"] for one in around.facts()["profiles"]]
+        assert scopes == ["namespace", "namespace"]
+        assert len(namespaces()) == 6
+        assert len(journalled()) == 2
+    assert Path(FIN).read_text() == before
+    assert namespaces() == []
+    assert journalled() == []
+
+
+def test_drift_in_a_namespace_is_seen_and_mended(lab: Lab) -> None:
+    chosen = plan("none", "small")
+    with open_conditions(lab, chosen) as around:
+        bed = around.stage(chosen.cells[1]).testbed
+        lab.executor.run(bed.on_server(["sh", "-c", f"echo 77 > {FIN}"]))
+        drift = around.drift()
+        assert drift is not None
+        assert "small: net.ipv4.tcp_fin_timeout: asked for 30, has 77" in drift
+        around.renew()
+        assert around.drift() is None
+        assert fin_timeout(lab, around, chosen.cells[1]) == 30
+
+
+def test_a_profile_of_the_host_is_in_force_in_its_phase_only(lab: Lab) -> None:
+    chosen = plan("none", "host")
+    cell = chosen.cells[1]
+    with open_conditions(lab, chosen) as around:
+        found = fin_timeout(lab, around, cell)
+        assert around.phase(cell) == "host@netns"
+        assert around.enter("host@netns")
+        assert not around.enter("host@netns")
+        assert fin_timeout(lab, around, cell) == 20
+        assert around.drift() is None
+        assert around.enter(AS_FOUND)
+        assert fin_timeout(lab, around, cell) == found
+        assert journalled() == []
+
+
+def test_an_error_reverts_what_is_applied(lab: Lab) -> None:
+    def interrupted() -> None:
+        with open_conditions(lab, plan("none", "host")) as around:
+            around.enter("host@netns")
+            assert len(journalled()) == 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert journalled() == []
+
+
+def test_what_the_host_lacks_is_a_reason_and_no_partial_application(lab: Lab) -> None:
+    chosen = plan("none", "lacks")
+    with open_conditions(lab, chosen) as around:
+        (reason,) = around.unsupported.values()
+        assert "lacks.toml: sysctl.net.ipv4.no_such_knob" in reason
+        assert journalled() == []
+    with pytest.raises(IolabError, match="the baseline profile lacks: "):
+        open_conditions(lab, plan("small", "lacks", baseline="lacks")).__enter__()
+    assert namespaces() == []
+
+
+def test_leaving_out_what_changes_nothing_is_not_measured(lab: Lab) -> None:
+    names = [f"large~sysctl.net.ipv4.{key}" for key in ("tcp_fin_timeout", "tcp_sack")]
+    chosen = plan("none", "large", *names)
+    with open_conditions(lab, chosen) as around:
+        (reason,) = around.unsupported.values()
+        assert reason == (
+            "sysctl.net.ipv4.tcp_sack changes nothing here: the host has that value already"
+        )
+        assert fin_timeout(lab, around, chosen.cells[2]) != 90
+
+
+def test_an_ablation_is_loaded_from_its_name(lab: Lab) -> None:
+    loaded = load_variant(lab.house.profiles, "large~sysctl.net.ipv4.tcp_sack")
+    assert loaded.name == "large~sysctl.net.ipv4.tcp_sack"
+    assert list(loaded.profile.sysctl) == ["net.ipv4.tcp_fin_timeout"]
