@@ -10,6 +10,7 @@ from iolab.errors import InputError
 from iolab.matrix import load_plan, parse_plan, plan_from_json, plan_to_json
 from iolab.model import CopyLoad, Workload
 from iolab.specs import Offer, PeerOffer, parse_server
+from iolab.tuning.profile import knob_keys, load_profile, profile_names
 
 MATRIX = """
 schema_version = 1
@@ -36,8 +37,10 @@ BASELINES = {
 def test_every_matrix_of_the_tree_loads(house_root: Path, offer: Offer) -> None:
     paths = sorted((house_root / "workloads").glob("*.toml"))
     assert {path.stem for path in paths} >= {"quick", "smoke", "file"}
+    room = house_root / "tuning/profiles"
+    tuned = replace(offer, knobs=lambda name: knob_keys(load_profile(room, name)))
     for path in paths:
-        plan = load_plan(path, offer)
+        plan = load_plan(path, tuned)
         assert plan.name == path.stem
         alone = plan.grid or all(server.kind == "engine" for server in plan.servers)
         assert plan.baseline == ("epoll" if alone else BASELINES[plan.role])
@@ -419,3 +422,18 @@ def test_engines_of_other_builds_are_checked_against_those(offer: Offer) -> None
     ):
         with pytest.raises(InputError, match=words):
             parse_server(spec, both, "file")
+
+
+def test_every_shipped_profile_is_measured_on_every_role(house_root: Path, offer: Offer) -> None:
+    room = house_root / "tuning/profiles"
+    tuned = replace(offer, knobs=lambda name: knob_keys(load_profile(room, name)))
+    roles = set()
+    for path in sorted((house_root / "workloads").glob("tuning*.toml")):
+        plan = load_plan(path, tuned)
+        roles.add(plan.role)
+        assert plan.baseline_profile == "baseline"
+        measured = {condition.profile for condition in plan.conditions}
+        assert measured >= set(profile_names(room))
+        keys = {f"throughput~{key}" for key in tuned.knobs("throughput")}
+        assert keys <= measured
+    assert roles == {"file", "relay", "forward"}
