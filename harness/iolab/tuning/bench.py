@@ -69,8 +69,11 @@ class Restored:
     note: str = ""
 
 
-def apply(loaded: Loaded, scene: Scene, partial: bool = False) -> Applied:
-    """Applies a profile. IolabError when something is in the way; nothing is written then."""
+def apply(loaded: Loaded, scene: Scene, partial: bool = False, holder: str = "") -> Applied:
+    """Applies a profile. IolabError when something is in the way; nothing is written then.
+
+    `holder` is the process that will revert it by itself; see Journal.
+    """
     host = scene.host
     with journals.locked(host.state):
         _refuse_second(host)
@@ -80,7 +83,7 @@ def apply(loaded: Loaded, scene: Scene, partial: bool = False) -> Applied:
         entries = _entries(plan)
         names = {entry.target.netns for entry in entries} - {""}
         cookies = {name: host.cookie(name) for name in names}
-        journal = Journal.create(host.state, plan.profile, boot_id(host), entries, cookies)
+        journal = Journal.create(host.state, plan.profile, boot_id(host), entries, cookies, holder)
         try:
             results = _write_all(journal, plan, loaded, scene, partial)
             kept = partial or all(result.good for result in results)

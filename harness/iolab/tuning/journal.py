@@ -46,6 +46,8 @@ class Journal:
     entries: list[Entry]
     cookies: dict[str, str] = field(default_factory=dict)
     """Of the namespaces of the entries, by name: what tells them from later ones."""
+    holder: str = ""
+    """`PID STARTTIME` of the process that will revert it; empty when somebody asked for it."""
     begun: set[int] = field(default_factory=set)
     """Entries whose write began, and perhaps happened."""
     effective: dict[int, str] = field(default_factory=dict)
@@ -63,15 +65,17 @@ class Journal:
         boot_id: str,
         entries: Iterable[Entry],
         cookies: dict[str, str] | None = None,
+        holder: str = "",
     ) -> Journal:
         """A new journal, durable when this returns."""
-        journal = cls(state / FILE, profile, boot_id, list(entries), cookies or {})
+        journal = cls(state / FILE, profile, boot_id, list(entries), cookies or {}, holder)
         state.mkdir(parents=True, exist_ok=True)
         head = {
             "schema_version": SCHEMA_VERSION,
             "profile": profile,
             "boot_id": boot_id,
             "cookies": journal.cookies,
+            "holder": holder,
             "entries": [asdict(entry) for entry in journal.entries],
         }
         temporary = journal.path.with_suffix(".tmp")
@@ -158,7 +162,9 @@ def load(state: Path) -> Journal | None:
         if head["schema_version"] != SCHEMA_VERSION:
             raise IolabError(f"{path}: schema_version {head['schema_version']} is not ours")
         entries = _entries(head["entries"])
-        journal = Journal(path, head["profile"], head["boot_id"], entries, head["cookies"])
+        journal = Journal(
+            path, head["profile"], head["boot_id"], entries, head["cookies"], head.get("holder", "")
+        )
         for line in lines[1:]:
             with contextlib.suppress(json.JSONDecodeError):  # cut off by the crash
                 _replay(journal, json.loads(line))
@@ -224,11 +230,24 @@ def leftover(state: Path) -> str | None:
     if not (state / FILE).exists() or busy(state):
         return None
     journal = load(state)
-    if journal is None or journal.finished:
+    if journal is None:
         return None
+    if journal.finished:
+        if not journal.holder or holder_of(int(journal.holder.split()[0])) == journal.holder:
+            return None
+        return f"profile {journal.profile} is left applied by a killed run: iolab tune revert"
     return (
         f"profile {journal.profile} is left applied in part by a run cut short: iolab tune revert"
     )
+
+
+def holder_of(pid: int) -> str:
+    """`PID STARTTIME` of a process (proc(5), stat field 22); empty when there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return f"{pid} {text.rpartition(')')[2].split()[19]}"
+    except (OSError, IndexError):
+        return ""
 
 
 def _sync(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""A profile in force for the length of a `with`: what `iolab run` will use for each cell.
+"""A profile in force for the length of a `with`: what `iolab run` uses for each cell.
 
     with session(profile, scene) as tuned:
         ...                     # a block
@@ -10,6 +10,7 @@ the next start of any verb finds.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from iolab.errors import IolabError
 from iolab.tuning import bench
 from iolab.tuning.bench import Applied, Restored, Result
+from iolab.tuning.journal import holder_of
 from iolab.tuning.placement import Side, place
 from iolab.tuning.profile import Loaded
 from iolab.tuning.scene import Scene
@@ -54,7 +56,7 @@ def session(loaded: Loaded, scene: Scene, partial: bool = False) -> Iterator[Ses
     `scene` says where: a testbed with namespaces gives one with `netns` and `only_netns`.
     IolabError when the profile does not take whole and `partial` is not given.
     """
-    applied = bench.apply(loaded, scene, partial)
+    applied = bench.apply(loaded, scene, partial, holder_of(os.getpid()))
     if not applied.kept:
         bad = [f"{one.place}: {one.knob}: {one.outcome}" for one in applied.results if not one.good]
         raise IolabError("\n".join([f"profile {applied.profile} did not take:", *bad]))

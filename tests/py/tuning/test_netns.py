@@ -240,3 +240,25 @@ def test_a_new_namespace_of_the_same_name_is_left_alone(
     assert [one for one in bench.revert(real) if one.problem] == []
     assert real.tree(netns).read("proc/sys/net/core/somaxconn") == "17"
     assert journal.load(real.state) is None
+
+
+def test_what_a_killed_session_leaves_is_announced_and_reverted(
+    real: Host, netns: str, write_profile: WriteProfile, tmp_path: Path
+) -> None:
+    before = values(real, netns)
+    real.close()  # the child must not inherit a thread's namespace
+    loaded = write_profile(TWO_QUEUES)
+
+    def work() -> None:
+        host = Host(HostExecutor(), state=tmp_path / "state")
+        with session(loaded, scene_of(host, netns)):
+            assert journal.leftover(host.state) is None  # its holder lives
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert was_killed(in_child(work))
+    said = journal.leftover(tmp_path / "state")
+    assert said is not None
+    assert "is left applied by a killed run: iolab tune revert" in said
+    assert [one for one in bench.revert(real) if one.problem] == []
+    assert values(real, netns) == before
+    assert journal.leftover(tmp_path / "state") is None
