@@ -13,7 +13,7 @@ from typing import Any
 
 from iolab import store
 from iolab.relaybench.model import KIND as RELAY_BENCH
-from iolab.report import charts, crossover, curves, draw, hdrlog, page, relay, selftest
+from iolab.report import ablations, charts, crossover, curves, draw, hdrlog, page, relay, selftest
 from iolab.report.build import build
 from iolab.report.folder import INDEX, replace_folder
 from iolab.report.run import ReportError, load
@@ -42,6 +42,7 @@ def write_report(run_dir: Path, document: dict[str, Any] | None = None) -> Path:
     view = build(run)
     latencies = hdrlog.log(run.samples)
     drawn = [*charts.all_charts(view), *curves.curve_charts(view)]
+    drawn += ablations.ablation_charts(view)
     if (crossover_map := crossover.crossover_chart(view)) is not None:
         drawn.append(crossover_map)
 

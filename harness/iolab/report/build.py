@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from iolab import control, curve, stats
-from iolab.model import GIB, Sample, Status, Workload
+from iolab import ablation, control, curve, stats
+from iolab.model import GIB, Plan, Sample, Status, Workload
 from iolab.report import context, crosscheck, crossover, fmt, latency, palette, syscalls
 from iolab.report.run import Run
 from iolab.report.view import (
@@ -52,18 +52,19 @@ def build(run: Run) -> ReportView:
     futexes = futexes_per_sleep(run.syscalls)
     summaries = stats.summarise(run.plan, run.samples, futexes)
     slices = _counted(run)
+    counted = [*slices.all, *(s for s in run.samples if s.status is not Status.OK)]
     checks = context.control_servers(run.manifest, run.plan)
     closed = [summary for summary in summaries if not summary.workload.open_loop]
-    built = [_workload(s, slices, run.plan.seed, checks) for s in closed]
+    built = [_workload(s, slices, run.plan, checks) for s in closed]
     workloads = tuple(workload for workload, _ in built)
     places = {place.workload: place for _, place in built}
-    labels = [server.label for server in run.plan.servers]
+    labels = [run.plan.label(cell) for cell in run.plan.cells]
     return ReportView(
         run=run.name,
         matrix=run.plan.name,
         summary=run.plan.summary,
         started=context.started(run),
-        baseline=run.plan.baseline,
+        baseline=_baseline(run.plan),
         role=run.plan.role,
         per_second=" or ".join(dict.fromkeys(PER_SECOND[w.unit] for w in run.plan.workloads)),
         host=context.host(run.manifest),
@@ -72,15 +73,24 @@ def build(run: Run) -> ReportView:
         limitations=context.limitations(run, workloads),
         workloads=workloads,
         wrk=crosscheck.rows(run.wrk, run.plan.baseline, workloads),
-        styles=palette.styles(labels, run.plan.baseline),
+        styles=palette.styles(labels, run.plan.reference(run.plan.cells[0])),
         manifest=run.manifest,
         raw_files=run.raw_files,
         crossings=crossover.crossings(run.plan, places),
         syscalls=syscalls.rows(run.syscalls),
         curves=curve.curve_sets(run.plan, slices.all, summaries),
         blocks=len({sample.block for sample in slices.all}),
+        ablations=tuple(ablation.steps(run.plan, counted)),
+        profiles=context.profiles(run.manifest),
         untrusted=control.untrusted(control.read(run.plan, run.samples)),
     )
+
+
+def _baseline(plan: Plan) -> str:
+    """What ratios are to, in words."""
+    if plan.baseline_profile is None:
+        return plan.baseline
+    return f"profile {plan.baseline_profile}"
 
 
 def _counted(run: Run) -> _Slices:
@@ -100,9 +110,9 @@ def _counted(run: Run) -> _Slices:
 
 
 def _workload(
-    summary: stats.WorkloadSummary, slices: _Slices, seed: int, controls: frozenset[str]
+    summary: stats.WorkloadSummary, slices: _Slices, plan: Plan, controls: frozenset[str]
 ) -> tuple[WorkloadView, Crossing]:
-    workload = summary.workload
+    workload, seed = summary.workload, plan.seed
     rates = {cell.cell: _rates(slices.ok(cell.cell), workload) for cell in summary.cells}
     ranked = list(summary.cells)
     if any(cell.server in controls for cell in ranked):
@@ -120,7 +130,7 @@ def _workload(
     order = {"ranked": 0, "baseline": 0, "unranked": 0, "client-limited": 1, "control": 2, "out": 3}
     cells = tuple(sorted(cells, key=lambda cell: order[cell.place]))
     view = WorkloadView(
-        name=workload.name,
+        name=plan.title(workload, summary.baseline),
         size_bytes=workload.size_bytes,
         connections=workload.connections,
         pipeline=workload.pipeline,

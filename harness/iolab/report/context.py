@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iolab import control, overhead, stats
-from iolab.model import Plan, Status
+from iolab.model import WITHOUT, Plan, Status
 from iolab.report import fmt
 from iolab.report.run import Run
-from iolab.report.view import CellView, Fact, WorkloadView
+from iolab.report.view import CellView, Fact, ProfileView, WorkloadView
 
 # Above this share of busy CPU time before the run began, the host was not quiet.
 _QUIET = 0.05
@@ -93,7 +93,9 @@ def control_servers(manifest: Mapping[str, Any], plan: Plan) -> frozenset[str]:
     engines = dig(manifest, "describe", "engines") or []
     constant = {e["name"] for e in engines if "constant" in e.get("sources", ())}
     return frozenset(
-        s.label for s in plan.servers if s.twin or (s.kind == "engine" and s.name in constant)
+        plan.label(cell)
+        for cell in plan.cells
+        if cell.server.twin or (cell.server.kind == "engine" and cell.server.name in constant)
     )
 
 
@@ -241,6 +243,25 @@ def _tree(manifest: Mapping[str, Any]) -> tuple[Fact, ...]:
     return (Fact("Source", text, good=False),)
 
 
+def profiles(manifest: Mapping[str, Any]) -> tuple[ProfileView, ...]:
+    """The profiles of a run as they were applied; steps of an ablation are in their own table."""
+    return tuple(
+        ProfileView(
+            name=one["profile"],
+            testbed=one["testbed"],
+            scope=one["scope"],
+            taken=sum(knob["outcome"] == "exact" for knob in one["knobs"]),
+            not_set=tuple(
+                (knob["knob"], knob["reason"] or knob["outcome"])
+                for knob in one["knobs"]
+                if knob["outcome"] != "exact"
+            ),
+        )
+        for one in dig(manifest, "profiles") or ()
+        if WITHOUT not in one["profile"]
+    )
+
+
 # --- controls ------------------------------------------------------------------------------------
 
 
@@ -259,7 +280,7 @@ def controls(run: Run, workloads: Sequence[WorkloadView]) -> tuple[Fact, ...]:
     ]
     if not facts:
         facts = [f for w in workloads if (f := _self_control(run, w.name)) is not None]
-    twins = {server.label for server in run.plan.servers if server.twin}
+    twins = {run.plan.label(cell) for cell in run.plan.cells if cell.server.twin}
     for workload in workloads:
         for cell in workload.cells:
             if cell.server in twins:
@@ -279,7 +300,8 @@ def _reading(found: control.Control) -> str:
 def _self_control(run: Run, name: str) -> Fact | None:
     plan = run.plan
     cell = next(
-        (c for c in plan.cells if c.server.label == plan.baseline and c.workload.name == name), None
+        (c for c in plan.cells if plan.label(c) == plan.reference(c) and c.workload.name == name),
+        None,
     )
     if cell is None:
         return None

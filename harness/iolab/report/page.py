@@ -65,5 +65,7 @@ def summary(view: ReportView) -> dict[str, Any]:
         "curves": [to_json(found) for found in view.curves],
         "crossings": [dataclasses.asdict(place) for place in view.crossings],
         "syscalls": [dataclasses.asdict(row) for row in view.syscalls],
+        "ablations": [step.to_json() for step in view.ablations],
+        "profiles": [dataclasses.asdict(one) for one in view.profiles],
         "wrk": [dataclasses.asdict(row) for row in view.wrk],
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from iolab.ablation import Step
 from iolab.curve import CurveSet
 from iolab.model import Unit
 from iolab.report.palette import Style
@@ -249,6 +250,17 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class ProfileView:
+    """A profile as a run applied it: where, how many knobs took, and which did not, with why."""
+
+    name: str
+    testbed: str
+    scope: str
+    taken: int
+    not_set: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class ReportView:
     """All that a report shows. `per_second` names the unit of rates: `requests/s`, or several.
 
@@ -276,6 +288,8 @@ class ReportView:
     curves: tuple[CurveSet, ...] = ()
     syscalls: tuple[SyscallRow, ...] = ()
     blocks: int = 0
+    ablations: tuple[Step, ...] = ()
+    profiles: tuple[ProfileView, ...] = ()
     untrusted: str | None = None
 
     @property
