@@ -179,7 +179,9 @@ class Conditions:
         try:
             tuned = _place(self._lab, condition, bed)
             self._stack.callback(tuned.scene.host.close)
-            nothing = _changes_nothing(self._lab.house.profiles, tuned)
+            nothing = self._not_taken_whole(condition) or _changes_nothing(
+                self._lab.house.profiles, tuned
+            )
             if nothing is not None:
                 return nothing
             trial = ExitStack()
@@ -196,6 +198,15 @@ class Conditions:
             self._standing[condition] = trial
             self._stack.callback(_forget, tuned.scene.host.state)
         return None
+
+    def _not_taken_whole(self, condition: Condition) -> str | None:
+        """Why a step of an ablation cannot differ, by what the whole profile was seen to set."""
+        profile, _, key = condition.profile.partition(WITHOUT)
+        whole = self._tuned.get(replace(condition, profile=profile))
+        mine = [one for one in whole.applied if one.place.endswith(f": {key}")] if whole else []
+        if not mine or any(one.outcome == "exact" for one in mine):
+            return None
+        return f"{key} changes nothing here: {mine[0].outcome}: {mine[0].reason}"
 
     def _apply(self, tuned: Tuned, stack: ExitStack) -> None:
         """Applies a profile until `stack` is closed."""

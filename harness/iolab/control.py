@@ -35,9 +35,10 @@ class Control:
     @property
     def text(self) -> str:
         """The reading in words."""
-        found = self.estimate
+        found, twin = self.estimate, self.twin
         return (
-            f"{self.twin.server.label} to {self.base.server.label} at {self.twin.workload.name}: "
+            f"{twin.server.label} to {self.base.server.label} at {twin.workload.name}"
+            f"{twin.condition.tail}: "
             f"{found.ratio:.3f} [{found.low:.3f} to {found.high:.3f}], {found.blocks} blocks, "
             f"p {self.adjusted_p:.2g}"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,21 @@ def test_leaving_out_what_changes_nothing_is_not_measured(lab: Lab) -> None:
             "sysctl.net.ipv4.tcp_sack changes nothing here: the host has that value already"
         )
         assert fin_timeout(lab, around, chosen.cells[2]) != 90
+
+
+def test_leaving_out_what_was_not_taken_is_not_measured(lab: Lab) -> None:
+    (lab.house.profiles / "mixed.toml").write_text(LACKS + '"net.ipv4.tcp_fin_timeout" = 33\n')
+    names = [f"mixed~sysctl.net.ipv4.{key}" for key in ("no_such_knob", "tcp_fin_timeout")]
+    chosen = replace(plan("none", "mixed", *names), partial=True)
+    with open_conditions(lab, chosen) as around:
+        ((condition, reason),) = around.unsupported.items()
+        assert condition.profile == names[0]
+        assert "no_such_knob changes nothing here: unavailable" in reason
+        assert around.not_set(chosen.cells[1]) == ("net.ipv4.no_such_knob",)
+        # What exists nowhere is not known to be a namespace's own: the profile is the host's.
+        assert around.enter(around.phase(chosen.cells[1]))
+        assert around.drift() is None  # what was not taken is no drift
+        assert fin_timeout(lab, around, chosen.cells[1]) == 33
 
 
 def test_an_ablation_is_loaded_from_its_name(lab: Lab) -> None:
