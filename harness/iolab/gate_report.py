@@ -50,7 +50,9 @@ class Gate:
             times = [one.budget_s for one in vague if one.budget_s is not None]
             tail = f"; a budget of about {format_duration(max(times))} would do" if times else ""
             return f"cannot tell: {', '.join(one.name for one in vague)}{tail}"
-        return f"no regression of {format_percent(self.threshold)} in {len(self.outcomes)} cells"
+        tail = f", {len(self.left_out)} left out" if self.left_out else ""
+        nr = len(self.outcomes)
+        return f"no regression of {format_percent(self.threshold)} in {nr} cells{tail}"
 
     def to_json(self) -> dict[str, Any]:
         """The document of gate.json and of `--json`."""

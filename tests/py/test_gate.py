@@ -320,7 +320,9 @@ def test_markdown_says_it_first_and_keeps_its_table_whole() -> None:
 
 
 def test_headlines() -> None:
-    assert gate_of(*rounds(Effect.SAME, None)).headline == "no regression of 5% in 1 cells"
+    passed = gate_of(*rounds(Effect.SAME, None))
+    assert passed.headline == "no regression of 5% in 1 cells, 1 left out"
+    assert replace(passed, left_out=()).headline == "no regression of 5% in 1 cells"
     vague = gate_of(*rounds(Effect.UNCLEAR, None)).headline
     assert vague.startswith("cannot tell: candidate/a@1KiB; a budget of about")
     assert gate_of().headline == "cannot tell: nothing was compared"

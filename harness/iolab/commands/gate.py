@@ -218,3 +218,5 @@ def _show(done: Gate, as_json: bool) -> None:
     for outcome in done.outcomes:
         if outcome.reason:
             click.echo(f"{outcome.final}: {outcome.name}: {outcome.reason}")
+    for note in done.left_out:
+        click.echo(f"left out: {note}")
