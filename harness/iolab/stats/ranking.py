@@ -17,8 +17,9 @@ def rank(
     """`cells` in reading order with ranks; cells that are not distinguishable share one.
 
     Going down by median ratio, a cell shares the rank of the group's first member unless their
-    own paired ratios differ: p below 0.05 after Holm's correction over all pairs of the workload,
-    and an interval that excludes 1. Comparing with the first member keeps groups from chaining.
+    own paired ratios say that it is slower: p below 0.05 after Holm's correction over all pairs of
+    the workload, and an interval on that side of 1. Comparing with the first member keeps groups
+    from chaining.
     Client-limited cells, twins and those without numbers come last and rank nothing.
     """
     able = [c for c in cells if c.ratio is not None and not c.client_limited and not c.twin]
@@ -42,7 +43,11 @@ def rank(
 def _different_pairs(
     cells: Sequence[CellSummary], rates: Mapping[str, Mapping[int, float]], seed: int
 ) -> set[tuple[str, str]]:
-    """The pairs (faster, slower) whose paired ratios are distinguishable."""
+    """The pairs (faster, slower) of `cells`, which fall by ratio, that their own ratios confirm.
+
+    Medians need not be transitive: where a pair's own ratios say the opposite of those to the
+    baseline, neither is ahead.
+    """
     pairs: list[tuple[str, str]] = []
     estimates: list[Estimate] = []
     for at, upper in enumerate(cells):
@@ -55,5 +60,5 @@ def _different_pairs(
     return {
         pair
         for pair, result, p in zip(pairs, estimates, adjusted, strict=True)
-        if p < ALPHA and (result.low > 1 or result.high < 1)
+        if p < ALPHA and result.low > 1
     }

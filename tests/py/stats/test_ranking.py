@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 from simulated import document, plan, run
 
 from iolab import stats
@@ -36,3 +38,18 @@ def test_a_client_limited_cell_ranks_nothing() -> None:
         ("base", 1, "server"),
         ("quick", None, "client"),
     ]
+
+
+def test_a_cell_is_not_ranked_below_one_that_it_beats() -> None:
+    """To the baseline `a` has the higher median, yet `b` is ahead of it in two blocks of three."""
+    ratios = {0: (1.0, 1.5), 1: (3.0, 3.5), 2: (3.0, 2.9)}
+    samples = []
+    kinds = [0] * 24 + [1] * 15 + [2] * 21
+    random.Random(2).shuffle(kinds)
+    for block, kind in enumerate(kinds):
+        for name, ratio in zip(("base", "a", "b"), (1.0, *ratios[kind]), strict=True):
+            load = document(100_000 * ratio)
+            samples.append(Sample(block, 0, f"{name}@w", Status.OK, None, 0, 1, load))
+    (summary,) = stats.summarise(plan("base", "a", "b"), samples)
+    found = {cell.server: (cell.rank, cell.tied) for cell in summary.cells}
+    assert (found["a"], found["b"]) == ((1, True), (1, True))
