@@ -7,7 +7,7 @@ from itertools import groupby
 
 from iolab.ablation import Step
 from iolab.report import fmt, layout
-from iolab.report.charts import Cell, Chart, Panel, Tick, caption, clean
+from iolab.report.chart import Cell, Chart, Panel, Tick, caption, clean
 from iolab.report.palette import BASELINE_COLOUR
 from iolab.report.view import ReportView
 
