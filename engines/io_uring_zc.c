@@ -171,13 +171,14 @@ static int start_mapping(struct conn *c, struct zc_move *m)
 static int start_buffers(struct conn *c, struct zc_move *m)
 {
 	struct xfer *x = &c->xfer;
-	int slot = ring_zc_take_slot();
+	int slot = ring_zc_take_slot(c);
 	struct io_uring_sqe *sqe;
 	struct ring_zc *z;
 
 	if (slot < 0) {
 		count_one(c->ctr, zc_waits);
-		return ring_zc_wait(c) ? RING_WAIT : -ENOBUFS;
+		ring_zc_wait(c);
+		return RING_WAIT;
 	}
 	z = ring_zc_new(c, RING_OWN, OP_BODY);
 	if (!z) {

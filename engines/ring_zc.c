@@ -26,8 +26,9 @@ struct chunk {
 struct ring_zc_worker {
 	struct chunk *chunks;
 	struct ring_zc *free;
-	struct conn *waiting, **waiting_tail;
-	char *slots; /* registered memory */
+	struct conn *waiting, **waiting_tail; /* for a slot; oldest first */
+	const struct conn *turn;	      /* who may take one although others wait */
+	char *slots;			      /* registered memory */
 	size_t slot_bytes;
 	unsigned nr_slots, nr_free_slots;
 	int free_slots[];
@@ -37,11 +38,6 @@ static _Thread_local struct ring_zc_worker *zc;
 static struct ring_zc_sock *sock_of(const struct conn *c)
 {
 	return c->mover;
-}
-
-static uint64_t inflight_bytes(struct counters *ctr)
-{
-	return atomic_load_explicit(&ctr->zc_inflight_bytes, memory_order_relaxed);
 }
 
 /* ---------------------------------------------------------------- the worker */
@@ -122,9 +118,11 @@ char *ring_zc_slot(int slot)
 	return zc->slots + (size_t)slot * zc->slot_bytes;
 }
 
-int ring_zc_take_slot(void)
+int ring_zc_take_slot(const struct conn *c)
 {
-	return zc->nr_free_slots ? zc->free_slots[--zc->nr_free_slots] : -1;
+	bool first = !zc->waiting || zc->turn == c;
+
+	return first && zc->nr_free_slots ? zc->free_slots[--zc->nr_free_slots] : -1;
 }
 
 /* ---------------------------------------------------------------- a send */
@@ -214,21 +212,18 @@ unsigned ring_zc_held(const struct conn *c)
 	return c->mover ? sock_of(c)->nr : 0;
 }
 
-/* ---------------------------------------------------------------- waiting for room */
+/* ---------------------------------------------------------------- waiting for a slot */
 
-bool ring_zc_wait(struct conn *c)
+void ring_zc_wait(struct conn *c)
 {
 	struct ring_zc_sock *s = sock_of(c);
 
-	if (!inflight_bytes(c->ctr))
-		return false;
 	if (s->waiting)
-		return true;
+		return;
 	s->waiting = true;
 	s->next_waiting = NULL;
 	*zc->waiting_tail = c;
 	zc->waiting_tail = &s->next_waiting;
-	return true;
 }
 
 static void stop_waiting(struct conn *c)
@@ -245,21 +240,17 @@ static void stop_waiting(struct conn *c)
 	sock_of(c)->waiting = false;
 }
 
-/*
- * There is room again, for one. When nothing is in flight any more nobody else will wake who waits,
- * so this goes on: each of them either sends, or fails and is gone.
- */
-static void wake(struct worker *w)
+/* Slots may have come back. Who has no use for one any more leaves it to the next. */
+static void wake(void)
 {
-	struct conn *c;
+	while (zc->waiting && zc->nr_free_slots) {
+		struct conn *c = zc->waiting;
 
-	do {
-		c = zc->waiting;
-		if (!c)
-			return;
+		zc->turn = c;
 		stop_waiting(c);
 		ur_advance(c);
-	} while (!inflight_bytes(w->ctr));
+	}
+	zc->turn = NULL;
 }
 
 void ring_zc_forget(struct conn *c)
@@ -286,28 +277,18 @@ static void settle(struct worker *w, struct ring_zc *z)
 	let_go(z);
 }
 
-/* A send is finished; one that was refused made no room, unless it was the last. */
-static void made_room(struct worker *w, bool accepted)
-{
-	if (accepted || !inflight_bytes(w->ctr))
-		wake(w);
-}
-
 static void notified(struct worker *w, struct ring_zc *z, uint32_t usage)
 {
 	struct conn *sock = z->sock;
-	bool accepted = z->accepted;
 
-	if (accepted)
+	if (z->accepted)
 		zc_count_notified(w->ctr, usage & IORING_NOTIF_USAGE_ZC_COPIED,
 				  w->now_ns - z->accepted_ns);
 	settle(w, z);
 	ring_zc_free(z);
-	if (sock) {
-		stop_waiting(sock);
+	if (sock && !sock_of(sock)->waiting)
 		ur_advance(sock);
-	}
-	made_room(w, accepted);
+	wake();
 }
 
 void ring_zc_completed(struct worker *w, struct ring_zc *z, const struct io_uring_cqe *cqe)
@@ -338,7 +319,7 @@ void ring_zc_completed(struct worker *w, struct ring_zc *z, const struct io_urin
 	 */
 	settle(w, z);
 	ur_on_move(c, op, dst, res);
-	made_room(w, false);
+	wake();
 }
 
 /* ---------------------------------------------------------------- probe */

@@ -37,7 +37,7 @@ struct ring_zc_sock {
 	struct conn *next_waiting;
 	uint64_t bytes; /* of its sends that the kernel is not finished with */
 	unsigned nr;	/* of those sends */
-	bool waiting;	/* for room, see ring_zc_wait() */
+	bool waiting;	/* for a slot, see ring_zc_wait() */
 };
 
 /* What of zero-copy sends this kernel lacks. 0, or -errno and one sentence. */
@@ -50,8 +50,11 @@ int ring_zc_probe(char reason[REASON_MAX]);
 int ring_zc_init(struct worker *w, unsigned nr_slots, size_t slot_bytes);
 void ring_zc_exit(struct worker *w);
 
-/* A free registered buffer: its index or -1; its memory; giving back one that no send has. */
-int ring_zc_take_slot(void);
+/*
+ * A free registered buffer for c: its index, or -1 when there is none, or others have waited for
+ * it; its memory; giving back one that no send has.
+ */
+int ring_zc_take_slot(const struct conn *c);
 char *ring_zc_slot(int slot);
 void ring_zc_give_slot(int slot);
 
@@ -66,10 +69,10 @@ void ring_zc_free(struct ring_zc *z);
 void ring_zc_tag(struct ring_zc *z, struct io_uring_sqe *sqe, size_t bytes);
 
 /*
- * c is to be started again when another send of this worker is finished: those hold what it lacks,
- * a registered buffer. False when there is none to wait for.
+ * c got no registered buffer. It is advanced again when there is one, in the order of asking; which
+ * is sure to come: each is held by a send, and every send has an end.
  */
-bool ring_zc_wait(struct conn *c);
+void ring_zc_wait(struct conn *c);
 
 /* For struct ring_mover: sends outstanding on c's socket; c leaves them to themselves. */
 unsigned ring_zc_held(const struct conn *c);
