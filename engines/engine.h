@@ -699,6 +699,22 @@ static inline int hold_flag(const struct conn *c)
 	return c->w->opt[COPT_HOLD] == HOLD_MORE ? MSG_MORE : 0;
 }
 
+/* Bytes of a TCP segment at most: loopback's are so long. */
+#define SEGMENT_MAX 65536
+
+/*
+ * For movers: the same for a part of a file that goes on in a later call. None in a send buffer
+ * that no second segment fits in: what is held back fills it as one, and a receiver acknowledges
+ * less than two only after 40 ms (__tcp_ack_snd_check, net/ipv4/tcp_input.c; TCP_DELACK_MIN), which
+ * is every time when there is room again.
+ */
+static inline int hold_part_flag(const struct conn *c)
+{
+	int64_t sndbuf_bytes = c->w->opt[COPT_SNDBUF];
+
+	return sndbuf_bytes && sndbuf_bytes < SEGMENT_MAX ? 0 : hold_flag(c);
+}
+
 /* For drivers: with hold=cork, before the first and after the last piece of a file's transfer. */
 void xfer_cork(struct conn *c, bool on);
 

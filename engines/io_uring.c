@@ -163,7 +163,8 @@ static int send_file(struct conn *c, struct ur_move *m)
 	m->msg = (struct msghdr){.msg_iov = m->iov, .msg_iovlen = nr + 1};
 	sqe = ring_move_sqe(c);
 	io_uring_prep_sendmsg(sqe, c->fd, &m->msg,
-			      MSG_NOSIGNAL | MSG_WAITALL | (x->len > m->part ? hold_flag(c) : 0));
+			      MSG_NOSIGNAL | MSG_WAITALL |
+				      (x->len > m->part ? hold_part_flag(c) : 0));
 	ring_use_socket(sqe, c);
 	ring_move_tag(c, sqe, OP_SEND);
 	return 0;

@@ -28,9 +28,6 @@
  */
 #define PIPES_LENT_MAX 8
 
-/* Bytes of a TCP segment at most: loopback's are so long. */
-#define SEGMENT_MAX 65536
-
 /* Of a worker, on its thread. */
 static _Thread_local struct {
 	unsigned nr_lent;

@@ -31,7 +31,7 @@ static int send_part(struct conn *c)
 
 	memcpy(iov, x->iov + x->iov_at, nr * sizeof(*iov));
 	iov[nr] = (struct iovec){.iov_base = (char *)(uintptr_t)x->mem, .iov_len = part};
-	n = sendmsg(c->fd, &msg, MSG_NOSIGNAL | (x->len > part ? hold_flag(c) : 0));
+	n = sendmsg(c->fd, &msg, MSG_NOSIGNAL | (x->len > part ? hold_part_flag(c) : 0));
 	count_one(c->ctr, sys_send);
 	if (n < 0) {
 		count_add(c->ctr, eagain, errno == EAGAIN);

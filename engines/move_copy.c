@@ -37,7 +37,7 @@ static int send_both(struct conn *c, char *buf, size_t n)
 
 	memcpy(iov, x->iov + x->iov_at, nr * sizeof(*iov));
 	iov[nr] = (struct iovec){.iov_base = buf, .iov_len = n};
-	sent = sendmsg(c->fd, &msg, MSG_NOSIGNAL | (x->len > n ? hold_flag(c) : 0));
+	sent = sendmsg(c->fd, &msg, MSG_NOSIGNAL | (x->len > n ? hold_part_flag(c) : 0));
 	count_one(c->ctr, sys_send);
 	if (sent < 0) {
 		count_add(c->ctr, eagain, errno == EAGAIN);

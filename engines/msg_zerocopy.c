@@ -86,7 +86,7 @@ static int send_zc(struct conn *c)
 	const struct zc_mover *m = c->mover;
 	size_t max = m->part_max ? m->part_max : TURN_BYTES;
 	size_t part = x->len < max ? (size_t)x->len : max;
-	int flags = MSG_NOSIGNAL | MSG_ZEROCOPY | (x->len > part ? hold_flag(c) : 0);
+	int flags = MSG_NOSIGNAL | MSG_ZEROCOPY | (x->len > part ? hold_part_flag(c) : 0);
 	ssize_t n = send(c->fd, x->mem, part, flags);
 
 	count_one(c->ctr, sys_send);

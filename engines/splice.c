@@ -126,7 +126,7 @@ static int drain_pipe(struct conn *c, struct splice_conn *s)
 	bool file = x->src == SOURCE_FILE;
 
 	while (s->in_pipe) {
-		bool more = file && x->len > s->in_pipe && hold_flag(c);
+		bool more = file && x->len > s->in_pipe && hold_part_flag(c);
 		unsigned flags = more ? SPLICE_F_MORE : 0;
 		ssize_t n = splice(s->pipe.rd, NULL, xfer_sink(c)->fd, NULL, s->in_pipe, flags);
 
