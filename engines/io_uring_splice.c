@@ -195,57 +195,7 @@ static int pump(struct conn *c, struct ring_splice *s)
 	else
 		one_out(c, s);
 	splice_in(c, s);
-	if (s->in_busy || s->nr_out || s->nr_tees) {
-		if (s->error && s->in_busy)
-			ring_stop_source(c);
-		return RING_PENDING;
-	}
-	if (s->error)
-		return s->error;
-	if (c->step != STEP_XFER)
-		return -ECANCELED;
-	return s->eof || !c->xfer.len ? 0 : -EPIPE;
-}
-
-static int send_iov_to_all(struct conn *c, struct ring_splice *s)
-{
-	struct xfer *x = &c->xfer;
-	struct io_uring_sqe *sqe;
-
-	s->msg = (struct msghdr){.msg_iov = x->iov + x->iov_at,
-				 .msg_iovlen = (size_t)(x->iov_nr - x->iov_at)};
-	for (uint16_t i = 0; i < x->nr_dst; i++) {
-		if (!xfer_dst_lives(&x->dst[i]))
-			continue;
-		sqe = ring_dst_sqe(c, i);
-		io_uring_prep_sendmsg(sqe, x->dst[i].c->fd, &s->msg, MSG_NOSIGNAL | MSG_WAITALL);
-		ring_use_socket(sqe, x->dst[i].c);
-		ring_dst_tag(c, sqe, OP_IOV, i);
-		s->nr_out++;
-	}
-	return s->nr_out ? 0 : -EPIPE;
-}
-
-static int iov_sent(struct conn *c, struct ring_splice *s, uint16_t i, int res)
-{
-	struct xfer *x = &c->xfer;
-	size_t total = xfer_iov_bytes(x);
-
-	s->nr_out--;
-	if (res < 0 || (size_t)res < total)
-		xfer_fail_dst(x, i, res < 0 ? res : -EPIPE);
-	else
-		xfer_count(c, (size_t)res);
-	if (s->nr_out)
-		return RING_PENDING;
-	if (c->step != STEP_XFER)
-		return -ECANCELED;
-	if (x->dst_failed)
-		conn_drop_dsts(c);
-	if (!xfer_live(x))
-		return -EPIPE;
-	xfer_skip_iov(x, total);
-	return x->len ? RING_PART : 0;
+	return ring_relay_stands(c, s->in_busy, s->nr_out || s->nr_tees, s->eof, s->error);
 }
 
 static int make_pipes(struct conn *c, struct ring_splice *s)
@@ -272,7 +222,7 @@ static int start(struct conn *c)
 	if (!xfer_live(&c->xfer))
 		return -EPIPE;
 	if (xfer_has_iov(&c->xfer))
-		return send_iov_to_all(c, s);
+		return ring_send_iov(c, &s->msg, OP_IOV, &s->nr_out);
 	res = make_pipes(c, s);
 	if (res)
 		return res;
@@ -328,7 +278,7 @@ static int completed(struct conn *c, unsigned op, uint16_t dst, int res)
 		went_out(c, s, dst, res);
 		break;
 	case OP_IOV:
-		return iov_sent(c, s, dst, res);
+		return ring_iov_sent(c, dst, res, &s->nr_out);
 	case OP_IN:
 		came_in(c, s, res);
 		break;

@@ -101,16 +101,7 @@ static int pump(struct conn *c, struct zc_relay *r)
 {
 	send_part(c, r);
 	receive_part(c, r);
-	if (r->receiving || r->nr_sends) {
-		if (r->error && r->receiving)
-			ring_stop_source(c);
-		return RING_PENDING;
-	}
-	if (r->error)
-		return r->error;
-	if (c->step != STEP_XFER)
-		return -ECANCELED;
-	return r->eof || !c->xfer.len ? 0 : -EPIPE;
+	return ring_relay_stands(c, r->receiving, r->nr_sends, r->eof, r->error);
 }
 
 static int part_received(struct conn *c, struct zc_relay *r, int res)

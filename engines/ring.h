@@ -211,6 +211,13 @@ int ring_send_iov(struct conn *c, struct msghdr *msg, unsigned op, uint16_t *nr_
 /* A completion of that. As completed() of a ring_mover. */
 int ring_iov_sent(struct conn *c, uint16_t i, int res, uint16_t *nr_sends);
 
+/*
+ * What completed() returns of a transfer from socket to sockets, when all that can be in flight is:
+ * a receive, and sends of a round. After an error (-errno) or the end of file nothing new is begun,
+ * and a receive in flight is cancelled; what was received has been sent when nothing is in flight.
+ */
+int ring_relay_stands(struct conn *c, bool receiving, bool sending, bool eof, int error);
+
 /* Ends what is in flight on the connection's own socket; the completions come all the same. */
 void ring_stop_source(struct conn *c);
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* Rounds of sends over a ring: the same bytes to every living destination of a transfer. */
+/*
+ * Transfers from socket to sockets over a ring: rounds of sends, the same bytes to every living
+ * destination, and how such a transfer stands.
+ */
 #include "ring.h"
 
 #include <sys/socket.h>
@@ -68,4 +71,18 @@ int ring_iov_sent(struct conn *c, uint16_t i, int res, uint16_t *nr_sends)
 		return dead;
 	xfer_skip_iov(x, total);
 	return x->len ? RING_PART : 0;
+}
+
+int ring_relay_stands(struct conn *c, bool receiving, bool sending, bool eof, int error)
+{
+	if (receiving || sending) {
+		if (error && receiving)
+			ring_stop_source(c);
+		return RING_PENDING;
+	}
+	if (error)
+		return error;
+	if (c->step != STEP_XFER)
+		return -ECANCELED;
+	return eof || !c->xfer.len ? 0 : -EPIPE;
 }
