@@ -3,12 +3,10 @@
 
 #include "zc_account.h"
 #include "zc_buffer.h"
+#include "zc_notification.h"
 
-#include <linux/errqueue.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 int zc_sends_reserve(struct zc_sends *z)
 {
@@ -72,23 +70,15 @@ uint32_t zc_sends_finish(struct zc_sends *z, struct counters *ctr, uint32_t lo, 
 /* One message of the error queue. Sends finished, 0 when it is empty, or -errno. */
 static int reap_one(struct zc_sends *z, struct counters *ctr, int fd)
 {
-	char control[CMSG_SPACE(sizeof(struct sock_extended_err) + sizeof(struct sockaddr_in6))];
-	struct msghdr msg = {.msg_control = control, .msg_controllen = sizeof(control)};
-	struct sock_extended_err err;
-	struct cmsghdr *cm;
+	struct zc_notification n;
 	uint32_t nr;
+	int res;
 
 	count_one(ctr, sys_recv);
-	if (recvmsg(fd, &msg, MSG_ERRQUEUE) < 0)
-		return errno == EAGAIN ? 0 : -errno;
-	cm = CMSG_FIRSTHDR(&msg);
-	if (!cm)
-		return -EPROTO;
-	memcpy(&err, CMSG_DATA(cm), sizeof(err));
-	if (err.ee_origin != SO_EE_ORIGIN_ZEROCOPY)
-		return err.ee_errno ? -(int)err.ee_errno : -EPROTO;
-	nr = zc_sends_finish(z, ctr, err.ee_info, err.ee_data,
-			     err.ee_code & SO_EE_CODE_ZEROCOPY_COPIED, clock_now_ns());
+	res = zc_notification_read(fd, &n);
+	if (res <= 0)
+		return res;
+	nr = zc_sends_finish(z, ctr, n.lo, n.hi, n.copied, clock_now_ns());
 	return nr ? (int)nr : -EPROTO; /* notified of what was never sent */
 }
 

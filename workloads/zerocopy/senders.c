@@ -5,8 +5,8 @@
  */
 #include "check.h"
 #include "uring_compat.h"
+#include "zc_notification.h"
 
-#include <linux/errqueue.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -68,23 +68,15 @@ static void end(struct sender *s)
 /* One message of the error queue. 1, 0 when it is empty, or -errno. */
 static int read_notification(struct sender *s)
 {
-	char control[CMSG_SPACE(sizeof(struct sock_extended_err) + sizeof(struct sockaddr_in6))];
-	struct msghdr msg = {.msg_control = control, .msg_controllen = sizeof(control)};
-	struct sock_extended_err err;
-	struct cmsghdr *cm;
+	struct zc_notification n;
+	int res = zc_notification_read(s->fd, &n);
 	uint32_t nr;
 
-	if (recvmsg(s->fd, &msg, MSG_ERRQUEUE) < 0)
-		return errno == EAGAIN ? 0 : -errno;
-	cm = CMSG_FIRSTHDR(&msg);
-	if (!cm)
-		return -EPROTO;
-	memcpy(&err, CMSG_DATA(cm), sizeof(err));
-	if (err.ee_origin != SO_EE_ORIGIN_ZEROCOPY)
-		return err.ee_errno ? -(int)err.ee_errno : -EPROTO;
-	nr = err.ee_data - err.ee_info + 1;
+	if (res <= 0)
+		return res;
+	nr = n.hi - n.lo + 1;
 	s->t->notified += nr;
-	s->t->copied += err.ee_code & SO_EE_CODE_ZEROCOPY_COPIED ? nr : 0;
+	s->t->copied += n.copied ? nr : 0;
 	return 1;
 }
 
