@@ -10,14 +10,7 @@
 #include <unistd.h>
 
 #include "files.h"
-#include "technique.h"
-
-enum {
-	OPT_CHUNK
-};
-
-/* What one call moves at most: MAX_RW_COUNT of a page of 64 KiB, the smallest there is. */
-#define CALL_MAX 0x7fff0000ull
+#include "in_kernel.h"
 
 /* Copies a byte between two files without names, one in each directory. 0 or -errno. */
 static int try_between(int src, int dst)
@@ -44,35 +37,21 @@ static int copy_file_range_open(struct copier *c)
 	return res < 0 ? refuse(c, res, "copy_file_range between these file systems") : 0;
 }
 
-static int copy_file_range_copy(struct copier *c, int src, int dst, uint64_t size)
+static ssize_t one_call(int src, int dst, off_t *at, size_t bytes)
 {
-	uint64_t chunk = c->opt[OPT_CHUNK] ? (uint64_t)c->opt[OPT_CHUNK] : CALL_MAX;
-	loff_t in = 0, out = 0;
-
-	while ((uint64_t)in < size) {
-		uint64_t left = size - (uint64_t)in;
-		ssize_t n = copy_file_range(src, &in, dst, &out, left < chunk ? left : chunk, 0);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n == 0)
-			return -ENODATA;
-	}
-	return 0;
+	return copy_file_range(src, at, dst, NULL, bytes, 0); /* dst: at its file position */
 }
 
-static const struct option_def options[] = {
-	[OPT_CHUNK] = {.name = "chunk",
-		       .type = OPTION_SIZE,
-		       .max = 1 << 30,
-		       .help = "bytes a call asks for; 0: as many as a call takes"},
-	{0}};
+static int copy_file_range_copy(struct copier *c, int src, int dst, uint64_t size)
+{
+	return in_kernel_copy(c, src, dst, size, one_call);
+}
 
 const struct technique technique_copy_file_range = {
 	.name = "copy_file_range",
 	.summary = "copy_file_range: left to the file system, which may share blocks instead",
 	.since = "4.5",
-	.options = options,
+	.options = in_kernel_options,
 	.open = copy_file_range_open,
 	.copy = copy_file_range_copy,
 };
