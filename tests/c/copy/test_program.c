@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* The program from outside: exit statuses, documents, the line protocol, the end by a signal. */
 #include "check.h"
+#include "child.h"
 
 #include <cjson/cJSON.h>
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define MAX_ARGS 24
 
 static char dir[] = "program-XXXXXX";
 
@@ -44,71 +42,10 @@ static int teardown(void **state)
 	return rmdir(dir);
 }
 
-struct child {
-	pid_t pid;
-	FILE *in, *out, *err;
-};
-
-static void become_program(char *const *args, int in, int out, int err)
-{
-	dup2(in, 0);
-	dup2(out, 1);
-	dup2(err, 2);
-	execv(IOLAB_COPY, args);
-	_exit(127);
-}
-
-/* Starts the program with the words of a line as arguments; "DIR" is the test's directory. */
+/* Starts the program; "DIR" is the test's directory. */
 static struct child start(const char *line)
 {
-	char text[512], *args[MAX_ARGS] = {"iolab-copy"}, *save = NULL;
-	int in[2], out[2], err[2], nr = 1;
-
-	snprintf(text, sizeof(text), "%s", line);
-	for (char *word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save))
-		args[nr++] = strcmp(word, "DIR") ? word : dir;
-	assert_true(nr < MAX_ARGS);
-	assert_return_code(pipe2(in, O_CLOEXEC), errno);
-	assert_return_code(pipe2(out, O_CLOEXEC), errno);
-	assert_return_code(pipe2(err, O_CLOEXEC), errno);
-	struct child c = {.pid = fork()};
-	assert_return_code(c.pid, errno);
-	if (c.pid == 0)
-		become_program(args, in[0], out[1], err[1]);
-	close(in[0]);
-	close(out[1]);
-	close(err[1]);
-	c.in = fdopen(in[1], "w");
-	c.out = fdopen(out[0], "r");
-	c.err = fdopen(err[0], "r");
-	return c;
-}
-
-static int finish(struct child *c)
-{
-	int status;
-
-	fclose(c->in);
-	fclose(c->out);
-	fclose(c->err);
-	assert_int_equal(waitpid(c->pid, &status, 0), c->pid);
-	return status;
-}
-
-static cJSON *read_document(struct child *c)
-{
-	char *line = NULL;
-	size_t room = 0;
-
-	if (getline(&line, &room, c->out) < 0) {
-		char said[500] = "";
-		said[fread(said, 1, sizeof(said) - 1, c->err)] = '\0';
-		fail_msg("no output; on standard error: %s", said);
-	}
-	cJSON *doc = cJSON_Parse(line);
-	assert_non_null(doc);
-	free(line);
-	return doc;
+	return child_start(IOLAB_COPY, line, (struct placeholder){"DIR", dir});
 }
 
 static double number(const cJSON *doc, const char *object, const char *key)
@@ -125,12 +62,9 @@ static double number(const cJSON *doc, const char *object, const char *key)
 static int run(const char *line, char said[1000])
 {
 	struct child c = start(line);
-	int status;
 
 	said[fread(said, 1, 999, c.err)] = '\0';
-	status = finish(&c);
-	assert_true(WIFEXITED(status));
-	return WEXITSTATUS(status);
+	return child_finish(&c);
 }
 
 static void test_usage_is_explained(void **state)
@@ -175,7 +109,7 @@ static void test_what_cannot_be_is_unsupported(void **state)
 static void test_slices_are_answered_line_by_line(void **state)
 {
 	struct child c = start("--dir DIR -t read-write --size 64k --files 4 --batch 2 --slices");
-	cJSON *doc = read_document(&c);
+	cJSON *doc = child_document(&c);
 
 	(void)state;
 	assert_true(cJSON_IsTrue(cJSON_GetObjectItem(doc, "ready")));
@@ -184,7 +118,7 @@ static void test_slices_are_answered_line_by_line(void **state)
 	for (int i = 0; i < 2; i++) {
 		fputs("slice 1 5\n", c.in);
 		fflush(c.in);
-		doc = read_document(&c);
+		doc = child_document(&c);
 		assert_true(number(doc, "window", "ns") > 0);
 		assert_int_equal(number(doc, "window", "body_bytes"),
 				 65536 * number(doc, "window", "requests"));
@@ -195,22 +129,22 @@ static void test_slices_are_answered_line_by_line(void **state)
 	}
 	fputs("slice soon\n", c.in);
 	fflush(c.in);
-	doc = read_document(&c);
+	doc = child_document(&c);
 	assert_non_null(cJSON_GetObjectItem(doc, "error"));
 	cJSON_Delete(doc);
 	fputs("slice 1 1 /f000000\n", c.in);
 	fflush(c.in);
-	doc = read_document(&c);
+	doc = child_document(&c);
 	assert_non_null(cJSON_GetObjectItem(doc, "error"));
 	cJSON_Delete(doc);
 	fputs("quit\n", c.in);
-	assert_int_equal(finish(&c), 0);
+	assert_int_equal(child_finish(&c), 0);
 }
 
 static void test_describe_names_every_option(void **state)
 {
 	struct child c = start("--dir DIR --describe");
-	cJSON *doc = read_document(&c), *one;
+	cJSON *doc = child_document(&c), *one;
 
 	(void)state;
 	cJSON_ArrayForEach(one, cJSON_GetObjectItem(doc, "techniques"))
@@ -224,7 +158,7 @@ static void test_describe_names_every_option(void **state)
 	}
 	assert_true(cJSON_GetArraySize(cJSON_GetObjectItem(doc, "techniques")) >= 6);
 	cJSON_Delete(doc);
-	assert_int_equal(finish(&c), 0);
+	assert_int_equal(child_finish(&c), 0);
 }
 
 static void end_by(int sig, const char *command)
@@ -232,7 +166,7 @@ static void end_by(int sig, const char *command)
 	struct child c = start("--dir DIR -t read-write --size 1m --slices");
 	int status;
 
-	cJSON_Delete(read_document(&c));
+	cJSON_Delete(child_document(&c));
 	assert_int_equal(entries(), 2);
 	fputs(command, c.in);
 	fflush(c.in);

@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* The program from outside: options, exit statuses, the documents and the line protocol. */
 #include <cjson/cJSON.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "check.h"
+#include "child.h"
 #include "fake.h"
-
-#define MAX_ARGS 32
 
 static struct rig rig;
 static char target[32];
@@ -30,78 +26,10 @@ static void serve(struct fake_conn *c)
 	free(response);
 }
 
-/* The program at work: its standard input, output and error output. */
-struct child {
-	pid_t pid;
-	FILE *in, *out, *err;
-};
-
-static void become_program(char *const *args, int in, int out, int err)
-{
-	dup2(in, 0);
-	dup2(out, 1);
-	dup2(err, 2);
-	execv(IOLAB_LOAD, args);
-	_exit(127);
-}
-
-/* Starts the program with the words of a line as arguments; "TARGET" stands for the server. */
+/* Starts the program; "TARGET" stands for the server. */
 static struct child start(const char *line)
 {
-	char text[1024];
-	char *args[MAX_ARGS] = {"iolab-load"};
-	char *save = NULL;
-	int in[2], out[2], err[2], nr = 1;
-
-	snprintf(text, sizeof(text), "%s", line);
-	for (char *word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save))
-		args[nr++] = strcmp(word, "TARGET") ? word : target;
-	assert_true(nr < MAX_ARGS);
-	assert_return_code(pipe2(in, O_CLOEXEC), errno);
-	assert_return_code(pipe2(out, O_CLOEXEC), errno);
-	assert_return_code(pipe2(err, O_CLOEXEC), errno);
-	struct child c = {.pid = fork()};
-	assert_return_code(c.pid, errno);
-	if (c.pid == 0)
-		become_program(args, in[0], out[1], err[1]);
-	close(in[0]);
-	close(out[1]);
-	close(err[1]);
-	c.in = fdopen(in[1], "w");
-	c.out = fdopen(out[0], "r");
-	c.err = fdopen(err[0], "r");
-	return c;
-}
-
-/* Waits for the end and returns the exit status. */
-static int finish(struct child *c)
-{
-	int status;
-
-	fclose(c->in);
-	fclose(c->out);
-	fclose(c->err);
-	assert_int_equal(waitpid(c->pid, &status, 0), c->pid);
-	assert_true(WIFEXITED(status));
-	return WEXITSTATUS(status);
-}
-
-/* Reads one line and parses it. */
-static cJSON *read_document(struct child *c)
-{
-	char *line = NULL;
-	size_t room = 0;
-
-	if (getline(&line, &room, c->out) < 0) {
-		char said[500] = "";
-		size_t n = fread(said, 1, sizeof(said) - 1, c->err);
-		said[n] = '\0';
-		fail_msg("no output; on standard error: %s", said);
-	}
-	cJSON *doc = cJSON_Parse(line);
-	assert_non_null(doc);
-	free(line);
-	return doc;
+	return child_start(IOLAB_LOAD, line, (struct placeholder){"TARGET", target});
 }
 
 /* A number by its path, for example "window.requests". */
@@ -149,7 +77,7 @@ static void test_one_shot(void **state)
 	};
 	struct child c = start("--target TARGET --path /x --connections 3 --pipeline 2 "
 			       "--duration 0.02 --warmup 0 --seed 7 --rcvbuf 65536");
-	cJSON *doc = read_document(&c);
+	cJSON *doc = child_document(&c);
 
 	for (size_t i = 0; i < NR(numbers); i++)
 		number(doc, numbers[i]);
@@ -162,21 +90,21 @@ static void test_one_shot(void **state)
 	cJSON_Delete(doc);
 	assert_int_equal(fgetc(c.out), EOF);
 	assert_int_equal(fgetc(c.err), EOF);
-	assert_int_equal(finish(&c), 0);
+	assert_int_equal(child_finish(&c), 0);
 }
 
 static void test_open_loop(void **state)
 {
 	struct child c = start("--target TARGET --path /x --connections 3 --rate 2000.5 "
 			       "--arrivals constant --duration 0.02 --warmup 0.01");
-	cJSON *doc = read_document(&c);
+	cJSON *doc = child_document(&c);
 
 	assert_true(number(doc, "open_loop.rate_per_s") == 2000.5);
 	assert_true(number(doc, "open_loop.due") >= 40);
 	assert_true(number(doc, "open_loop.lateness.max") > 0);
 	assert_true(cJSON_IsFalse(cJSON_GetObjectItem(doc, "closed_loop")));
 	cJSON_Delete(doc);
-	assert_int_equal(finish(&c), 0);
+	assert_int_equal(child_finish(&c), 0);
 }
 
 /* A rate is for its slice alone; without one the command line's holds, and without that none. */
@@ -189,10 +117,10 @@ static void test_slices_with_rates(void **state)
 		snprintf(line, sizeof(line), "--target TARGET --path /x --connections 4 --slices%s",
 			 options[i]);
 		struct child c = start(line);
-		cJSON_Delete(read_document(&c));
+		cJSON_Delete(child_document(&c));
 		fputs("slice 5 20 /x rate=1000\nslice 5 20\nquit\n", c.in);
 		fflush(c.in);
-		cJSON *first = read_document(&c), *second = read_document(&c);
+		cJSON *first = child_document(&c), *second = child_document(&c);
 		assert_true(number(first, "open_loop.rate_per_s") == 1000);
 		if (i)
 			assert_true(number(second, "open_loop.rate_per_s") == 700);
@@ -200,7 +128,7 @@ static void test_slices_with_rates(void **state)
 			assert_true(cJSON_IsNull(cJSON_GetObjectItem(second, "open_loop")));
 		cJSON_Delete(first);
 		cJSON_Delete(second);
-		assert_int_equal(finish(&c), 0);
+		assert_int_equal(child_finish(&c), 0);
 	}
 }
 
@@ -208,7 +136,7 @@ static void test_slices(void **state)
 {
 	unsigned int accepted = rig.fake.nr_accepted;
 	struct child c = start("--target TARGET --path /x --connections 4 --slices");
-	cJSON *doc = read_document(&c);
+	cJSON *doc = child_document(&c);
 
 	assert_true(cJSON_IsTrue(cJSON_GetObjectItem(doc, "ready")));
 	assert_true(number(doc, "connections") == 4);
@@ -216,27 +144,27 @@ static void test_slices(void **state)
 	for (int i = 0; i < 3; i++) {
 		fputs("slice 1 10\n", c.in);
 		fflush(c.in);
-		doc = read_document(&c);
+		doc = child_document(&c);
 		assert_true(number(doc, "total.requests") >= 4);
 		assert_true(number(doc, "reconnects") == 0);
 		cJSON_Delete(doc);
 	}
 	fputs("slice one two\nquit\n", c.in);
 	fflush(c.in);
-	doc = read_document(&c);
+	doc = child_document(&c);
 	assert_true(cJSON_IsString(cJSON_GetObjectItem(doc, "error")));
 	cJSON_Delete(doc);
-	assert_int_equal(finish(&c), 0);
+	assert_int_equal(child_finish(&c), 0);
 	assert_int_equal(rig.fake.nr_accepted - accepted, 4);
 }
 
 static void test_end_of_input_ends_slices(void **state)
 {
 	struct child c = start("--target TARGET --path /x --connections 1 --slices");
-	cJSON *doc = read_document(&c);
+	cJSON *doc = child_document(&c);
 
 	cJSON_Delete(doc);
-	assert_int_equal(finish(&c), 0);
+	assert_int_equal(child_finish(&c), 0);
 }
 
 /* One run with this process as its server; the document is the caller's. */
@@ -248,9 +176,9 @@ static cJSON *measure_this_process(void)
 		 "--target TARGET --path /x --connections 1 --duration 0.02 --cpu-clock %d,%d",
 		 getpid(), getpid());
 	struct child c = start(line);
-	cJSON *doc = read_document(&c);
+	cJSON *doc = child_document(&c);
 
-	assert_int_equal(finish(&c), 0);
+	assert_int_equal(child_finish(&c), 0);
 	return doc;
 }
 
@@ -275,13 +203,13 @@ static void test_verify(void **state)
 {
 	struct child c = start("--target TARGET --path /x --connections 1 --duration 0.02 "
 			       "--verify /dev/null");
-	cJSON *doc = read_document(&c);
+	cJSON *doc = child_document(&c);
 
 	assert_true(cJSON_IsTrue(cJSON_GetObjectItem(doc, "verified")));
 	assert_true(number(doc, "errors.mismatch") > 0);
 	assert_true(number(doc, "total.requests") == 0);
 	cJSON_Delete(doc);
-	assert_int_equal(finish(&c), 0);
+	assert_int_equal(child_finish(&c), 0);
 }
 
 /* Runs to the end; expects a status, nothing on standard output, and words on standard error. */
@@ -295,7 +223,7 @@ static void check_refusal(const char *line, int status, const char *words)
 	if (!strstr(said, words))
 		fail_msg("%s: said '%s' without '%s'", line, said, words);
 	assert_int_equal(fgetc(c.out), EOF);
-	assert_int_equal(finish(&c), status);
+	assert_int_equal(child_finish(&c), status);
 }
 
 static void test_usage_errors(void **state)
