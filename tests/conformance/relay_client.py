@@ -228,13 +228,23 @@ def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_S) 
     return value
 
 
-def until_waiting(server: Server, path: str, receivers: int = 1) -> None:
-    """Waits until `receivers` of a name are there, so that what follows comes second."""
+def until_waiting(server: Server, path: str, receivers: int = 1, with_sender: bool = False) -> None:
+    """Waits until `receivers` of a name are there, so that what follows comes second.
+
+    Its sender is another connection, perhaps of another worker: who came first does not say who
+    is there first.
+    """
+
+    def there(transfer: dict[str, Any]) -> bool:
+        return (
+            transfer["name"] == path
+            and transfer["receivers_here"] == receivers
+            and (not with_sender or transfer["waits_for"] == "receiver")
+        )
+
     until(
-        lambda: [
-            t for t in transfers(server) if t["name"] == path and t["receivers_here"] == receivers
-        ],
-        f"{receivers} receivers of {path}",
+        lambda: [t for t in transfers(server) if there(t)],
+        f"{receivers} receivers of {path}" + (" and its sender" if with_sender else ""),
     )
 
 

@@ -47,7 +47,7 @@ def waiting_pair_of_two(server: Server) -> Iterator[None]:
     """A sender that waits for two receivers, of which one is there."""
     frm = sender(server, "/taken?n=2", 10)
     to = receiver(server, "/taken?n=2")
-    until_waiting(server, "/taken")
+    until_waiting(server, "/taken", with_sender=True)
     yield
     frm.reset()
     to.reset()
