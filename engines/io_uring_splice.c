@@ -198,18 +198,22 @@ static int pump(struct conn *c, struct ring_splice *s)
 	return ring_relay_stands(c, s->in_busy, s->nr_out || s->nr_tees, s->eof, s->error);
 }
 
-static int make_pipes(struct conn *c, struct ring_splice *s)
+int ring_splice_take_pipes(struct conn *c, struct ring_splice *s)
 {
 	int res = s->have ? 0 : pipe_take(c, &s->pipe, (uint32_t)c->w->opt[OPT_PIPE]);
 
 	if (res)
 		return res;
 	s->have = true;
-	if (!fans_out(c) || s->branch)
+	if (!fans_out(c))
 		return 0;
-	s->branch = calloc(c->xfer.nr_dst, sizeof(*s->branch));
-	s->nr_branches = c->xfer.nr_dst;
-	return s->branch ? 0 : -ENOMEM;
+	if (!s->branch) {
+		s->branch = calloc(c->xfer.nr_dst, sizeof(*s->branch));
+		if (!s->branch)
+			return -ENOMEM;
+		s->nr_branches = c->xfer.nr_dst;
+	}
+	return ring_splice_take_branches(c, s);
 }
 
 static int start(struct conn *c)
@@ -223,7 +227,7 @@ static int start(struct conn *c)
 		return -EPIPE;
 	if (xfer_has_iov(&c->xfer))
 		return ring_send_iov(c, &s->msg, OP_IOV, &s->nr_out);
-	res = make_pipes(c, s);
+	res = ring_splice_take_pipes(c, s);
 	if (res)
 		return res;
 	res = pump(c, s);

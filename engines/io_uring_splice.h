@@ -81,6 +81,14 @@ uint32_t ring_splice_fitting(struct conn *c, int fd, uint32_t *fits, uint32_t le
  */
 void ring_splice_out(struct conn *c, struct ring_splice *s, uint16_t i, int from, uint32_t len);
 
+/*
+ * Sees to it that the transfer has its pipes: the source's, and of a fan-out one for each living
+ * destination but the last of the list, none of which holds less than the source's does, so that
+ * no tee is short. The source's must be empty. 0 or -errno.
+ */
+int ring_splice_take_pipes(struct conn *c, struct ring_splice *s);
+int ring_splice_take_branches(struct conn *c, struct ring_splice *s);
+
 /* When the source's pipe is filled and no round is under way: begins to give it to all. */
 void ring_splice_begin_round(struct conn *c, struct ring_splice *s);
 

@@ -18,20 +18,30 @@ void ring_splice_give_branch(struct conn *c, struct branch *b, bool empty)
 	b->have = false;
 }
 
+int ring_splice_take_branches(struct conn *c, struct ring_splice *s)
+{
+	uint32_t smallest = s->pipe.bytes;
+	int res = 0;
+
+	for (uint16_t i = 0; !res && i + 1 < s->nr_branches; i++) {
+		struct branch *b = &s->branch[i];
+
+		if (!b->have && !xfer_dst_lives(&c->xfer.dst[i]))
+			continue;
+		res = b->have ? 0 : pipe_take(c, &b->pipe, (uint32_t)c->w->opt[OPT_PIPE]);
+		b->have = !res;
+		if (!res && b->pipe.bytes < smallest)
+			smallest = b->pipe.bytes;
+	}
+	return res ? res : pipe_shrink(c, &s->pipe, smallest);
+}
+
 /* The round's pages into the pipe of destination i. */
 static void tee_to(struct conn *c, struct ring_splice *s, uint16_t i)
 {
-	struct branch *b = &s->branch[i];
-	int res = b->have ? 0 : pipe_take(c, &b->pipe, (uint32_t)c->w->opt[OPT_PIPE]);
-	struct io_uring_sqe *sqe;
+	struct io_uring_sqe *sqe = ring_move_sqe(c);
 
-	if (res) {
-		s->error = res;
-		return;
-	}
-	b->have = true;
-	sqe = ring_move_sqe(c);
-	io_uring_prep_tee(sqe, s->pipe.rd, b->pipe.wr, s->round, SPLICE_F_NONBLOCK);
+	io_uring_prep_tee(sqe, s->pipe.rd, s->branch[i].pipe.wr, s->round, SPLICE_F_NONBLOCK);
 	ring_move_tag(c, sqe, OP_TEE);
 	s->nr_tees++;
 }
@@ -61,14 +71,15 @@ void ring_splice_begin_round(struct conn *c, struct ring_splice *s)
 	for (uint16_t i = 0; i < x->nr_dst; i++)
 		if (xfer_dst_lives(&x->dst[i]))
 			s->last = i;
-	for (uint16_t i = 0; i < s->last && !s->error; i++)
+	for (uint16_t i = 0; i < s->last; i++)
 		if (xfer_dst_lives(&x->dst[i]))
 			tee_to(c, s, i);
-	if (!s->nr_tees && !s->error)
+	if (!s->nr_tees)
 		all_out(c, s);
 }
 
-/* Equal, empty pipes: all of the round fits, or something is wrong. */
+/* Empty pipes, none of which holds less than the source's: all of it fits, or something is wrong.
+ */
 void ring_splice_teed(struct conn *c, struct ring_splice *s, int res)
 {
 	s->nr_tees--;
@@ -92,8 +103,9 @@ static void end_round(struct conn *c, struct ring_splice *s)
 	}
 	if (!xfer_dst_lives(&x->dst[s->last])) {
 		pipe_give(c, &s->pipe, false);
-		s->have = !pipe_take(c, &s->pipe, (uint32_t)c->w->opt[OPT_PIPE]);
-		s->error = s->have ? s->error : -EMFILE;
+		s->have = false;
+		s->in_pipe = 0;
+		s->error = ring_splice_take_pipes(c, s);
 	}
 	xfer_skip_body(c, s->round);
 	s->in_pipe = s->round = 0;

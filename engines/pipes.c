@@ -63,6 +63,21 @@ int pipe_take(struct conn *c, struct pipe_pair *p, uint32_t bytes)
 	return 0;
 }
 
+int pipe_shrink(struct conn *c, struct pipe_pair *p, uint32_t bytes)
+{
+	int granted;
+
+	if (p->bytes <= bytes)
+		return 0;
+	granted = fcntl(p->wr, F_SETPIPE_SZ, (int)bytes);
+	count_one(c->ctr, sys_other);
+	if (granted < 0)
+		return -errno;
+	count_add(c->ctr, pipe_bytes, (int64_t)granted - (int64_t)p->bytes);
+	p->bytes = (uint32_t)granted;
+	return 0;
+}
+
 void pipe_give(struct conn *c, struct pipe_pair *p, bool empty)
 {
 	if (empty && pool->nr < POOL_MAX)

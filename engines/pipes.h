@@ -20,6 +20,12 @@ void pipes_exit(struct worker *w);
 /* A non-blocking, empty pipe of `bytes` (or what the kernel grants). 0 or -errno. */
 int pipe_take(struct conn *c, struct pipe_pair *p, uint32_t bytes);
 
+/*
+ * Makes an empty pipe hold no more than `bytes` (F_SETPIPE_SZ, fcntl(2)), so that all it can hold
+ * fits by tee(2) into an empty one of `bytes`. 0 or -errno.
+ */
+int pipe_shrink(struct conn *c, struct pipe_pair *p, uint32_t bytes);
+
 /* Gives it back; one that is not empty is closed instead. */
 void pipe_give(struct conn *c, struct pipe_pair *p, bool empty);
 

@@ -262,16 +262,36 @@ static void tee_give(struct conn *c, struct splice_conn *s, unsigned i, bool emp
 	p->rd = 0;
 }
 
-/* The same pages into the pipe of destination i. Pipes are equal and empty, so all of it fits. */
+/*
+ * Before a round: a pipe for each destination but the last that lives. None may hold less than the
+ * source's, or a tee would be short; beyond pipe-user-pages-soft (pipe(7)) some do.
+ */
+static int take_tees(struct conn *c, struct splice_conn *s)
+{
+	uint32_t smallest = s->pipe.bytes;
+	struct xfer *x = &c->xfer;
+	int res = 0;
+
+	for (unsigned i = 0; i < x->nr_dst; i++)
+		if (xfer_dst_lives(&x->dst[i]))
+			s->tees->last = (uint16_t)i;
+	for (unsigned i = 0; !res && i < s->tees->last; i++) {
+		struct pipe_pair *p = &s->tees->pipe[i];
+
+		if (!xfer_dst_lives(&x->dst[i]))
+			continue;
+		res = p->rd ? 0 : pipe_take(c, p, pipe_bytes(c->w));
+		if (!res && p->bytes < smallest)
+			smallest = p->bytes;
+	}
+	return res ? res : pipe_shrink(c, &s->pipe, smallest);
+}
+
+/* The same pages into the pipe of destination i, which is empty and holds all of them. */
 static int tee_to(struct conn *c, struct splice_conn *s, unsigned i)
 {
-	struct pipe_pair *p = &s->tees->pipe[i];
-	int res = p->rd ? 0 : pipe_take(c, p, pipe_bytes(c->w));
-	ssize_t n;
+	ssize_t n = tee(s->pipe.rd, s->tees->pipe[i].wr, s->in_pipe, SPLICE_F_NONBLOCK);
 
-	if (res)
-		return res;
-	n = tee(s->pipe.rd, p->wr, s->in_pipe, SPLICE_F_NONBLOCK);
 	count_one(c->ctr, sys_tee);
 	if (n < 0)
 		return -errno;
@@ -284,9 +304,6 @@ static int tee_round(struct conn *c, struct splice_conn *s)
 	struct xfer *x = &c->xfer;
 	int res = 0;
 
-	for (unsigned i = 0; i < x->nr_dst; i++)
-		if (xfer_dst_lives(&x->dst[i]))
-			s->tees->last = (uint16_t)i;
 	for (unsigned i = 0; !res && i < s->tees->last; i++)
 		if (xfer_dst_lives(&x->dst[i]))
 			res = tee_to(c, s, i);
@@ -359,6 +376,9 @@ static int fan_out(struct conn *c, struct splice_conn *s)
 
 	while (!res && x->len) {
 		if (!s->tees->round) {
+			res = take_tees(c, s);
+			if (res)
+				return res;
 			res = fill_from_socket(c, s);
 			if (res == FILLED_DRY)
 				return MOVED_WANT_SRC;

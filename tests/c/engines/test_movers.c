@@ -2,10 +2,11 @@
 /*
  * The movers of the readiness engines on real sockets, called as a driver would, without one: files
  * through send buffers of all sizes, files that end early, readers that leave. Every engine of the
- * registry that has a mover and serves files.
+ * registry that has a mover and serves files. Then one socket to two others.
  */
 #include "test.h"
 
+#include "pipes.h"
 #include "server.h"
 
 #include <linux/tcp.h>
@@ -59,25 +60,25 @@ static int make_file(size_t len)
 	return fd;
 }
 
-static void connect_both(struct bench *b)
+/* A connection over loopback: the server's end, non-blocking, and the client's. */
+static void connect_both(int *tx, int *rx, int sndbuf)
 {
 	struct sockaddr_in addr = {.sin_family = AF_INET,
 				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
-	int sndbuf = (int)b->cfg.opt[COPT_SNDBUF];
 	socklen_t len = sizeof(addr);
 
 	assert_int_equal(bind(listener, (struct sockaddr *)&addr, len), 0);
 	assert_int_equal(getsockname(listener, (struct sockaddr *)&addr, &len), 0);
 	assert_int_equal(listen(listener, 1), 0);
-	b->rx = socket(AF_INET, SOCK_STREAM, 0);
-	assert_int_equal(connect(b->rx, (struct sockaddr *)&addr, len), 0);
-	b->c.fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
-	assert_true(b->c.fd >= 0);
+	*rx = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(connect(*rx, (struct sockaddr *)&addr, len), 0);
+	*tx = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+	assert_true(*tx >= 0);
 	close(listener);
-	setsockopt(b->c.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	setsockopt(*tx, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (sndbuf)
-		setsockopt(b->c.fd, SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof(sndbuf));
+		setsockopt(*tx, SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof(sndbuf));
 }
 
 static void kept(struct lease *lease)
@@ -124,7 +125,7 @@ static void open_conn(struct bench *b)
 	b->c.priv = calloc(1, e->conn_bytes);
 	b->c.mover = (char *)b->c.priv + DRIVE_EPOLL_BYTES;
 	b->received = 0;
-	connect_both(b);
+	connect_both(&b->c.fd, &b->rx, (int)b->cfg.opt[COPT_SNDBUF]);
 	if (e->mover->open)
 		assert_int_equal(e->mover->open(&b->c), 0);
 }
@@ -357,6 +358,108 @@ static void a_reader_that_leaves_leaves_nothing_behind(void **state)
 	for_each(one_whose_reader_leaves);
 }
 
+/* ---------------------------------------------------------------- socket to sockets */
+
+/* A pool whose first pipe is an ample one, and whose second one holds a page. */
+static void unequal_pool(struct conn *c)
+{
+	struct pipe_pair small, ample;
+
+	assert_int_equal(pipe_take(c, &small, 4096), 0);
+	assert_int_equal(pipe_take(c, &ample, 65536), 0);
+	assert_true(small.bytes < ample.bytes);
+	pipe_give(c, &small, true);
+	pipe_give(c, &ample, true);
+}
+
+/* What fan_out() moves: FILE_BYTES from the client b->rx to two others. */
+struct fan {
+	struct conn to[2];
+	struct xfer_dst dst[2];
+	int rx[2];
+	size_t received[2];
+	char *bytes; /* of the client */
+	size_t sent;
+};
+
+static void open_fan(struct bench *b, struct fan *f)
+{
+	memset(f, 0, sizeof(*f));
+	f->bytes = malloc(FILE_BYTES);
+	for (size_t i = 0; i < FILE_BYTES; i++)
+		f->bytes[i] = byte_at(i);
+	for (int i = 0; i < 2; i++) {
+		f->to[i] = (struct conn){.w = &b->w, .ctr = &b->ctr, .writer = &b->c};
+		f->dst[i].c = &f->to[i];
+		connect_both(&f->to[i].fd, &f->rx[i], 0);
+	}
+	b->w.relays = true;
+	b->c.xfer = (struct xfer){.src = SOURCE_SOCKET,
+				  .len = FILE_BYTES,
+				  .total = FILE_BYTES,
+				  .nr_dst = 2,
+				  .dst = f->dst};
+}
+
+static void close_fan(struct fan *f)
+{
+	for (int i = 0; i < 2; i++) {
+		close(f->to[i].fd);
+		close(f->rx[i]);
+	}
+	free(f->bytes);
+}
+
+/* The clients' side: one sends what fits, the others take and compare what is there. */
+static void clients(struct bench *b, struct fan *f)
+{
+	char buf[32768];
+	ssize_t n = send(b->rx, f->bytes + f->sent, FILE_BYTES - f->sent, MSG_DONTWAIT);
+
+	f->sent += n > 0 ? (size_t)n : 0;
+	for (int i = 0; i < 2; i++) {
+		while ((n = recv(f->rx[i], buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
+			assert_memory_equal(buf, f->bytes + f->received[i], n);
+			f->received[i] += (size_t)n;
+		}
+	}
+}
+
+static void await_any(const struct bench *b, const struct fan *f)
+{
+	struct pollfd fds[] = {{.fd = b->c.fd, .events = POLLIN},
+			       {.fd = f->rx[0], .events = POLLIN},
+			       {.fd = f->rx[1], .events = POLLIN}};
+
+	assert_true(poll(fds, 3, PATIENCE_MS) > 0);
+}
+
+static void pipes_of_a_fan_out_may_differ(void **state)
+{
+	struct bench b;
+	struct fan f;
+	int res;
+
+	begin(&b, engine_named("splice"), "sndbuf=0");
+	open_conn(&b);
+	unequal_pool(&b.c);
+	open_fan(&b, &f);
+	do {
+		clients(&b, &f);
+		res = b.w.engine->mover->move(&b.c);
+	} while (res > 0);
+	assert_int_equal(res, 0);
+	while (f.received[0] < FILE_BYTES || f.received[1] < FILE_BYTES) {
+		await_any(&b, &f);
+		clients(&b, &f);
+	}
+	assert_int_equal(b.ctr.relayed_bytes, FILE_BYTES);
+	close_conn(&b);
+	close_fan(&f);
+	b.lease.refs = 1; /* this transfer had none */
+	end(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -364,6 +467,7 @@ int main(void)
 		cmocka_unit_test(parts_are_held_back_in_ample_send_buffers_only),
 		cmocka_unit_test(a_file_that_ends_early_is_an_error),
 		cmocka_unit_test(a_reader_that_leaves_leaves_nothing_behind),
+		cmocka_unit_test(pipes_of_a_fan_out_may_differ),
 	};
 
 	signal(SIGPIPE, SIG_IGN); /* as the server does: sendfile(2) has no MSG_NOSIGNAL */
