@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * Engine splice: references to pages travel through a pipe by splice(2), from a file or a socket to
- * a socket; nothing is copied to user space. Several destinations get the same pages by tee(2).
+ * a socket; nothing is copied to user space. Several destinations: splice_fanout.c.
  * Readiness by epoll. Linux 2.6.17; from sockets 2.6.25.
  *
  * Between sockets, a stream at full speed may be read in batches (option batch): readiness is held
@@ -14,21 +14,12 @@
  * SPLICE_F_MORE only while more of a file follows: a MORE on the last piece is held back by TCP for
  * the 200 ms of its timer, and what follows from a socket is not at hand.
  */
-#include "pipes.h"
-#include "queue.h"
+#include "splice.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-enum {
-	OPT_PIPE = COPT_NR,
-	OPT_POLICY,
-	OPT_THRESHOLD,
-	OPT_BATCH,
-	OPT_CHUNK
-};
 
 static const struct opt_def options[] = {
 	COMMON_OPTIONS,
@@ -55,41 +46,22 @@ static const struct opt_def options[] = {
 	 .help = "bytes asked of one splice(2) into the pipe"},
 	{0}};
 
-/* Pipes of a transfer to several destinations: one each, but for the last that lives. */
-struct tees {
-	uint16_t nr;
-	uint16_t last;		 /* takes the round from the source's pipe itself */
-	uint32_t round;		 /* bytes of the round, 0 between rounds */
-	struct pipe_pair pipe[]; /* by destination; rd 0: none */
-};
-
-struct splice_conn {
-	struct pipe_pair pipe;
-	bool have;	/* a pipe is borrowed */
-	size_t in_pipe; /* bytes in it, not yet in the (last) socket */
-	size_t run;	/* bytes since the source was last dry */
-	bool lowat;	/* SO_RCVLOWAT of the source is a batch */
-	struct tees *tees;
-	struct queue queue; /* of policies that buffer */
-};
-
-/* The same for all of a worker, so that any pipe of its pool will do. */
-static uint32_t pipe_bytes(const struct worker *w)
+uint32_t splice_pipe_bytes(const struct worker *w)
 {
 	if (w->opt[OPT_PIPE])
 		return (uint32_t)w->opt[OPT_PIPE];
 	return w->relays ? 128 << 10 : 256 << 10;
 }
 
-static int borrow(struct conn *c, struct splice_conn *s)
+int splice_borrow(struct conn *c, struct splice_conn *s)
 {
-	int res = s->have ? 0 : pipe_take(c, &s->pipe, pipe_bytes(c->w));
+	int res = s->have ? 0 : pipe_take(c, &s->pipe, splice_pipe_bytes(c->w));
 
 	s->have = !res;
 	return res;
 }
 
-static void give_back(struct conn *c, struct splice_conn *s)
+void splice_give_back(struct conn *c, struct splice_conn *s)
 {
 	if (s->have)
 		pipe_give(c, &s->pipe, !s->in_pipe);
@@ -165,15 +137,7 @@ static int file_body(struct conn *c, struct splice_conn *s)
 
 /* ---------------------------------------------------------------- socket to socket */
 
-/* What comes of the source when the pipe is empty. */
-enum filled {
-	FILLED,
-	FILLED_EOF,
-	FILLED_DRY
-};
-
-/* Socket to pipe: enum filled, or -errno. */
-static int fill_from_socket(struct conn *c, struct splice_conn *s)
+int splice_from_socket(struct conn *c, struct splice_conn *s)
 {
 	struct xfer *x = &c->xfer;
 	size_t want = x->len < chunk_bytes(c) ? (size_t)x->len : chunk_bytes(c);
@@ -220,7 +184,7 @@ static int socket_body(struct conn *c, struct splice_conn *s)
 	int res;
 
 	while (x->len) {
-		res = s->in_pipe ? FILLED : fill_from_socket(c, s);
+		res = s->in_pipe ? FILLED : splice_from_socket(c, s);
 		if (res == FILLED_DRY)
 			return wait_for_source(c, s);
 		if (res)
@@ -240,180 +204,17 @@ static int socket_body(struct conn *c, struct splice_conn *s)
 	return MOVED_ALL;
 }
 
-/* ---------------------------------------------------------------- socket to several sockets */
-
-static int tees_make(struct conn *c, struct splice_conn *s)
-{
-	if (s->tees)
-		return 0;
-	s->tees = calloc(1, sizeof(*s->tees) + c->xfer.nr_dst * sizeof(struct pipe_pair));
-	if (!s->tees)
-		return -ENOMEM;
-	s->tees->nr = c->xfer.nr_dst;
-	return 0;
-}
-
-static void tee_give(struct conn *c, struct splice_conn *s, unsigned i, bool empty)
-{
-	struct pipe_pair *p = &s->tees->pipe[i];
-
-	if (p->rd)
-		pipe_give(c, p, empty);
-	p->rd = 0;
-}
-
-/*
- * Before a round: a pipe for each destination but the last that lives. None may hold less than the
- * source's, or a tee would be short; beyond pipe-user-pages-soft (pipe(7)) some do.
- */
-static int take_tees(struct conn *c, struct splice_conn *s)
-{
-	uint32_t smallest = s->pipe.bytes;
-	struct xfer *x = &c->xfer;
-	int res = 0;
-
-	for (unsigned i = 0; i < x->nr_dst; i++)
-		if (xfer_dst_lives(&x->dst[i]))
-			s->tees->last = (uint16_t)i;
-	for (unsigned i = 0; !res && i < s->tees->last; i++) {
-		struct pipe_pair *p = &s->tees->pipe[i];
-
-		if (!xfer_dst_lives(&x->dst[i]))
-			continue;
-		res = p->rd ? 0 : pipe_take(c, p, pipe_bytes(c->w));
-		if (!res && p->bytes < smallest)
-			smallest = p->bytes;
-	}
-	return res ? res : pipe_shrink(c, &s->pipe, smallest);
-}
-
-/* The same pages into the pipe of destination i, which is empty and holds all of them. */
-static int tee_to(struct conn *c, struct splice_conn *s, unsigned i)
-{
-	ssize_t n = tee(s->pipe.rd, s->tees->pipe[i].wr, s->in_pipe, SPLICE_F_NONBLOCK);
-
-	count_one(c->ctr, sys_tee);
-	if (n < 0)
-		return -errno;
-	return (size_t)n == s->in_pipe ? 0 : -EIO;
-}
-
-/* Begins a round with what is in the source's pipe. 0 or -errno. */
-static int tee_round(struct conn *c, struct splice_conn *s)
-{
-	struct xfer *x = &c->xfer;
-	int res = 0;
-
-	for (unsigned i = 0; !res && i < s->tees->last; i++)
-		if (xfer_dst_lives(&x->dst[i]))
-			res = tee_to(c, s, i);
-	s->tees->round = (uint32_t)s->in_pipe;
-	return res;
-}
-
-/* Destination i takes what its pipe has. MOVED_ALL, MOVED_WANT_DST. */
-static int round_to(struct conn *c, struct splice_conn *s, unsigned i)
-{
-	struct xfer_dst *d = &c->xfer.dst[i];
-	int from = i == s->tees->last ? s->pipe.rd : s->tees->pipe[i].rd;
-	ssize_t n;
-
-	while (d->at < s->tees->round) {
-		n = splice(from, NULL, d->c->fd, NULL, s->tees->round - d->at, SPLICE_F_NONBLOCK);
-		count_one(c->ctr, sys_splice);
-		if (n < 0 && errno == EAGAIN) {
-			count_one(c->ctr, eagain);
-			return MOVED_WANT_DST;
-		}
-		if (n < 0) {
-			xfer_fail_dst(&c->xfer, i, -errno);
-			return MOVED_ALL;
-		}
-		d->at += (uint32_t)n;
-		xfer_count(c, (size_t)n);
-		xfer_touch(c);
-	}
-	return MOVED_ALL;
-}
-
-/* Every pipe is empty again: those of the dead, with the round's rest in them, are closed. */
-static int end_round(struct conn *c, struct splice_conn *s)
-{
-	struct xfer *x = &c->xfer;
-
-	for (unsigned i = 0; i < x->nr_dst; i++) {
-		if (!xfer_dst_lives(&x->dst[i]))
-			tee_give(c, s, i, false);
-		x->dst[i].at = 0;
-	}
-	if (xfer_dst_lives(&x->dst[s->tees->last]))
-		s->in_pipe = 0;
-	else
-		give_back(c, s); /* the last one died with its rest in the source's pipe */
-	xfer_skip_body(c, s->tees->round);
-	s->tees->round = 0;
-	return borrow(c, s);
-}
-
-static int deliver_round(struct conn *c, struct splice_conn *s)
-{
-	struct xfer *x = &c->xfer;
-	int res = MOVED_ALL;
-
-	for (unsigned i = 0; i < x->nr_dst; i++)
-		if (xfer_dst_lives(&x->dst[i]) && round_to(c, s, i) != MOVED_ALL)
-			res = MOVED_WANT_DST;
-	if (!xfer_live(x))
-		return -EPIPE;
-	return res == MOVED_ALL ? end_round(c, s) : res;
-}
-
-static int fan_out(struct conn *c, struct splice_conn *s)
-{
-	struct xfer *x = &c->xfer;
-	size_t moved = 0;
-	int res = tees_make(c, s);
-
-	while (!res && x->len) {
-		if (!s->tees->round) {
-			res = take_tees(c, s);
-			if (res)
-				return res;
-			res = fill_from_socket(c, s);
-			if (res == FILLED_DRY)
-				return MOVED_WANT_SRC;
-			if (res)
-				return res < 0 ? res : MOVED_ALL;
-			res = tee_round(c, s);
-			moved += s->in_pipe;
-		}
-		if (!res)
-			res = deliver_round(c, s);
-		if (!res && moved >= TURN_BYTES && x->len)
-			return MOVED_TURN;
-	}
-	return res;
-}
-
 /* ---------------------------------------------------------------- the mover */
-
-static void drop_tees(struct conn *c, struct splice_conn *s)
-{
-	for (unsigned i = 0; s->tees && i < s->tees->nr; i++)
-		tee_give(c, s, i, !s->tees->round);
-	free(s->tees);
-	s->tees = NULL;
-}
 
 static int move_body(struct conn *c, struct splice_conn *s)
 {
-	int res = borrow(c, s);
+	int res = splice_borrow(c, s);
 
 	if (res)
 		return res;
 	if (c->xfer.src == SOURCE_FILE)
 		return file_body(c, s);
-	return c->xfer.nr_dst == 1 ? socket_body(c, s) : fan_out(c, s);
+	return c->xfer.nr_dst == 1 ? socket_body(c, s) : splice_fan_out(c, s);
 }
 
 static int splice_move(struct conn *c)
@@ -433,8 +234,8 @@ static int splice_move(struct conn *c)
 		set_lowat(c, s, 1); /* what comes next is a head */
 	if (res <= 0 || res == MOVED_WANT_SRC || res == MOVED_WANT_BATCH) {
 		/* who waits for his source holds no pipe */
-		drop_tees(c, s);
-		give_back(c, s);
+		splice_drop_tees(c, s);
+		splice_give_back(c, s);
 	}
 	return res;
 }
@@ -443,8 +244,8 @@ static void splice_exit(struct conn *c)
 {
 	struct splice_conn *s = c->mover;
 
-	give_back(c, s);
-	drop_tees(c, s);
+	splice_give_back(c, s);
+	splice_drop_tees(c, s);
 	queue_drop(&s->queue);
 }
 
