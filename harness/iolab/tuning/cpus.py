@@ -2,60 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from typing import Literal
 
-from iolab.topology import parse_cpu_list
-from iolab.tuning.host import Tree
+from iolab.topology import Topology
 
 Policy = Literal["local-node", "all", "one-per-queue"]
-
-_CPU = "sys/devices/system/cpu"
-_NODE = "sys/devices/system/node"
-
-
-@dataclass(frozen=True)
-class Topology:
-    """CPUs that are online, their NUMA nodes and the hardware threads that share a core."""
-
-    online: frozenset[int]
-    nodes: Mapping[int, frozenset[int]]
-    siblings: Mapping[int, frozenset[int]]
-
-    def on_node(self, node: int | None) -> frozenset[int]:
-        """The CPUs of a node; all of them when the device belongs to none (numa_node -1)."""
-        if node is None or not self.nodes.get(node):
-            return self.online
-        return self.nodes[node]
-
-    def cores_first(self, cpus: Iterable[int]) -> list[int]:
-        """In order, but the second hardware thread of a core only after every core had its turn."""
-        chosen = sorted(set(cpus))
-        rank = {
-            cpu: sorted(self.siblings.get(cpu, {cpu}) & set(chosen)).index(cpu) for cpu in chosen
-        }
-        return sorted(chosen, key=lambda cpu: (rank[cpu], cpu))
-
-
-def read_topology(tree: Tree) -> Topology:
-    """From sysfs (Documentation/admin-guide/cputopology.rst). One node where there is no NUMA."""
-    online = parse_cpu_list(tree.read(f"{_CPU}/online"))
-    nodes = {
-        int(name[4:]): parse_cpu_list(tree.read(f"{_NODE}/{name}/cpulist")) & online
-        for name in tree.names(_NODE)
-        if name.startswith("node") and name[4:].isdigit()
-    }
-    siblings = {cpu: _siblings(tree, cpu) for cpu in online}
-    return Topology(online, nodes or {0: online}, siblings)
-
-
-def _siblings(tree: Tree, cpu: int) -> frozenset[int]:
-    try:
-        text = tree.read(f"{_CPU}/cpu{cpu}/topology/thread_siblings_list")
-    except OSError:
-        return frozenset({cpu})
-    return parse_cpu_list(text) or frozenset({cpu})
 
 
 def candidates(

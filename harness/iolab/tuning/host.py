@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from iolab.executor import Completed, Executor, ProcessError
+from iolab.topology import Topology, this_machine
 from iolab.tuning.knob import Gone, KnobError
 from iolab.tuning.netns import NamespaceThread
 
@@ -143,6 +144,10 @@ class Host:
             words = " ".join((done.stderr or done.stdout).split()) or f"exit status {done.code}"
             raise KnobError(f"{' '.join(argv)}: {words}")
         return done
+
+    def topology(self) -> Topology:
+        """CPUs, nodes and devices as they are now; IolabError when hwloc cannot be asked."""
+        return this_machine()
 
     def has_tool(self, name: str) -> bool:
         """True when the tool is in PATH."""

@@ -1,10 +1,11 @@
-"""What sysfs and /proc say of an interface: its NUMA node, its queues, its interrupts."""
+"""An interface: its NUMA node as hwloc has it, its queues and interrupts by sysfs and /proc."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
+from iolab.topology import Topology
 from iolab.tuning.host import Host, Tree
 
 _QUEUE_IRQ = re.compile(
@@ -34,17 +35,22 @@ class Nic:
     irqs: tuple[Irq, ...]
 
 
-def read_nic(host: Host, name: str, netns: str = "") -> Nic | None:
-    """The interface as it is now, None when there is none of that name."""
+def read_nic(host: Host, topology: Topology, name: str, netns: str = "") -> Nic | None:
+    """The interface as it is now, None when there is none of that name.
+
+    hwloc sees interfaces of the host's namespace alone: one that is in another is known by its PCI
+    address.
+    """
     tree = host.tree(netns)
     place = f"sys/class/net/{name}"
     if not tree.exists(place):
         return None
     device = _bus_device(tree, place)
+    address = (device or "").rpartition("/")[2]
     return Nic(
         name=name,
         netns=netns,
-        node=_node(tree, device),
+        node=topology.node_of(address) if netns else topology.node_of(name, address),
         rx=_queues(tree, place, "rx-"),
         tx=_queues(tree, place, "tx-"),
         irqs=_irqs(host.tree(), tree, device),
@@ -65,7 +71,7 @@ def default_interface(tree: Tree) -> str | None:
 
 
 def _bus_device(tree: Tree, place: str) -> str | None:
-    """The device that has numa_node and interrupts.
+    """The device that has the interrupts.
 
     Of virtio it stands one level above `device`: the link leads to virtioN, whose parent is the
     PCI function.
@@ -74,19 +80,9 @@ def _bus_device(tree: Tree, place: str) -> str | None:
         return None
     device = tree.real(f"{place}/device")
     parent = device.rpartition("/")[0]
-    if not tree.exists(f"{device}/numa_node") and tree.exists(f"{parent}/numa_node"):
+    if not tree.exists(f"{device}/msi_irqs") and tree.exists(f"{parent}/msi_irqs"):
         return parent
     return device
-
-
-def _node(tree: Tree, device: str | None) -> int | None:
-    if device is None:
-        return None
-    try:
-        node = int(tree.read(f"{device}/numa_node"))
-    except (OSError, ValueError):
-        return None
-    return node if node >= 0 else None
 
 
 def _queues(tree: Tree, place: str, prefix: str) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from iolab.errors import InputError
-from iolab.tuning.cpus import Topology, read_topology
+from iolab.topology import Topology
 from iolab.tuning.host import Host, Tree
 from iolab.tuning.nic import Nic, default_interface, read_nic
 
@@ -31,8 +31,8 @@ class Scene:
 
     @cached_property
     def topology(self) -> Topology:
-        """The host's CPUs."""
-        return read_topology(self.host.tree())
+        """The host's CPUs, nodes and devices."""
+        return self.host.topology()
 
     def nic(self, asked: str | None, place: str) -> Nic:
         """The interface of a profile's [nic] table: the caller's, the table's, the default route's.
@@ -48,7 +48,7 @@ class Scene:
                 f"{place}: no interface is named and there is no default route{inside}",
                 f"--interface IF, one of: {', '.join(present) or 'none is here'}",
             )
-        nic = read_nic(self.host, name, self.netns)
+        nic = read_nic(self.host, self.topology, name, self.netns)
         if nic is None:
             raise InputError(
                 f"{place}: interface {name!r}: not found{inside}",

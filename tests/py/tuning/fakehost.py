@@ -19,11 +19,15 @@ from pathlib import Path
 from faketools import KEY, build_queue, ethtool, load, put, save, tc
 
 from iolab.executor import Completed, HostExecutor
+from iolab.topology import Topology, parse_topology
 from iolab.tuning.cpus import format_list, format_mask
 from iolab.tuning.host import Host, Tree
 from iolab.tuning.profile import Loaded
 
 PID = 4711
+TOPOLOGY = Path(__file__).parents[1] / "topologies/guest.xml"
+"""The machine's CPUs, nodes and devices: what hwloc found in the guest, which is alike."""
+
 _PCI = "sys/devices/pci0000:00/0000:00:03.0"
 _NIC = f"{_PCI}/virtio2/net/eth0"
 
@@ -66,17 +70,14 @@ def build(root: Path) -> None:
     for name, value in SYSCTLS.items():
         put(root, f"proc/sys/{name}", value)
     cpus = "sys/devices/system/cpu"
-    put(root, f"{cpus}/online", "0-3")
     put(root, f"{cpus}/smt/control", "on")
     put(root, f"{cpus}/cpu0/cpuidle/state0/name", "POLL")
     put(root, f"{cpus}/intel_pstate/no_turbo", "0")
     for cpu in range(4):
-        put(root, f"{cpus}/cpu{cpu}/topology/thread_siblings_list", str(cpu))
         put(root, f"{cpus}/cpufreq/policy{cpu}/scaling_governor", "schedutil")
         put(root, f"{cpus}/cpufreq/policy{cpu}/energy_performance_preference", "balance_power")
     for node in range(2):
         place = f"sys/devices/system/node/node{node}"
-        put(root, f"{place}/cpulist", f"{2 * node}-{2 * node + 1}")
         put(root, f"{place}/hugepages/hugepages-2048kB/nr_hugepages", "0")
     put(root, "sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never")
     defrag = "always defer defer+madvise [madvise] never"
@@ -88,7 +89,6 @@ def build(root: Path) -> None:
 
 
 def _build_nic(root: Path) -> None:
-    put(root, f"{_PCI}/numa_node", "1")
     (root / "sys/class/net").mkdir(parents=True)
     (root / _NIC).mkdir(parents=True)
     (root / "sys/class/net/eth0").symlink_to(root / _NIC)
@@ -272,6 +272,10 @@ class FakeHost(Host):
         self.changes += 1
         if self.changes == self.kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def topology(self) -> Topology:
+        """See Host."""
+        return parse_topology(TOPOLOGY.read_text())
 
     def has_tool(self, name: str) -> bool:
         """See Host."""

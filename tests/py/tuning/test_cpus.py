@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from iolab.topology import parse_cpu_list
+from iolab.topology import Topology, parse_cpu_list
 from iolab.tuning.cpus import (
     Policy,
-    Topology,
     candidates,
     format_list,
     format_mask,

@@ -40,7 +40,7 @@ def test_sysctl_names(name: str, path: str) -> None:
 
 
 def test_virtio_has_its_node_and_interrupts_one_level_up(host: FakeHost) -> None:
-    nic = read_nic(host, "eth0")
+    nic = read_nic(host, host.topology(), "eth0")
     assert nic is not None
     assert nic.node == 1
     assert nic.rx == nic.tx == (0, 1, 2, 3)
