@@ -1,7 +1,7 @@
 """What a guest is made of, found on this host: QEMU, Debian's kernel, busybox, a few tools.
 
 `./iolab setup --guest` brings all of it: packages of the group `guest` in setup/packages.txt, and
-the kernel and busybox unpacked into .cache/guest, never installed.
+the kernel, busybox and irqbalance unpacked into .cache/guest, never installed.
 """
 
 from __future__ import annotations

@@ -116,15 +116,3 @@ def interrupt_names(tree: Tree) -> dict[int, str]:
         if colon and number.isdigit() and words:
             names[int(number)] = words[-1]
     return names
-
-
-def running_irqbalance(tree: Tree) -> int | None:
-    """The process id of irqbalance, which moves interrupts back every 10 s; None without one."""
-    for name in tree.names("proc"):
-        if name.isdigit():
-            try:
-                if tree.read(f"proc/{name}/comm") == "irqbalance":
-                    return int(name)
-            except OSError:
-                continue
-    return None

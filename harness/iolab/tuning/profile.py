@@ -142,7 +142,8 @@ class IrqTable(Section):
 
     policy: Policy | None = None
     reserve: CpuList = ""
-    irqbalance: Literal["refuse", "report"] = "refuse"
+    irqbalance: Literal["ban", "report", "refuse"] = "ban"
+    """A running irqbalance is told to leave these interrupts alone, named, or in the way."""
 
 
 class CpuTable(Section):

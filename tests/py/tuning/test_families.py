@@ -16,7 +16,7 @@ import pytest
 from fakehost import PID, FakeHost, WriteProfile, in_child, refuse, snapshot, was_killed
 from faketools import load, save
 
-from iolab.errors import InputError, IolabError
+from iolab.errors import IolabError
 from iolab.executor import HostExecutor, ProcessError
 from iolab.tuning import bench, hold
 from iolab.tuning.families.sysctl import path_of
@@ -70,22 +70,6 @@ def test_managed_interrupts_refuse_and_nothing_stays(
     assert not applied.kept
     assert "the kernel manages" in applied.results[-1].reason
     assert snapshot(machine) == before
-
-
-def test_irqbalance_is_refused_or_reported(
-    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
-) -> None:
-    (machine / "proc/99").mkdir()
-    (machine / "proc/99/comm").write_text("irqbalance\n")
-    with pytest.raises(InputError, match=r"irqbalance runs \(process 99\)"):
-        bench.apply(write_profile('[irq]\npolicy = "all"'), scene)
-    assert host.changes == 0
-    loaded = write_profile('[irq]\npolicy = "all"\nirqbalance = "report"')
-    applied = bench.apply(loaded, scene)
-    assert applied.ok
-    written = [one for one in applied.results if one.reason != "as it was"]
-    assert written
-    assert all("irqbalance (process 99)" in one.reason for one in written)
 
 
 def test_flow_counts_are_inert_without_the_global_table(

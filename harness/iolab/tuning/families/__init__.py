@@ -12,6 +12,7 @@ from iolab.tuning.families.cpufreq import CpuFrequency
 from iolab.tuning.families.flow_hash import FlowHash
 from iolab.tuning.families.idle import IdleLatency
 from iolab.tuning.families.irq import IrqAffinity
+from iolab.tuning.families.irqbalance import IrqBalance
 from iolab.tuning.families.limits import ProcessLimits
 from iolab.tuning.families.memory import Memory
 from iolab.tuning.families.offloads import Offloads
@@ -38,6 +39,7 @@ _ORDER: tuple[Family, ...] = (
     Rss(),
     FlowHash(),
     QueueDiscipline(),
+    IrqBalance(),
     IrqAffinity(),
     Rps(),
     Rfs(),

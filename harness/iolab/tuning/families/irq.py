@@ -4,7 +4,7 @@ effective_affinity_list (Linux 4.13) says where the interrupt is delivered; it m
 the next interrupt, when the move is made (kernel/irq/migration.c). Managed interrupts, spread by
 the driver, refuse with EIO. The names are the driver's: virtio's are `virtio2-input.0`, never
 `eth0`, so that the device's msi_irqs decide, not a search for the interface's name. A running
-irqbalance moves interrupts back.
+irqbalance moves interrupts back, unless it is told to leave them alone (family `irqbalance`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Iterator
 
 from iolab.errors import InputError
 from iolab.topology import parse_cpu_list
+from iolab.tuning import irqbalance
 from iolab.tuning.cpus import candidates, format_list
 from iolab.tuning.families.base import FileFamily
 from iolab.tuning.host import Host
-from iolab.tuning.knob import Setting, Target
-from iolab.tuning.nic import Irq, Nic, running_irqbalance
+from iolab.tuning.knob import KnobError, Setting, Target
+from iolab.tuning.nic import Irq, Nic
 from iolab.tuning.profile import Profile
 from iolab.tuning.scene import Scene
 
@@ -46,11 +47,11 @@ class IrqAffinity(FileFamily):
             yield Setting(lack, "", "irq.policy")
 
     def _mind_irqbalance(self, profile: Profile, scene: Scene) -> None:
-        pid = running_irqbalance(scene.host.tree())
+        pid = irqbalance.running(scene.host.tree())
         if pid is not None and profile.irq.irqbalance == "refuse":
             raise InputError(
-                f"irq.policy: irqbalance runs (process {pid}) and would move the interrupts back\n"
-                '  remedy: systemctl stop irqbalance, or irq.irqbalance = "report"'
+                f"irq.policy: irqbalance runs (process {pid}) and would move the interrupts back",
+                'systemctl stop irqbalance, or irq.irqbalance = "ban" or "report"',
             )
 
     def collateral(self, profile: Profile, scene: Scene) -> Iterator[Target]:
@@ -87,7 +88,14 @@ class IrqAffinity(FileFamily):
                 doubts.append(f"still delivered to CPU {effective} until the next interrupt")
         except (OSError, ValueError):
             pass
-        pid = running_irqbalance(host.tree())
-        if pid is not None:
+        pid = irqbalance.running(host.tree())
+        if pid is not None and int(target.where.split("/")[2]) not in _left_alone(host, pid):
             doubts.append(f"irqbalance (process {pid}) may move it back")
         return "; ".join(doubts)
+
+
+def _left_alone(host: Host, pid: int) -> frozenset[int]:
+    try:
+        return irqbalance.banned(host.root, pid)
+    except KnobError:
+        return frozenset()
