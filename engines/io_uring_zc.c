@@ -65,6 +65,7 @@ static const struct opt_def options[] = {
 	 .max = 1 << 30,
 	 .help = "source=buffers: bytes of buffers that a worker registers, counted against "
 		 "RLIMIT_MEMLOCK"},
+	RING_OPTIONS,
 	{0}};
 
 static struct io_uring_sqe *next_op(struct conn *c, struct zc_move *m)
@@ -83,6 +84,7 @@ static void send_memory(struct conn *c, struct zc_move *m, bool body_follows)
 				 .msg_iovlen = (size_t)(x->iov_nr - x->iov_at)};
 	io_uring_prep_sendmsg(sqe, c->fd, &m->msg,
 			      MSG_NOSIGNAL | MSG_WAITALL | (body_follows ? hold_flag(c) : 0));
+	ring_use_socket(sqe, c);
 	if (body_follows)
 		sqe->flags |= IOSQE_IO_LINK;
 	ring_move_tag(c, sqe, OP_MEMORY);
@@ -139,6 +141,7 @@ static void send_mapping(struct conn *c, struct zc_move *m, struct ring_zc *z)
 	} else {
 		io_uring_prep_send_zc(sqe, c->fd, x->mem, m->part, send_flags(), 0);
 	}
+	ring_use_socket(sqe, c);
 	ring_zc_tag(z, sqe, head + m->part);
 }
 
@@ -153,6 +156,7 @@ static int start_mapping(struct conn *c, struct zc_move *m)
 	z = ring_zc_new(c, RING_OWN, OP_BODY);
 	if (!z)
 		return -ENOMEM;
+	ring_move_reserve(c, 2);
 	if (xfer_has_iov(x)) {
 		if (c->w->opt[OPT_HEAD] == HEAD_SENDMSG && x->len == m->part)
 			res = copy_head(x, z);
@@ -186,6 +190,7 @@ static int start_buffers(struct conn *c, struct zc_move *m)
 		return -ENOMEM;
 	}
 	z->slot = slot;
+	ring_move_reserve(c, 3);
 	sqe = next_op(c, m);
 	io_uring_prep_read_fixed(sqe, x->file_fd, ring_zc_slot(slot), (unsigned)m->part, x->off, 0);
 	sqe->flags |= IOSQE_IO_LINK;
@@ -194,6 +199,7 @@ static int start_buffers(struct conn *c, struct zc_move *m)
 		send_memory(c, m, true);
 	sqe = next_op(c, m);
 	io_uring_prep_send_zc_fixed(sqe, c->fd, ring_zc_slot(slot), m->part, send_flags(), 0, 0);
+	ring_use_socket(sqe, c);
 	ring_zc_tag(z, sqe, m->part);
 	return 0;
 }
@@ -327,7 +333,13 @@ static void release(struct conn *c)
 
 /* ---------------------------------------------------------------- the engine */
 
+static void configure(struct ring_config *cfg, const int64_t *opt)
+{
+	ring_config_read(cfg, &opt[OPT_RING]);
+}
+
 static const struct ring_mover move_ring_zc = {
+	.configure = configure,
 	.worker_exit = ring_zc_exit,
 	.start = start,
 	.completed = completed,
@@ -347,10 +359,18 @@ static int zc_init(struct worker *w)
 	return res ? res : ring_zc_init(w, nr ? (unsigned)nr : 1, chunk);
 }
 
+static int zc_check(const int64_t *opt, bool relays, char reason[REASON_MAX])
+{
+	return ring_options_check(&opt[OPT_RING], reason);
+}
+
 static int zc_probe(const int64_t *opt, char reason[REASON_MAX])
 {
-	int res = ring_probe(opt, reason);
+	struct ring_config cfg;
+	int res;
 
+	ring_config_read(&cfg, opt ? &opt[OPT_RING] : NULL);
+	res = ring_config_probe(&cfg, reason);
 	return res ? res : ring_zc_probe(reason);
 }
 
@@ -369,6 +389,7 @@ const struct engine engine_io_uring_zc = {
 	.sources = SOURCE_MAPPING | SOURCE_FILE | SOURCE_SOCKET | SOURCE_FANOUT,
 	.conn_bytes = RING_CONN_BYTES + sizeof(struct zc_move),
 	.options = options,
+	.check = zc_check,
 	.probe = zc_probe,
 	.bodies = zc_bodies,
 	.worker_init = zc_init,

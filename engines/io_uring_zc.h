@@ -15,7 +15,8 @@ enum {
 	OPT_HEAD,
 	OPT_CHUNK,
 	OPT_INFLIGHT,
-	OPT_REGISTERED
+	OPT_REGISTERED,
+	OPT_RING
 };
 
 /* What the mover tells its operations by. */

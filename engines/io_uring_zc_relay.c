@@ -46,6 +46,7 @@ static void receive_part(struct conn *c, struct zc_relay *r)
 		return;
 	sqe = ring_move_sqe(c);
 	io_uring_prep_recv(sqe, c->fd, r->in->data, left < size ? (size_t)left : size, 0);
+	ring_use_socket(sqe, c);
 	ring_move_tag(c, sqe, OP_RECV_PART);
 	r->receiving = true;
 }
@@ -73,11 +74,13 @@ static void send_part_to(struct conn *c, struct zc_relay *r, uint16_t i)
 		zc_buffer_get(r->out);
 		z->buffer = r->out;
 		io_uring_prep_send_zc(sqe, d->c->fd, at, len, MSG_NOSIGNAL | MSG_WAITALL, 0);
+		ring_use_socket(sqe, d->c);
 		ring_zc_tag(z, sqe, len);
 		return;
 	}
 	count_one(c->ctr, zc_waived);
 	io_uring_prep_send(sqe, d->c->fd, at, len, MSG_NOSIGNAL | MSG_WAITALL);
+	ring_use_socket(sqe, d->c);
 	ring_dst_tag(c, sqe, OP_SEND_PART, i);
 }
 

@@ -395,11 +395,3 @@ int ring_config_probe(const struct ring_config *cfg, char reason[REASON_MAX])
 	free(r);
 	return res;
 }
-
-int ring_probe(const int64_t *opt, char reason[REASON_MAX])
-{
-	struct ring_config cfg;
-
-	ring_config_read(&cfg, NULL);
-	return ring_config_probe(&cfg, reason);
-}

@@ -113,9 +113,6 @@ static inline unsigned ring_next_buffer(const struct ring *r, unsigned bid)
 void ring_register_socket(struct ring *r, const int *fd);
 void ring_unregister_socket(struct ring *r, int fd);
 
-/* Whether this kernel has what the engines build on. 0, or -errno and one sentence. */
-int ring_probe(const int64_t *opt, char reason[REASON_MAX]);
-
 /* ------------------------------------------------------------------------------ driver */
 
 /* What a mover's completed() says besides 0 (the transfer is complete) and -errno. */

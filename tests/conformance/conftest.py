@@ -88,7 +88,9 @@ LEVELS = {
     "spec": ("file", True),
     "name": ("file", False),
     "ring_name": ("file", False),
+    "ring_copy_name": ("file", False),
     "ring_splice_name": ("file", False),
+    "ring_zc_name": ("file", False),
     "relay_spec": ("relay", True),
     "relay_name": ("relay", False),
     "forward_spec": ("forward", True),
@@ -99,7 +101,12 @@ NOT_FOR_RELAYS = {
     "quiet_sends", "threshold",
 }  # fmt: skip
 # Levels that only engines with an option have.
-NEEDED_OPTION = {"ring_name": "quiet_sends", "ring_splice_name": "linked"}
+NEEDED_OPTION = {
+    "ring_name": "ring_entries",
+    "ring_copy_name": "quiet_sends",
+    "ring_splice_name": "linked",
+    "ring_zc_name": "registered",
+}
 
 
 def has_option(engine: dict[str, Any], name: str | None) -> bool:

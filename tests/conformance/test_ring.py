@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,16 +53,10 @@ def get_all(conns: list[Connection], target: str, want: bytes) -> None:
         assert conn.response().body == want, target
 
 
-@pytest.mark.parametrize(
-    "options",
-    ["", ",cache=memory", ",cache=memory,quiet_sends=on", ",fixed_files=on", ",sqpoll=on"],
-)
-def test_more_completions_than_the_queue_holds(
-    binary: Path, ring_name: str, root: Path, options: str
-) -> None:
+def overflow(binary: Path, spec: str, root: Path) -> None:
+    """Four entries, so sixteen completions; 200 connections complete at once."""
     want = (root / "f4097").read_bytes()
-    # Four entries, so sixteen completions; 200 connections complete at once.
-    spec = f"{ring_name},ring_entries=4{options}"
+    spec += ",ring_entries=4"
     with running(binary, spec, root) as server, contextlib.ExitStack() as stack:
         conns = [stack.enter_context(server.connect()) for _ in range(200)]
         server.until("connections", len(conns))
@@ -72,6 +68,27 @@ def test_more_completions_than_the_queue_holds(
         server.until("requests", 600)
         assert server.total("cq_overflows") > 0
         assert server.total("aborts") == 0
+
+
+@pytest.mark.parametrize("options", ["", ",fixed_files=on", ",sqpoll=on"])
+def test_more_completions_than_the_queue_holds(
+    binary: Path, ring_name: str, root: Path, options: str
+) -> None:
+    overflow(binary, ring_name + options, root)
+
+
+@pytest.mark.parametrize("options", ["", ",quiet_sends=on"])
+def test_more_completions_of_cached_responses_than_the_queue_holds(
+    binary: Path, ring_copy_name: str, root: Path, options: str
+) -> None:
+    overflow(binary, f"{ring_copy_name},cache=memory{options}", root)
+
+
+@pytest.mark.parametrize("options", [",head=sendmsg", ",source=buffers,registered=128k"])
+def test_more_notifications_than_the_queue_holds(
+    binary: Path, ring_zc_name: str, root: Path, options: str
+) -> None:
+    overflow(binary, ring_zc_name + options, root)
 
 
 def test_accepts_overflow_the_queue(binary: Path, ring_name: str, root: Path) -> None:
@@ -88,14 +105,12 @@ def test_accepts_overflow_the_queue(binary: Path, ring_name: str, root: Path) ->
         assert server.total("cq_overflows") > 0
 
 
-@pytest.mark.parametrize("options", ["", ",bundle=on", ",fixed_files=on"])
-def test_receive_buffers_run_out_and_come_back(
-    binary: Path, ring_name: str, root: Path, options: str
-) -> None:
+def run_out_of_buffers(binary: Path, spec: str, root: Path) -> None:
+    """90 clients pipeline more than the ring has buffers for, and read only later."""
     big, small = (root / "f1048576").read_bytes(), (root / "f1").read_bytes()
     # A response that nobody reads holds back requests of 2 KiB each: a receive buffer a request.
     requests = make_request("/f1048576") + make_request("/f1", X_Pad="x" * 1900) * 24
-    spec, args = f"{ring_name},sndbuf=65536{options}", ("--header-timeout", "60000")
+    spec, args = f"{spec},sndbuf=65536", ("--header-timeout", "60000")
     with running(binary, spec, root, *args) as server, contextlib.ExitStack() as stack:
         conns = [stack.enter_context(server.connect(rcvbuf=65536)) for _ in range(90)]
         for conn in conns:
@@ -112,10 +127,21 @@ def test_receive_buffers_run_out_and_come_back(
         assert server.total("aborts") == 0
 
 
+@pytest.mark.parametrize("options", ["", ",fixed_files=on"])
+def test_receive_buffers_run_out_and_come_back(
+    binary: Path, ring_name: str, root: Path, options: str
+) -> None:
+    run_out_of_buffers(binary, ring_name + options, root)
+
+
+def test_bundles_run_out_of_receive_buffers(binary: Path, ring_copy_name: str, root: Path) -> None:
+    run_out_of_buffers(binary, f"{ring_copy_name},bundle=on", root)
+
+
 @pytest.mark.parametrize("quiet", ["on", "off"])
-def test_short_sends(binary: Path, ring_name: str, root: Path, quiet: str) -> None:
+def test_short_sends(binary: Path, ring_copy_name: str, root: Path, quiet: str) -> None:
     want = (root / "f1048576").read_bytes()
-    spec = f"{ring_name},sndbuf=16384,cache=memory,cache_limit=2m,quiet_sends={quiet}"
+    spec = f"{ring_copy_name},sndbuf=16384,cache=memory,cache_limit=2m,quiet_sends={quiet}"
     with running(binary, spec, root) as server, server.connect(rcvbuf=8192) as conn:
         for _ in range(3):
             assert conn.request("/f1048576").body == want
@@ -126,9 +152,9 @@ def test_short_sends(binary: Path, ring_name: str, root: Path, quiet: str) -> No
         assert total["short_moves"] == (3 if quiet == "on" else 0)
 
 
-def test_sends_that_find_no_room_at_all(binary: Path, ring_name: str, root: Path) -> None:
+def test_sends_that_find_no_room_at_all(binary: Path, ring_copy_name: str, root: Path) -> None:
     want = (root / "f4096").read_bytes()
-    spec = f"{ring_name},sndbuf=65536,cache=memory,quiet_sends=on"
+    spec = f"{ring_copy_name},sndbuf=65536,cache=memory,quiet_sends=on"
     with running(binary, spec, root) as server, server.connect(rcvbuf=65536) as conn:
         sent = 0
         # One request at a time, or more would be known to follow, and the send would wait.
@@ -143,14 +169,11 @@ def test_sends_that_find_no_room_at_all(binary: Path, ring_name: str, root: Path
         assert server.total("bytes") == conn.received
 
 
-@pytest.mark.parametrize("options", ["", ",cache=memory,cache_limit=16m", ",fixed_files=on"])
-def test_a_deadline_cancels_what_is_in_flight(
-    binary: Path, ring_name: str, root: Path, options: str
-) -> None:
+def cancel(binary: Path, spec: str, root: Path) -> None:
+    """A client that reads nothing is reset by the deadline, in the middle of a response."""
     args = ("--send-timeout", "200")
-    spec = f"{ring_name},sndbuf=16384{options}"
     with (
-        running(binary, spec, root, *args) as server,
+        running(binary, f"{spec},sndbuf=16384", root, *args) as server,
         server.connect(rcvbuf=8192) as conn,
     ):
         conn.send(make_request("/f5242883"))
@@ -162,10 +185,35 @@ def test_a_deadline_cancels_what_is_in_flight(
             conn.read_exactly(5242883)
 
 
-def test_quiet_sends_save_completions(binary: Path, ring_name: str, root: Path) -> None:
+@pytest.mark.parametrize("options", ["", ",fixed_files=on", ",ring_entries=4"])
+def test_a_deadline_cancels_what_is_in_flight(
+    binary: Path, ring_name: str, root: Path, options: str
+) -> None:
+    cancel(binary, ring_name + options, root)
+
+
+def test_a_deadline_cancels_a_send_from_memory(
+    binary: Path, ring_copy_name: str, root: Path
+) -> None:
+    cancel(binary, f"{ring_copy_name},cache=memory,cache_limit=16m", root)
+
+
+def test_a_deadline_cancels_an_unlinked_poll(
+    binary: Path, ring_splice_name: str, root: Path
+) -> None:
+    cancel(binary, f"{ring_splice_name},linked=off", root)
+
+
+def test_a_deadline_cancels_a_send_from_registered_memory(
+    binary: Path, ring_zc_name: str, root: Path
+) -> None:
+    cancel(binary, f"{ring_zc_name},source=buffers", root)
+
+
+def test_quiet_sends_save_completions(binary: Path, ring_copy_name: str, root: Path) -> None:
     counted: dict[str, int] = {}
     for quiet in ("on", "off"):
-        spec = f"{ring_name},cache=memory,quiet_sends={quiet}"
+        spec = f"{ring_copy_name},cache=memory,quiet_sends={quiet}"
         with running(binary, spec, root) as server, server.connect() as conn:
             for _ in range(100):
                 conn.request("/f1024")
@@ -186,16 +234,13 @@ CONFIRMED = [
     ("ring_entries=64", "SqMask", r"^SqMask:\s*0x3f$"),
     ("sqpoll=on", "SqThread", r"^SqThread:\s*[1-9]\d*$"),
     ("fixed_files=on", "UserFiles", r"^\s*\d+: (?!<none>|0x)\S+"),
-    ("fixed_buffers=on", "UserBufs", r"^\s*0: 0x[0-9a-f]+/2097152$"),
     ("napi=50", "napi_busy_poll_dt", r"^napi_busy_poll_dt:\s*50(000)?$"),
 ]
 
 
-@pytest.mark.parametrize(("options", "field", "pattern"), CONFIRMED)
-def test_the_kernel_confirms_what_the_option_says(
-    binary: Path, ring_name: str, root: Path, options: str, field: str, pattern: str
-) -> None:
-    with running(binary, f"{ring_name},{options}", root) as server, server.connect() as conn:
+def confirm(binary: Path, spec: str, root: Path, field: str, pattern: str) -> None:
+    """A ring that has served a request looks as it should."""
+    with running(binary, spec, root) as server, server.connect() as conn:
         assert conn.request("/f1024").status == 200
         end = time.monotonic() + DEADLINE_S
         while f"{field}:" not in (view := kernel_view(server)):
@@ -205,7 +250,54 @@ def test_the_kernel_confirms_what_the_option_says(
         assert re.search(pattern, view, re.MULTILINE), view
 
 
+@pytest.mark.parametrize(("options", "field", "pattern"), CONFIRMED)
+def test_the_kernel_confirms_what_the_option_says(
+    binary: Path, ring_name: str, root: Path, options: str, field: str, pattern: str
+) -> None:
+    confirm(binary, f"{ring_name},{options}", root, field, pattern)
+
+
+def test_the_kernel_confirms_registered_memory(
+    binary: Path, ring_copy_name: str, root: Path
+) -> None:
+    spec = f"{ring_copy_name},fixed_buffers=on"
+    confirm(binary, spec, root, "UserBufs", r"^\s*0: 0x[0-9a-f]+/2097152$")
+
+
+def test_the_kernel_confirms_registered_buffers(
+    binary: Path, ring_zc_name: str, root: Path
+) -> None:
+    spec = f"{ring_zc_name},source=buffers,registered=1m"
+    confirm(binary, spec, root, "UserBufs", r"^\s*0: 0x[0-9a-f]+/1048576$")
+
+
+def serve_many(binary: Path, spec: str, root: Path) -> None:
+    """Thirty clients that pipeline files of all kinds of sizes, and read at the same time.
+
+    One after the other would not do: who is not read from may hold what the others wait for.
+    """
+    names = ["f511", "f65537", "f1", "f4097", "f0", "f1048576", "f16384"]
+    bodies = [(root / name).read_bytes() for name in names]
+    with running(binary, spec, root) as server, contextlib.ExitStack() as stack:
+        conns = [stack.enter_context(server.connect()) for _ in range(30)]
+
+        def fetch(conn: Connection) -> list[bool]:
+            conn.send(b"".join(make_request(f"/{name}") for name in names))
+            return [conn.response().body == body for body in bodies]
+
+        with ThreadPoolExecutor(len(conns)) as readers:
+            assert all(all(right) for right in readers.map(fetch, conns))
+        server.until("requests", len(conns) * len(names))
+
+
 COMBINED = [
+    "fixed_files=on,batch=64,ring_entries=64",
+    "defer_taskrun=off,fixed_files=on,hold=none",
+    "coop_taskrun=on,batch=8,sndbuf=16384",
+    "sqpoll=on,fixed_files=on,ring_entries=8",
+    "sqpoll=on,sqpoll_idle=1,ring_entries=4,hold=cork",
+]
+COPY_COMBINED = [
     "cache=memory,fixed_buffers=on",
     "cache=memory,cache_limit=16m,fixed_buffers=on,fixed_files=on,sndbuf=16384",
     "cache=none,fixed_buffers=on,buffer=4m,ring_entries=4",
@@ -214,25 +306,100 @@ COMBINED = [
     "cache=memory,coop_taskrun=on,batch=8",
     "cache=memory,quiet_sends=on,batch=8,ring_entries=4",
     "cache=memory,sqpoll=on,fixed_files=on,ring_entries=8",
-    "cache=none,sqpoll=on,sqpoll_idle=1,ring_entries=4",
+]
+SPLICE_COMBINED = [
+    "linked=off,pipe=4096,fixed_files=on,ring_entries=4",
+    "linked=off,sqpoll=on,batch=8",
+    "pipe=1m,sndbuf=16384,ring_entries=4,hold=none",
+]
+ZC_COMBINED = [
+    "source=buffers,registered=128k,ring_entries=4",
+    "source=buffers,chunk=4096,registered=16384,fixed_files=on,batch=8",
+    "source=buffers,chunk=1m,inflight=256k,sqpoll=on",
+    "head=sendmsg,chunk=1m,ring_entries=4,fixed_files=on",
+    "head=sendmsg,chunk=4096,sndbuf=16384,hold=cork",
+    "inflight=256k,chunk=16384,coop_taskrun=on,batch=64",
 ]
 
 
 @pytest.mark.parametrize("options", COMBINED)
 def test_options_together(binary: Path, ring_name: str, root: Path, options: str) -> None:
-    names = ["f511", "f65537", "f1", "f4097", "f0", "f1048576", "f16384"]
-    bodies = [(root / name).read_bytes() for name in names]
+    serve_many(binary, f"{ring_name},{options}", root)
+
+
+@pytest.mark.parametrize("options", COPY_COMBINED)
+def test_options_of_copying_together(
+    binary: Path, ring_copy_name: str, root: Path, options: str
+) -> None:
+    serve_many(binary, f"{ring_copy_name},{options}", root)
+
+
+@pytest.mark.parametrize("options", SPLICE_COMBINED)
+def test_options_of_splicing_together(
+    binary: Path, ring_splice_name: str, root: Path, options: str
+) -> None:
+    serve_many(binary, f"{ring_splice_name},{options}", root)
+
+
+@pytest.mark.parametrize("options", ZC_COMBINED)
+def test_options_of_zero_copy_together(
+    binary: Path, ring_zc_name: str, root: Path, options: str
+) -> None:
+    serve_many(binary, f"{ring_zc_name},{options}", root)
+
+
+def make_cold(path: Path) -> None:
+    """Leaves nothing of a file in the page cache, where the file system can do without."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+
+
+def is_cold(path: Path) -> bool:
+    """Whether the first bytes of a file have to be fetched. Asking may fetch them."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def send_cold_files(binary: Path, spec: str, tmp_path: Path) -> None:
+    """Reads that take their time, and a queue that is full within most of their chains."""
+    bodies = [random.Random(i).randbytes(60000 + i) for i in range(100)]
+    for i, body in enumerate(bodies):
+        (tmp_path / f"{i}").write_bytes(body)
+        make_cold(tmp_path / f"{i}")
+    if not is_cold(tmp_path / "0"):
+        pytest.skip("the file system of temporary files keeps them in memory")
+    make_cold(tmp_path / "0")
     with (
-        running(binary, f"{ring_name},{options}", root) as server,
+        running(binary, f"{spec},ring_entries=4", tmp_path) as server,
         contextlib.ExitStack() as stack,
     ):
-        conns = [stack.enter_context(server.connect()) for _ in range(30)]
-        for conn in conns:
-            conn.send(b"".join(make_request(f"/{name}") for name in names))
-        for conn in conns:
-            for body in bodies:
-                assert conn.response().body == body
-        server.until("requests", len(conns) * len(names))
+        conns = [stack.enter_context(server.connect()) for _ in bodies]
+        server.until("connections", len(conns))
+        with stopped(server):
+            for i, conn in enumerate(conns):
+                conn.send(make_request(f"/{i}"))
+        for i, conn in enumerate(conns):
+            assert conn.response().body == bodies[i], i
+
+
+def test_a_full_queue_cuts_no_chain(binary: Path, ring_name: str, tmp_path: Path) -> None:
+    send_cold_files(binary, ring_name, tmp_path)
+
+
+def test_a_full_queue_cuts_no_chain_of_three(
+    binary: Path, ring_zc_name: str, tmp_path: Path
+) -> None:
+    send_cold_files(binary, f"{ring_zc_name},source=buffers,registered=16m", tmp_path)
 
 
 @pytest.mark.parametrize(
