@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ring.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 
 #define SHORT_NS       10000000ull /* waits shorter than this are too rare for an alarm */
 #define CQ_ENTRIES_MAX 65536u	   /* IORING_MAX_CQ_ENTRIES, io_uring/io_uring.h */
+#define CPUS_MAX       8192	   /* NR_CPUS of the largest kernel (MAXSMP, arch/x86/Kconfig) */
 
 static unsigned setup_flags(const struct ring_config *cfg)
 {
@@ -103,6 +105,21 @@ static int add_napi(struct ring *r)
 		       : 0;
 }
 
+/*
+ * Threads of io-wq are given the CPUs of the process's cpuset (io_wq_create, io_uring/io-wq.c), the
+ * clients' and other workers' among them; what their maker was bound to limits that only since
+ * Linux 6.2 (user_cpus_ptr, kernel/sched/core.c). Linux 5.14.
+ */
+static int bind_threads(struct ring *r)
+{
+	unsigned long mask[CPUS_MAX / (8 * sizeof(unsigned long))];
+	cpu_set_t *set = (cpu_set_t *)mask;
+
+	if (sched_getaffinity(0, sizeof(mask), set))
+		return -errno;
+	return io_uring_register_iowq_aff(&r->uring, sizeof(mask), set);
+}
+
 int ring_init(struct ring *r, const struct ring_config *cfg, unsigned nr_buffers,
 	      struct counters *ctr)
 {
@@ -120,6 +137,8 @@ int ring_init(struct ring *r, const struct ring_config *cfg, unsigned nr_buffers
 		res = add_buffer_table(r);
 	if (!res)
 		res = add_napi(r);
+	if (!res)
+		res = bind_threads(r);
 	/* Saves looking the descriptor up in every call; not vital (Linux 5.18). */
 	if (!res)
 		io_uring_register_ring_fd(&r->uring);

@@ -47,8 +47,8 @@ struct ring {
 };
 
 /*
- * 0 or -errno; the ring is created for the calling thread. r is zeroed. ring_exit() also after a
- * failure.
+ * 0 or -errno; the ring is created for the calling thread, and its threads of io-wq run on the CPUs
+ * that this one may use now. r is zeroed. ring_exit() also after a failure.
  */
 int ring_init(struct ring *r, const struct ring_config *cfg, unsigned nr_buffers,
 	      struct counters *ctr);

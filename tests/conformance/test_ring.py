@@ -428,6 +428,34 @@ def test_a_cpu_that_is_not_there_is_named(binary: Path, ring_name: str, root: Pa
     assert done.stderr.startswith("unsupported: sqpoll_cpu: no such CPU")
 
 
+def ring_threads(server: Server) -> list[str]:
+    """The CPUs that each thread of io-wq may use (Cpus_allowed_list, proc(5))."""
+    found = []
+    for task in Path(f"/proc/{server.proc.pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+            if (task / "comm").read_text().startswith("iou-wrk"):
+                status = (task / "status").read_text()
+                found += re.findall(r"^Cpus_allowed_list:\s*(\S+)", status, re.MULTILINE)
+    return found
+
+
+@pytest.mark.parametrize("options", ["", ",sqpoll=on"])
+def test_threads_of_the_ring_stay_on_the_cpus_of_their_worker(
+    binary: Path, ring_splice_name: str, root: Path, options: str
+) -> None:
+    """Before Linux 6.2 they would be on all of them; since then they inherit the affinity."""
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        pytest.skip("with one CPU there is nowhere else to run")
+    args = ("--cpus", str(cpus[-1]))
+    with running(binary, ring_splice_name + options, root, *args) as server:
+        end = time.monotonic() + DEADLINE_S
+        while not (threads := ring_threads(server)):
+            assert time.monotonic() < end, "a splice needs a thread"
+            assert server.get("/f1048576").status == 200
+        assert set(threads) == {str(cpus[-1])}
+
+
 @pytest.mark.parametrize("options", ["", ",linked=off"])
 def test_clients_that_stand_still_hold_no_pipe(
     binary: Path, ring_splice_name: str, root: Path, options: str
