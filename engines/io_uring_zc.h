@@ -26,7 +26,8 @@ enum {
 	OP_PAUSE,     /* a timeout, before a send is tried again */
 	OP_BODY,      /* zero-copy send, of the head as well with head=sendmsg */
 	OP_RECV_PART, /* from the source of a relay */
-	OP_SEND_PART, /* to one of its destinations, without copying or not */
+	OP_SEND_PART, /* to one of its destinations, without copying */
+	OP_COPY_PART, /* the same, by an ordinary send */
 	OP_SEND_IOV,
 };
 

@@ -81,7 +81,7 @@ static void send_part_to(struct conn *c, struct zc_relay *r, uint16_t i)
 	count_one(c->ctr, zc_waived);
 	io_uring_prep_send(sqe, d->c->fd, at, len, MSG_NOSIGNAL | MSG_WAITALL);
 	ring_use_socket(sqe, d->c);
-	ring_dst_tag(c, sqe, OP_SEND_PART, i);
+	ring_dst_tag(c, sqe, OP_COPY_PART, i);
 }
 
 /* The received buffer goes out. */
@@ -121,11 +121,16 @@ static int part_received(struct conn *c, struct zc_relay *r, int res)
 	return pump(c, r);
 }
 
-static int part_sent(struct conn *c, struct zc_relay *r, uint16_t i, int res)
+/*
+ * ENOMEM of a zero-copy send: its pages may not be locked (RLIMIT_MEMLOCK). It is sent again by
+ * copy, as is the rest of the round; each destination may have had one on its way by then. ENOMEM
+ * of a copying send fails its destination.
+ */
+static int part_sent(struct conn *c, struct zc_relay *r, unsigned op, uint16_t i, int res)
 {
 	r->nr_sends--;
-	if (res == -ENOMEM && !r->waive && c->step == STEP_XFER) {
-		r->waive = true; /* its pages may not be locked: RLIMIT_MEMLOCK */
+	if (op == OP_SEND_PART && res == -ENOMEM && c->step == STEP_XFER) {
+		r->waive = true;
 		send_part_to(c, r, i);
 	} else if (!ring_dst_served(c, i, res, r->out->len)) {
 		send_part_to(c, r, i);
@@ -165,7 +170,8 @@ int zc_relay_completed(struct conn *c, struct zc_move *m, unsigned op, uint16_t 
 	case OP_RECV_PART:
 		return part_received(c, &m->relay, res);
 	case OP_SEND_PART:
-		return part_sent(c, &m->relay, dst, res);
+	case OP_COPY_PART:
+		return part_sent(c, &m->relay, op, dst, res);
 	default:
 		return ring_iov_sent(c, dst, res, &m->relay.nr_sends);
 	}

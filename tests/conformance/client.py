@@ -278,3 +278,13 @@ def running(
         yield server
     finally:
         server.stop()
+
+
+def make_limited(binary: Path, script: Path, memlock_bytes: int) -> Path:
+    """Writes a script that is the server as a process which may lock so much memory. Needs root."""
+    script.write_text(
+        f"#!/bin/sh\nexec prlimit --memlock={memlock_bytes}:{memlock_bytes} "
+        f'setpriv --inh-caps=-ipc_lock --bounding-set=-ipc_lock {binary} "$@"\n'
+    )
+    script.chmod(0o700)
+    return script

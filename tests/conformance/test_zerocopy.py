@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client import DEADLINE_S, Sanitizer, Server, make_request, running
+from client import DEADLINE_S, Sanitizer, Server, make_limited, make_request, running
 
 CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
@@ -132,12 +132,7 @@ def test_locked_memory_of_others_is_waited_for(
     if "buffers" in name:
         pytest.skip("registered buffers are locked at the start, and then no more")
     want = (root / BODY[1:]).read_bytes()
-    limited = tmp_path / "limited"
-    limited.write_text(
-        f"#!/bin/sh\nexec prlimit --memlock={1 << 20}:{1 << 20} setpriv --inh-caps=-ipc_lock "
-        f'--bounding-set=-ipc_lock {binary} "$@"\n'
-    )
-    limited.chmod(0o700)
+    limited = make_limited(binary, tmp_path / "limited", 1 << 20)
     with running(limited, name, root) as server:
 
         def fetch(_: int) -> bytes:
