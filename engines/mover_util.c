@@ -146,7 +146,7 @@ void xfer_cork(struct conn *c, bool on)
 {
 	int value = on;
 
-	if (c->w->opt[COPT_HOLD] != HOLD_CORK || c->xfer.nr_dst || c->xfer.src == SOURCE_MEMORY)
+	if (c->w->opt[COPT_HOLD] != HOLD_CORK || c->xfer.nr_dst || c->xfer.src == SOURCE_NONE)
 		return;
 	setsockopt(c->fd, IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
 	count_one(c->ctr, sys_other);

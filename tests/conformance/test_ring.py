@@ -222,6 +222,29 @@ def test_quiet_sends_save_completions(binary: Path, ring_copy_name: str, root: P
     assert counted["off"] - counted["on"] >= 90, counted
 
 
+def test_only_what_has_several_pieces_is_corked(
+    binary: Path, ring_copy_name: str, root: Path
+) -> None:
+    """A quiet send of a corked response would leave when the end of the transfer is noticed."""
+    counted: dict[str, int] = {}
+    for hold in ("none", "cork"):
+        spec = f"{ring_copy_name},quiet_sends=on,hold={hold}"
+        with running(binary, f"{spec},cache=memory", root) as server, server.connect() as conn:
+            for _ in range(10):
+                assert conn.request("/f1024").status == 200
+            server.until("requests", 10)
+            counted[hold] = server.counters()["total"]["syscalls"]["other"]
+    assert counted["cork"] == counted["none"]
+    with (
+        running(binary, f"{ring_copy_name},hold=cork", root) as server,
+        server.connect() as conn,
+    ):
+        before = server.counters()["total"]["syscalls"]["other"]
+        assert conn.request("/f1024").status == 200
+        server.until("requests", 1)
+        assert server.counters()["total"]["syscalls"]["other"] - before == 2
+
+
 def kernel_view(server: Server) -> str:
     """What the kernel says of the server's ring, in /proc (proc(5), io_uring/fdinfo.c)."""
     for entry in Path(f"/proc/{server.proc.pid}/fd").iterdir():
