@@ -63,6 +63,7 @@ struct ur_conn {
 	uint8_t told;	 /* conn_hup() was called: bit per enum hangup */
 	bool cancelling; /* the multishot receive is being ended */
 	bool cancelled;	 /* everything in flight was asked to end */
+	bool reset;	 /* RST was sent: what begins on the socket from now on fails */
 	bool stopping;	 /* a transfer without destinations was cancelled */
 	bool starving;
 	bool eof;

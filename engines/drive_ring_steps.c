@@ -305,14 +305,39 @@ static void cancel_all(struct conn *c)
 {
 	struct ur_conn *u = c->priv;
 
-	if (u->cancelled)
-		return;
 	u->cancelled = true;
 	ur_cancel_fd(c, c->fd);
 	/* Who is closed in the middle of a transfer takes its destinations along. */
 	for (unsigned i = 0; u->moving && i < c->xfer.nr_dst; i++)
 		if (c->xfer.dst[i].c)
 			ur_cancel_fd(c, c->xfer.dst[i].c->fd);
+}
+
+/*
+ * Cancelling finds what has begun. A send linked behind a read that is still under way begins when
+ * that is over, or one turn later (io_queue_next, io_uring/io_uring.c), and would wait for a reader
+ * for ever. So what close(2) does with SO_LINGER of 0 is done before it (tcp_disconnect,
+ * net/ipv4/tcp.c): RST, and every operation on the socket ends, or fails when it begins. Refused
+ * with EBUSY while a thread waits in the socket (Linux 6.4 to 6.6); then again at the next chance.
+ */
+static void reset(struct conn *c)
+{
+	static const struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+	struct ur_conn *u = c->priv;
+
+	u->reset = !connect(c->fd, &nobody, sizeof(nobody));
+	count_one(c->ctr, sys_other);
+}
+
+/* Operations are in flight. Called again when the cancellation has completed. */
+static void end_operations(struct conn *c)
+{
+	const struct ur_conn *u = c->priv;
+
+	if (!u->cancelled)
+		cancel_all(c);
+	else if (c->close_how == CLOSE_ABORT && c->fd >= 0 && !u->reset)
+		reset(c);
 }
 
 /*
@@ -339,7 +364,7 @@ void ur_do_close(struct conn *c)
 	if (c->close_how == CLOSE_ABORT && c->fd >= 0)
 		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &rst, sizeof(rst));
 	if (u->in_flight)
-		cancel_all(c);
+		end_operations(c);
 	else if (c->close_how == CLOSE_ABORT || !notifications_out(c))
 		finish(c);
 }
