@@ -2,7 +2,9 @@
 
 A server is named by a spec: `peer:nginx`, `engine:epoll`, `engine:epoll,cache=memory`; a `*` in
 the place of the name stands for every peer or every engine that plays the matrix's role (with
-options: for every such engine that has them). `build:NAME/engine:...` is one of another build. In
+options: for every such engine that has them). An option's value may be an axis: braces list values
+as they do in a shell, `engine:sendfile,chunk={64KiB,2MiB}` is two servers, and several lists mean
+every combination. `build:NAME/engine:...` is one of another build. In
 role copy specs are `technique:mmap`, or `technique:mmap,to=mapping`, with the same `*`. What this
 machine cannot run stays in the plan as an unsupported server with its reason, and so does an engine
 named for a role it has not; a name that does not exist at all is an error.
@@ -10,6 +12,9 @@ named for a role it has not; a name that does not exist at all is an error.
 
 from __future__ import annotations
 
+import itertools
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -57,8 +62,92 @@ _WHAT_IS_NAMED = {
 }
 
 
+MAX_COMBINATIONS = 64
+"""Servers that the lists of one spec may mean: each is a process, and a slice in every block."""
+
+
 def parse_server(spec: str, offer: Offer, role: Role, place: str = "server") -> tuple[Server, ...]:
-    """The servers that one spec names in `role`; InputError starts with `place` when none."""
+    """The servers that one spec names in `role`; InputError starts with `place` when none.
+
+    Lists of values are expanded first, the last one varying fastest.
+    """
+    found = [
+        server
+        for one in expand_lists(spec, place)
+        for server in _parse_one(one, offer, role, place)
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def expand_lists(spec: str, place: str = "server") -> tuple[str, ...]:
+    """`spec` once for each combination of the values in its lists, itself when it has none.
+
+    A list stands in the value of an option, as all of it or as a part: `batch={1,8}`,
+    `chunk={64,256}KiB`. InputError starts with `place` and names the option.
+    """
+    parts = _split_lists(spec, place)
+    if "{" not in spec and "}" not in spec:
+        return (spec,)
+    axes = [_axis(part, at, spec, place) for at, part in enumerate(parts)]
+    nr = math.prod(len(axis) for axis in axes)
+    if nr > MAX_COMBINATIONS:
+        sizes = [f"{_key(axis[0])} {len(axis)}" for axis in axes if len(axis) > 1]
+        raise InputError(
+            f"{place}: {spec!r}: {nr} combinations of values ({', '.join(sizes)}), at most "
+            f"{MAX_COMBINATIONS} are allowed: list fewer, or vary one option at a time in specs "
+            "of their own"
+        )
+    return tuple(",".join(chosen) for chosen in itertools.product(*axes))
+
+
+def _split_lists(spec: str, place: str) -> list[str]:
+    """`spec` at the commas that stand outside of braces; InputError when these do not match."""
+    parts, inside = [""], False
+    for char in spec:
+        if char == "," and not inside:
+            parts.append("")
+            continue
+        parts[-1] += char
+        if char not in "{}":
+            continue
+        if inside == (char == "{"):
+            wrong = "a list within a list" if inside else "a '}' without its '{'"
+            raise InputError(f"{place}: {spec!r}: {_key(parts[-1])}: {wrong}; {_LIST_FORM}")
+        inside = not inside
+    if inside:
+        raise InputError(f"{place}: {spec!r}: {_key(parts[-1])}: '}}' is missing; {_LIST_FORM}")
+    return parts
+
+
+_LIST_FORM = "a list of values is 'option={value,value}'"
+
+
+def _key(part: str) -> str:
+    """What messages call a part of a spec: its option, or the part itself."""
+    return part.partition("=")[0]
+
+
+def _axis(part: str, at: int, spec: str, place: str) -> list[str]:
+    """What `part`, number `at` of its spec's parts, stands for: itself with each listed value."""
+    key, equals, _ = part.partition("=")
+    if "{" in part and (at == 0 or not equals or "{" in key):
+        raise InputError(
+            f"{place}: {spec!r}: only values of options can be listed, {_LIST_FORM}; give what "
+            "else differs a spec of its own"
+        )
+    pieces = re.split(r"\{([^}]*)\}", part)  # the odd ones stood in braces
+    axes = [piece.split(",") if at % 2 else [piece] for at, piece in enumerate(pieces)]
+    for values in axes[1::2]:
+        if "" in values:
+            raise InputError(f"{place}: {spec!r}: {key}: an empty value in its list")
+        twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
+        if twice:
+            raise InputError(f"{place}: {spec!r}: {key}: {twice[0]!r} is listed twice")
+    return ["".join(chosen) for chosen in itertools.product(*axes)]
+
+
+def _parse_one(spec: str, offer: Offer, role: Role, place: str) -> tuple[Server, ...]:
+    """The servers of a spec without lists."""
     kind, colon, rest = spec.partition(":")
     kinds = ("technique",) if role == "copy" else ("engine", "peer")
     if kind == "build" and colon and role != "copy":
@@ -90,9 +179,7 @@ def _of_build(spec: str, rest: str, offer: Offer, role: Role, place: str) -> tup
             f"{place}: {spec!r}: unknown build {build!r}: {did_you_mean(build, offer.builds)}"
         )
     theirs = Offer(offer.builds[build], offer.peers)
-    return tuple(
-        replace(server, build=build) for server in parse_server(inner, theirs, role, place)
-    )
+    return tuple(replace(server, build=build) for server in _parse_one(inner, theirs, role, place))
 
 
 def _options(pairs: Sequence[str], spec: str, place: str) -> tuple[tuple[str, str], ...]:

@@ -61,8 +61,11 @@ def _workload(settings: Settings) -> Workload:
 
 
 def the_server(lab: Lab, settings: Settings) -> Server:
-    """The engine to test with; InputError when this machine cannot run it."""
-    (server,) = parse_server(f"engine:{settings.engine}", lab.offer, "file", "--engine")
+    """The engine to test with; InputError when it is not one, or this machine cannot run it."""
+    servers = parse_server(f"engine:{settings.engine}", lab.offer, "file", "--engine")
+    if len(servers) != 1:
+        raise InputError(f"--engine: {settings.engine!r} names {len(servers)} servers: name one")
+    server = servers[0]
     if server.unsupported is not None:
         raise InputError(f"--engine: {server.spec}: {server.unsupported}")
     return server
