@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
-from iolab import kernelstat, overhead, stats
+from iolab import bystanders, kernelstat, overhead, stats
 from iolab.errors import IolabError
 from iolab.executor import ProcessError
 from iolab.kernelstat import Observer
@@ -116,7 +116,8 @@ class Runner:
     """Measures a plan with a troupe that stands. Use as a context manager: it closes the clients.
 
     `retired` names the cells not to be driven (failed to start, failed verification, or, in a
-    resumed run, out since then). `observer` reads the kernel's counters around each slice.
+    resumed run, out since then). `observer` reads the kernel's counters around each slice, and
+    `cpu_clock` the CPU time of every server that is not driven in it.
     """
 
     def __init__(
@@ -126,8 +127,10 @@ class Runner:
         retired: Mapping[str, Retired],
         clock: Clock | None = None,
         observer: Observer | None = None,
+        cpu_clock: Callable[[RunningServer], int | None] = bystanders.server_cpu_ns,
     ) -> None:
         self._plan = plan
+        self._cpu_clock = cpu_clock
         self._servers = troupe.servers
         self._around = troupe.around
         self._drifted = 0
@@ -346,10 +349,13 @@ class Runner:
             before = server.counters()
             session = self._sessions[self._plan.session(cell)]
             begin = self._observe(server, session)
+            others = self._clocks_besides(server)
             started_ns, cpu_ns = clock.monotonic_ns(), clock.cpu_ns()
             load = session.slice(cell.workload, self._plan.warmup_ms, self._plan.slice_ms)
             extra[overhead.CPU_KEY] = clock.cpu_ns() - cpu_ns
             wall_ns = clock.monotonic_ns() - started_ns
+            later = self._clocks_besides(server)
+            extra["bystanders"] = bystanders.difference(others, later, wall_ns)
             end = self._observe(server, session)
             if begin is not None and end is not None:
                 extra["kernel"] = kernelstat.difference(begin, end)
@@ -365,6 +371,15 @@ class Runner:
         return Sample(
             block, place, cell.id, status, reason, started_unix_ns, wall_ns, load, delta, extra
         )
+
+    def _clocks_besides(self, driven: RunningServer) -> dict[str, int]:
+        """The CPU time of every server but the driven one, of those where it can be told."""
+        clocks = {
+            name: self._cpu_clock(server)
+            for name, server in self._servers.items()
+            if server is not driven
+        }
+        return {name: used for name, used in clocks.items() if used is not None}
 
     def _observe(self, server: RunningServer, session: LoadSession) -> kernelstat.Reading | None:
         """The kernel's counters, None without an observer."""

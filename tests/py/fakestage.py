@@ -42,11 +42,17 @@ class FakeServer:
         self.death: str | None = None
         self.stopped = False
         self.peaks_begun = 0
+        self.cpu_ns: int | None = 0
 
     def counters(self) -> dict[str, Any] | None:
         if not self.counts:
             return None
         return {**self.total, "syscalls": dict(self.total["syscalls"])}  # type: ignore[call-overload]
+
+    @staticmethod
+    def cpu_clock(server: RunningServer) -> int | None:
+        assert isinstance(server, FakeServer)
+        return server.cpu_ns
 
     def new_peaks(self) -> None:
         self.peaks_begun += 1

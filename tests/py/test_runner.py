@@ -44,7 +44,9 @@ def running(
 ) -> Iterator[Runner]:
     with (
         Troupe(chosen, stage) as troupe,
-        Runner(chosen, troupe, retired or {}, stage.clock) as runner,
+        Runner(
+            chosen, troupe, retired or {}, stage.clock, cpu_clock=FakeServer.cpu_clock
+        ) as runner,
     ):
         yield runner
 
@@ -401,3 +403,26 @@ def test_what_the_kernel_counted_is_stored_with_its_slice(stage: FakeStage, tmp_
     assert [sample.extra["kernel"]["tcp"] for sample in samples] == [{"RetransSegs": 1}] * 4
     assert samples[-1].extra["kernel"]["ns"] == 1000
     assert samples[-1].extra["kernel"]["server_resident_bytes"] == 8
+
+
+def test_servers_that_work_while_another_is_driven_are_noted(
+    stage: FakeStage, tmp_path: Path
+) -> None:
+    def spin(session: FakeSession, document: dict[str, Any]) -> None:
+        for name, server in stage.servers.items():
+            if name != "a" and server.cpu_ns is not None:
+                server.cpu_ns += 65_000_000  # "b" works whether it is driven or not
+
+    stage.tamper = spin
+    chosen = plan("a", "b", "gone")
+    with running(stage, chosen) as runner, SampleWriter(tmp_path) as writer:
+        stage.servers["gone"].cpu_ns = None
+        runner.measure(writer)
+    samples = read_samples(tmp_path).samples
+    seen = {sample.cell: sample.extra["bystanders"] for sample in samples}
+    assert seen["a@small"] == {"ns": 130_000_000, "cpu_ns": {"b": 65_000_000}}
+    assert seen["b@small"] == {"ns": 130_000_000, "cpu_ns": {}}
+    cells = {cell.cell: cell for found in stats.summarise(chosen, samples) for cell in found.cells}
+    assert cells["b@small"].status is Status.OK
+    assert cells["a@small"].status is Status.INVALID
+    assert "b with 50% of a CPU" in (cells["a@small"].reason or "")

@@ -98,7 +98,7 @@ def _counted(run: Run) -> _Slices:
     counted = set(blocks[stats.warmup_blocks(run.samples, run.plan) :])
     by_cell: dict[str, list[Sample]] = {}
     for sample in sorted(run.samples, key=lambda sample: sample.block):
-        if sample.status is Status.OK and sample.load is not None and sample.block in counted:
+        if stats.usable(sample) and sample.block in counted:
             by_cell.setdefault(sample.cell, []).append(sample)
     return _Slices(
         {cell: tuple(found) for cell, found in by_cell.items()},

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from iolab import control, overhead, stats
+from iolab import bystanders, control, overhead, stats
 from iolab.model import WITHOUT, Plan, Status
 from iolab.report import fmt
 from iolab.report.run import Run
@@ -124,6 +124,7 @@ def trust(run: Run, workloads: Sequence[WorkloadView], warmup_blocks: int) -> tu
             f"which all cells deviate together are dropped ({warmup_blocks} here)",
         ),
         _quietness(run.manifest),
+        *_bystanders(run),
         Fact(
             "Many comparisons",
             "ranks differ only where a paired Wilcoxon test says so after Holm's correction over "
@@ -236,6 +237,12 @@ def _quietness(manifest: Mapping[str, Any]) -> Fact:
     return Fact("Quietness of the host", text, good=quiet["busy"] <= _QUIET)
 
 
+def _bystanders(run: Run) -> tuple[Fact, ...]:
+    """Servers that worked while others were measured, which costs these their slices."""
+    text = bystanders.account(sample for sample in run.samples if sample.order >= 0)
+    return (Fact("Other servers idle", text, good=False),) if text else ()
+
+
 def _tree(manifest: Mapping[str, Any]) -> tuple[Fact, ...]:
     if not dig(manifest, "git", "dirty"):
         return ()
@@ -310,7 +317,7 @@ def _self_control(run: Run, name: str) -> Fact | None:
     rates = {
         s.block: stats.unit_rate(s.load, cell.workload.unit_bytes)
         for s in run.samples
-        if s.cell == cell.id and s.status is Status.OK and s.load is not None
+        if s.cell == cell.id and s.load is not None and stats.usable(s)
     }
     blocks = [block for block in counted if block in rates]
     pairs = list(zip(blocks[::2], blocks[1::2], strict=False))

@@ -37,6 +37,7 @@ from iolab.stats.slices import (
     server_cpu_ns,
     unit_rate,
     units,
+    usable,
 )
 from iolab.stats.summary import CellSummary, WorkloadSummary
 from iolab.stats.warmup import counted_samples, warmup_blocks
@@ -73,6 +74,7 @@ __all__ = [
     "summarise",
     "unit_rate",
     "units",
+    "usable",
     "warmup_blocks",
     "widest_interval",
 ]

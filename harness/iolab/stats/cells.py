@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from iolab import bystanders
 from iolab import limiter as limits
 from iolab.model import Cell, Plan, Sample, Status, Workload
 from iolab.stats.pairing import cell_status, paired_logs
 from iolab.stats.ranking import rank
 from iolab.stats.ratio import estimate
-from iolab.stats.slices import overloaded, server_cpu_ns, unit_rate, units
+from iolab.stats.slices import overloaded, server_cpu_ns, unit_rate, units, usable
 from iolab.stats.summary import CellSummary, WorkloadSummary
 from iolab.stats.warmup import warmup_blocks
 
@@ -51,7 +52,7 @@ def _series(samples: Sequence[Sample], unit_bytes: int) -> _Series:
     server_cpu: dict[int, float] = {}
     total_cpu: dict[int, float] = {}
     for sample in samples:
-        if sample.status is not Status.OK or sample.load is None:
+        if sample.load is None or not usable(sample):
             continue
         load, block = sample.load, sample.block
         done = units(load, unit_bytes)
@@ -101,6 +102,8 @@ def _summarise_cell(
     if status is not Status.OK or not series.rate:
         return bare
     unit_bytes = cell.workload.unit_bytes
+    disturbance = bystanders.account(samples)
+    samples = bystanders.undisturbed(samples)
     loads = [sample.load for sample in samples if sample.load is not None]
     server_shares = [ns / load["window"]["ns"] for load in loads if (ns := server_cpu_ns(load))]
     done = [(load, units(load, unit_bytes)) for load in loads]
@@ -125,7 +128,10 @@ def _summarise_cell(
         server_share=server_share,
         client_share=client_share,
         limiter=found.name if found else None,
-        limiter_evidence=found.evidence if found else None,
+        limiter_evidence="; ".join(
+            text for text in (found.evidence if found else None, disturbance) if text
+        )
+        or None,
         ratio=estimate(paired_logs(series.rate, base.rate), plan.seed),
         server_cpu_ratio=estimate(paired_logs(series.server_cpu, base.server_cpu), plan.seed),
         total_cpu_ratio=estimate(paired_logs(series.total_cpu, base.total_cpu), plan.seed),

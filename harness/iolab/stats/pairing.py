@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+from iolab import bystanders
 from iolab.model import Cell, Plan, Sample, Status
-from iolab.stats.slices import unit_rate
+from iolab.stats.slices import unit_rate, usable
 
 
 def paired_logs(a: Mapping[int, float], b: Mapping[int, float]) -> list[float]:
@@ -23,15 +24,21 @@ def paired_logs(a: Mapping[int, float], b: Mapping[int, float]) -> list[float]:
 
 
 def cell_status(cell: Cell, samples: Iterable[Sample]) -> tuple[Status, str | None]:
-    """The verdict on a cell: one slice that is not ok makes the cell so, never a number."""
+    """The verdict on a cell: one slice that is not ok makes the cell so, never a number.
+
+    Neither has it one when other servers worked in every one of its slices.
+    """
     if cell.server.unsupported is not None:
         return Status.UNSUPPORTED, cell.server.unsupported
-    nothing = True
-    for sample in samples:
+    found = list(samples)
+    for sample in found:
         if sample.status is not Status.OK:
             return sample.status, sample.reason
-        nothing = False
-    return (Status.FAILED, "no slice was measured") if nothing else (Status.OK, None)
+    if not found:
+        return Status.FAILED, "no slice was measured"
+    if all(bystanders.disturbed(sample) for sample in found):
+        return Status.INVALID, bystanders.account(found)
+    return Status.OK, None
 
 
 def cell_logs(
@@ -57,7 +64,7 @@ def _rates(samples: Iterable[Sample], unit_bytes: int) -> dict[int, float]:
     return {
         sample.block: unit_rate(sample.load, unit_bytes)
         for sample in samples
-        if sample.status is Status.OK and sample.load is not None
+        if sample.load is not None and usable(sample)
     }
 
 

@@ -8,6 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from iolab import bystanders
+from iolab.model import Sample, Status
+
+
+def usable(sample: Sample) -> bool:
+    """True when a slice is a measurement: ok, and no other server worked meanwhile."""
+    ok = sample.status is Status.OK and sample.load is not None
+    return ok and not bystanders.disturbed(sample)
+
 
 def unit_rate(load: Mapping[str, Any], unit_bytes: int) -> float:
     """Units (requests, GiB or files) per second in the window of one slice; see `units`."""

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from iolab.model import Plan, Sample, Status
-from iolab.stats.slices import unit_rate
+from iolab import bystanders
+from iolab.model import Plan, Sample
+from iolab.stats.slices import unit_rate, usable
 
 
 def warmup_blocks(samples: Iterable[Sample], plan: Plan) -> int:
@@ -48,13 +49,13 @@ def _median_shift(rates: dict[str, dict[int, float]], block: int, later: list[in
 
 
 def _sample_rate(sample: Sample, sizes: Mapping[str, int]) -> float:
-    """The rate of an ok slice, 0 when it has none."""
-    if sample.status is not Status.OK or sample.load is None or sample.cell not in sizes:
+    """The rate of a usable slice, 0 when it has none."""
+    if sample.load is None or sample.cell not in sizes or not usable(sample):
         return 0.0
     return unit_rate(sample.load, sizes[sample.cell])
 
 
 def counted_samples(plan: Plan, samples: Sequence[Sample]) -> list[Sample]:
-    """The samples without those of warm-up blocks, which take no part in the statistics."""
-    blocks = sorted({sample.block for sample in samples})[warmup_blocks(samples, plan) :]
-    return [sample for sample in samples if sample.block in set(blocks)]
+    """The samples without those that take no part: of warm-up blocks, and disturbed ones."""
+    blocks = set(sorted({sample.block for sample in samples})[warmup_blocks(samples, plan) :])
+    return [s for s in samples if s.block in blocks and not bystanders.disturbed(s)]
