@@ -32,7 +32,7 @@ _CAPTIONS: Mapping[Unit, str] = {
     "GiB": "CPU: server CPU time per GiB; peak: resident memory",
     "file": "us/file: CPU time per file",
 }
-_WIDE = 110  # columns of a table that goes to a file or a pipe
+_ENDLESS = 10_000  # columns: more than any table has
 
 
 def say(text: str) -> None:
@@ -46,11 +46,16 @@ def emit_json(document: Any) -> None:
 
 
 def print_table(table: Table) -> None:
-    """A table to stdout, not cut to the 80 columns assumed where there is no terminal."""
+    """A table to stdout; into a file or a pipe as wide as it is, neither cut nor wrapped."""
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDE)
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    console = Console(width=_ENDLESS)
+    console = Console(width=console.measure(table).maximum)
+    with console.capture() as capture:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 @contextmanager
@@ -173,7 +178,8 @@ def _row(cell: CellSummary, workload: Workload) -> tuple[str, ...]:
     unit = workload.unit
     if cell.ratio is None:
         dashes = ("-",) * (2 + len(_FIGURES[unit]))
-        return ("-", cell.server, *dashes, f"{cell.status}: {cell.reason}")
+        reason = cell.reason or "no block in which the baseline was measured too"
+        return ("-", cell.server, *dashes, f"{cell.status}: {reason}")
     place = "-" if cell.rank is None else f"{cell.rank}{'=' if cell.tied else ''}"
     limiter = limited_by(cell.limiter, workload) or "?"
     if cell.client_limited:

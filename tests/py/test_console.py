@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import pytest
 from rich.console import Console
 
-from iolab.console import ranking_table, time_left
+from iolab.console import print_table, ranking_table, time_left
 from iolab.model import Status, Workload
 from iolab.runner import Tick
 from iolab.stats import CellSummary, Estimate, WorkloadSummary
@@ -49,6 +50,37 @@ def test_a_table_shows_ranks_ties_limits_and_reasons() -> None:
         "unsupported: no io_uring",
     ):
         assert words in text
+
+
+def test_a_table_in_a_pipe_is_neither_cut_nor_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "io_uring,cache=memory,sqpoll=on,sqpoll_idle=1,sqpoll_cpu=1," + "long=value," * 20
+    reason = "another server: " + "words that take many columns " * 10
+    cells = (
+        cell(name, rank=1, limiter="server", server_us_per_unit=3.25),
+        cell("gone", status=Status.INVALID, reason=reason, ratio=None),
+    )
+    print_table(ranking_table(WorkloadSummary(Workload("w", 1024, 50), "base", cells)))
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in lines if name in line]
+    assert row.split() == [
+        "1",
+        name,
+        "1.50",
+        "1.40",
+        "to",
+        "1.60",
+        "1,234",
+        "2KiB",
+        "3.2",
+        "server",
+    ]
+    assert any(reason.strip() in line for line in lines)
+    assert not any("\N{HORIZONTAL ELLIPSIS}" in line or line.endswith(" ") for line in lines)
+
+
+def test_a_cell_without_a_pair_says_why() -> None:
+    lonely = WorkloadSummary(Workload("w", 1024, 50), "base", (cell("a", ratio=None),))
+    assert "ok: no block in which the baseline was measured too" in text_of(lonely)
 
 
 def test_time_left() -> None:
