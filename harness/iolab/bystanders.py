@@ -15,8 +15,9 @@ from iolab.cpuclock import processes_cpu_ns, usage_ns
 from iolab.model import Sample
 from iolab.servers import RunningServer
 
-LIMIT_SHARE = 0.02
+LIMIT_SHARE = 0.05
 """Of one CPU, all bystanders together: a slice in which they used more does not count."""
+_NOTABLE_SHARE = 0.01
 _NOTED_SHARE = 0.001  # a bystander that used less than this is not worth a word in a sample
 
 
@@ -54,6 +55,24 @@ def disturbed(sample: Sample) -> bool:
 def undisturbed(samples: Iterable[Sample]) -> list[Sample]:
     """The samples that count, in their order."""
     return [sample for sample in samples if not disturbed(sample)]
+
+
+def mean_share(samples: Iterable[Sample]) -> float:
+    """What bystanders used over all these slices, as a share of one CPU."""
+    found = [sample.extra.get("bystanders") or {} for sample in samples]
+    ns = sum(int(one.get("ns", 0)) for one in found)
+    used = sum(spent for one in found for spent in one.get("cpu_ns", {}).values())
+    return used / ns if ns > 0 else 0.0
+
+
+def evidence(samples: Iterable[Sample]) -> str | None:
+    """What is worth a word beside a cell's limiter: slices lost, and work in those that count."""
+    found = list(samples)
+    share_left = mean_share(undisturbed(found))
+    words = [account(found)]
+    if share_left >= _NOTABLE_SHARE:
+        words.append(f"other servers {share_left:.1%} of a CPU")
+    return "; ".join(text for text in words if text) or None
 
 
 def account(samples: Iterable[Sample]) -> str | None:

@@ -31,11 +31,17 @@ def test_only_time_worth_a_word_is_kept_and_none_of_the_dead() -> None:
     assert difference(before, after, SLICE_NS) == {"ns": SLICE_NS, "cpu_ns": {"busy": SLICE_NS}}
 
 
-def test_the_limit_is_two_hundredths_of_a_cpu() -> None:
+def test_the_limit_is_a_share_of_one_cpu() -> None:
     limit_ns = round(SLICE_NS * bystanders.LIMIT_SHARE)
     assert not disturbed(sample(0, "a@w", limit_ns))
     assert disturbed(sample(0, "a@w", limit_ns + 1))
     assert share(sample(0, "a@w", SLICE_NS // 2)) == 0.5
+
+
+def test_what_stays_below_the_limit_is_evidence_all_the_same() -> None:
+    samples = [sample(block, "a@w", SLICE_NS // 25) for block in range(3)]
+    assert bystanders.evidence(samples) == "other servers 4.0% of a CPU"
+    assert bystanders.evidence([sample(0, "a@w", SLICE_NS // 200)]) is None
 
 
 def test_runs_of_earlier_versions_are_not_disturbed() -> None:

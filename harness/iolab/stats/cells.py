@@ -102,7 +102,7 @@ def _summarise_cell(
     if status is not Status.OK or not series.rate:
         return bare
     unit_bytes = cell.workload.unit_bytes
-    disturbance = bystanders.account(samples)
+    disturbance = bystanders.evidence(samples)
     samples = bystanders.undisturbed(samples)
     loads = [sample.load for sample in samples if sample.load is not None]
     server_shares = [ns / load["window"]["ns"] for load in loads if (ns := server_cpu_ns(load))]
