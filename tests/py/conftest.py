@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ from hypothesis import settings
 sys.path.insert(0, str(Path(__file__).parent))  # fakestage.py stands beside the tests
 
 from iolab.describe import CopyDescribe, Describe, Engine, Option, Refusal, Technique
+from iolab.executor import HostExecutor
+from iolab.paths import find_house
+from iolab.servers.iolab_server import describe
 from iolab.specs import Offer, PeerOffer
 
 # The same examples on every machine and no clock: a shared machine must not fail a test.
@@ -87,3 +92,23 @@ def offer() -> Offer:
         "piping-server": PeerOffer(("relay",)),
     }
     return Offer(Describe(schema_version=1, engines=engines), peers, lambda: COPIER)
+
+
+@pytest.fixture(scope="session")
+def built_describe() -> Describe:
+    """What this tree's build says of itself; skips without one."""
+    binary = find_house().server_binary
+    if not os.access(binary, os.X_OK):
+        pytest.skip(f"{binary.name} is not built: cmake --build build")
+    with HostExecutor() as executor:
+        return describe(executor, binary)
+
+
+@pytest.fixture
+def built_offer(offer: Offer, built_describe: Describe) -> Offer:
+    """`offer` with the build's engines and options, all of them as if this kernel had them."""
+    engines = tuple(
+        engine.model_copy(update={"usable": True, "reason": None})
+        for engine in built_describe.engines
+    )
+    return replace(offer, describe=built_describe.model_copy(update={"engines": engines}))

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from iolab.describe import Describe, Option
-from iolab.executor import HostExecutor
-from iolab.paths import find_house
-from iolab.servers.iolab_server import describe
 from iolab.sizes import parse_size
 
 PAGE = "docs/engine-options.md"
 SKELETON = "--merge"  # how the page names where the skeleton's own option is given
-
-
-@pytest.fixture(scope="module")
-def built() -> Describe:
-    binary = find_house().server_binary
-    if not os.access(binary, os.X_OK):
-        pytest.skip(f"{binary.name} is not built: cmake --build build")
-    with HostExecutor() as executor:
-        return describe(executor, binary)
 
 
 def rows(house_root: Path) -> Iterator[tuple[str, str, str]]:
@@ -46,22 +31,24 @@ def documented(house_root: Path, names: list[str]) -> dict[tuple[str, str], str]
     return found
 
 
-def options(built: Describe) -> dict[tuple[str, str], Option]:
+def options(built_describe: Describe) -> dict[tuple[str, str], Option]:
     """The options by engine and name, the skeleton's by the flag that sets it."""
-    found = {(engine.name, o.name): o for engine in built.engines for o in engine.options}
-    return found | {(SKELETON, o.name): o for o in built.skeleton_options}
+    found = {(engine.name, o.name): o for engine in built_describe.engines for o in engine.options}
+    return found | {(SKELETON, o.name): o for o in built_describe.skeleton_options}
 
 
-def test_every_option_is_on_the_page_and_no_other(house_root: Path, built: Describe) -> None:
-    names = [engine.name for engine in built.engines]
-    page, build = documented(house_root, names), options(built)
+def test_every_option_is_on_the_page_and_no_other(
+    house_root: Path, built_describe: Describe
+) -> None:
+    names = [engine.name for engine in built_describe.engines]
+    page, build = documented(house_root, names), options(built_describe)
     assert sorted(build.keys() - page.keys()) == [], f"missing in {PAGE}"
     assert sorted(page.keys() - build.keys()) == [], f"unknown in {PAGE}"
 
 
-def test_defaults_on_the_page_are_the_builds(house_root: Path, built: Describe) -> None:
-    names = [engine.name for engine in built.engines]
-    page, build = documented(house_root, names), options(built)
+def test_defaults_on_the_page_are_the_builds(house_root: Path, built_describe: Describe) -> None:
+    names = [engine.name for engine in built_describe.engines]
+    page, build = documented(house_root, names), options(built_describe)
     for key in sorted(page.keys() & build.keys()):
         option, text = build[key], page[key]
         given = str(parse_size(text)) if option.type == "size" else text

@@ -34,16 +34,44 @@ BASELINES = {
 }
 
 
-def test_every_matrix_of_the_tree_loads(house_root: Path, offer: Offer) -> None:
+def test_every_matrix_of_the_tree_loads(house_root: Path, built_offer: Offer) -> None:
     paths = sorted((house_root / "workloads").glob("*.toml"))
-    assert {path.stem for path in paths} >= {"quick", "smoke", "file"}
+    assert {path.stem for path in paths} >= {"quick", "smoke", "file", "options"}
     room = house_root / "tuning/profiles"
-    tuned = replace(offer, knobs=lambda name: knob_keys(load_profile(room, name)))
+    tuned = replace(built_offer, knobs=lambda name: knob_keys(load_profile(room, name)))
     for path in paths:
         plan = load_plan(path, tuned)
         assert plan.name == path.stem
         alone = plan.grid or all(server.kind == "engine" for server in plan.servers)
         assert plan.baseline == ("epoll" if alone else BASELINES[plan.role])
+
+
+def test_every_option_of_a_file_engine_is_varied_beside_its_default(
+    house_root: Path, built_offer: Offer
+) -> None:
+    plan = load_plan(house_root / "workloads/options.toml", built_offer)
+    for workload in plan.workloads:
+        servers = [cell.server for cell in plan.cells if cell.workload == workload]
+        plain = {server.name for server in servers if set(server.options) <= {CACHED}}
+        assert {server.name for server in servers} == plain, workload.name
+    varied = {(server.name, key) for server in plan.servers for key, _ in server.options}
+    wanted = {(engine, key) for engine, keys in VARIED.items() for key in keys.split()}
+    assert wanted <= varied, wanted - varied
+    spinning = [s for s in plan.servers if ("sqpoll", "on") in s.options]
+    assert spinning
+    assert all(("sqpoll_idle", "1") in server.options for server in spinning)
+
+
+CACHED = ("cache", "memory")
+VARIED = {
+    "epoll": "sndbuf nodelay hold edge busy_poll buffer",
+    "sendfile": "sndbuf nodelay hold chunk",
+    "splice": "chunk pipe",
+    "io_uring": "batch quiet_sends fixed_buffers fixed_files bundle coop_taskrun defer_taskrun "
+    "ring_entries sqpoll sqpoll_cpu",
+    "io_uring_splice": "pipe linked",
+    "io_uring_zc": "chunk inflight source head registered",
+}
 
 
 def test_a_star_means_every_engine_that_serves_files(offer: Offer) -> None:
