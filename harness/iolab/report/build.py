@@ -11,7 +11,7 @@ import numpy as np
 
 from iolab import ablation, control, curve, stats
 from iolab.model import GIB, Plan, Sample, Status, Workload
-from iolab.report import context, crosscheck, crossover, fmt, latency, palette, syscalls
+from iolab.report import context, crosscheck, crossover, fmt, latency, palette, syscalls, zerocopy
 from iolab.report.run import Run
 from iolab.report.view import (
     CellView,
@@ -22,7 +22,6 @@ from iolab.report.view import (
     ReportView,
     Spread,
     WorkloadView,
-    ZeroCopy,
 )
 from iolab.syscallcheck import futexes_per_sleep
 from iolab.wording import PER_SECOND, clients, payload
@@ -249,7 +248,7 @@ def _cell(
         total_cpu_ratio=_estimate(cell.total_cpu_ratio),
         syscalls=calls,
         syscall_mix=mix,
-        zero_copy=_zero_copy(samples),
+        zero_copy=zerocopy.tally(samples),
         resident_peak_bytes=cell.resident_peak_bytes,
         group_peak_bytes=cell.group_peak_bytes,
         pipe_peak_bytes=cell.pipe_peak_bytes,
@@ -312,13 +311,6 @@ def _cpu(samples: Sequence[Sample], workload: Workload, total: bool) -> float | 
     return float(np.median(costs)) * scale if costs else None
 
 
-def _sums(samples: Sequence[Sample], keys: Sequence[str]) -> dict[str, int] | None:
-    """Sums of server counters over slices; None when no slice has them all."""
-    found = [s.server_counters for s in samples if s.server_counters is not None]
-    counters = [c for c in found if all(isinstance(c.get(key), int) for key in keys)]
-    return {key: sum(c[key] for c in counters) for key in keys} if counters else None
-
-
 def _syscalls(
     samples: Sequence[Sample], workload: Workload
 ) -> tuple[float | None, tuple[tuple[str, float], ...]]:
@@ -337,30 +329,6 @@ def _syscalls(
         return None, ()
     mix = sorted(((name, nr / done) for name, nr in calls.items() if nr), key=lambda m: -m[1])
     return sum(calls.values()) / done, tuple(mix)
-
-
-def _zero_copy(samples: Sequence[Sample]) -> ZeroCopy | None:
-    sums = _sums(samples, ("zc_sends", "zc_notified", "zc_copied"))
-    if sums is None or sums["zc_sends"] == 0:
-        return None
-    more = _sums(samples, ("zc_bytes", "zc_delay_ns", "zc_waived")) or {}
-    delay, notified = more.get("zc_delay_ns"), sums["zc_notified"]
-    return ZeroCopy(
-        sums["zc_sends"],
-        notified,
-        sums["zc_copied"],
-        bytes=more.get("zc_bytes"),
-        inflight_peak_bytes=_highest(samples, "zc_inflight_peak_bytes"),
-        delay_mean_ns=delay / notified if delay is not None and notified else None,
-        delay_max_ns=_highest(samples, "zc_delay_max_ns") if notified else None,
-        waived=more.get("zc_waived", 0),
-    )
-
-
-def _highest(samples: Sequence[Sample], key: str) -> int | None:
-    """The highest value of a peak counter over slices; None when no slice has it."""
-    found = [(s.server_counters or {}).get(key) for s in samples]
-    return max((value for value in found if isinstance(value, int)), default=None)
 
 
 def _shares(cell: stats.CellSummary) -> str | None:

@@ -12,13 +12,12 @@ from typing import Any
 
 from iolab import bystanders, control, overhead, stats
 from iolab.model import WITHOUT, Plan, Status
-from iolab.report import fmt
+from iolab.report import fmt, zerocopy
 from iolab.report.run import Run
 from iolab.report.view import CellView, Fact, ProfileView, WorkloadView
 
 # Above this share of busy CPU time before the run began, the host was not quiet.
 _QUIET = 0.05
-_LOCAL_TESTBEDS = ("loopback", "netns")
 _FILE_LIMITS = (
     "Each workload asks for one file again and again: it is in the page cache, disks play no part, "
     "and a server's own cache works at its best.",
@@ -341,13 +340,13 @@ def limitations(run: Run, workloads: Sequence[WorkloadView]) -> tuple[str, ...]:
     out = []
     if plan.role == "copy":
         out += _copy_limits(run)
-    elif plan.testbed in _LOCAL_TESTBEDS:
+    elif plan.testbed in zerocopy.LOCAL_TESTBEDS:
         out.append(
             f"Testbed {plan.testbed}: client and server share one machine, its caches and its "
             "memory bandwidth, and no network card takes part. Results need not carry over to a "
             "network."
         )
-    out += _zero_copy(plan, cells)
+    out += zerocopy.claims(plan, cells)
     out += {"file": _FILE_LIMITS, "copy": _COPY_LIMITS}.get(plan.role, _PAIR_LIMITS)
     if not any(workload.open_loop for workload in plan.workloads):
         out.append(
@@ -379,25 +378,3 @@ def _copy_limits(run: Run) -> list[str]:
         "The file system can share blocks between files: copy_file_range may have copied nothing "
         "there, and its ratio then says what a clone costs, not a copy."
     ]
-
-
-def _zero_copy(plan: Plan, cells: Sequence[CellView]) -> list[str]:
-    """Whether anything may be said about zero-copy sends."""
-    used = [cell for cell in cells if cell.zero_copy is not None]
-    if not used:
-        return []
-    copied = [cell.cell for cell in used if cell.zero_copy and cell.zero_copy.all_copied]
-    if copied:
-        return [
-            "No zero-copy claim: the kernel's notifications say that it copied every send of "
-            f"{fmt.listing(copied)}. These cells show the cost of asking, not the gain."
-        ]
-    partly = [c.cell for c in used if c.zero_copy and c.zero_copy.verdict == "partly copied"]
-    if partly:
-        return [
-            "No zero-copy claim: the kernel's notifications say that it copied some of the sends "
-            f"of {fmt.listing(partly)}."
-        ]
-    if plan.testbed in _LOCAL_TESTBEDS:
-        return [f"No zero-copy claim: not on the testbed {plan.testbed}, where no card sends."]
-    return []

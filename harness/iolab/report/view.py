@@ -72,6 +72,8 @@ class ZeroCopy:
 
         Nothing is claimed of sends without a notification, nor of a cell that went by copy in part.
         """
+        if self.waived and not self.sends:
+            return "copied: never asked"
         if self.notified == 0:
             return "unknown: no notification"
         if self.all_copied:
