@@ -17,7 +17,7 @@ from iolab.guest.parts import Parts
 from iolab.guest.session import Job, run_job
 from iolab.paths import find_house
 
-SENDS = 300
+SENDS = 7000
 PORT = 7000
 
 # The sink may come up after the guest does; a capture is open once /proc says so.
@@ -56,11 +56,10 @@ def test_four_cases_four_verdicts(real_parts: Parts) -> None:
     for case in ("wire", "loopback", "no-scatter-gather", "captured"):
         document = json.loads(outcome.files[case])
         methods = {one["method"]: one for one in document["methods"]}
-        assert methods["MSG_ZEROCOPY"]["notified"] == SENDS, (case, methods, said)
-        # SEND_ZC reports usage from Linux 6.2 on: an older guest says that it cannot.
-        if methods["SEND_ZC"]["verdict"] == "unsupported":
-            assert "6.2" in methods["SEND_ZC"]["reason"]
-            del methods["SEND_ZC"]
+        for one in methods.values():
+            # Debian 12's kernel, 6.1, reports what became of SEND_ZC: unsupported is a finding.
+            assert one["verdict"] != "unsupported", (case, one["method"], one["reason"])
+            assert one["notified"] == SENDS, (case, methods, said)
         cases[case] = {(one["verdict"], one["copied"]) for one in methods.values()}
     unseen = cases.pop("no-scatter-gather")
     assert cases == {
