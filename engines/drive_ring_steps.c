@@ -225,7 +225,6 @@ bool ur_do_connect(struct conn *c)
 	io_uring_prep_connect(sqe, c->fd, c->addr, c->addr_len);
 	ring_use_socket(sqe, c);
 	ur_tag(sqe, c, OP_CONNECT);
-	count_one(c->ctr, sys_connect);
 	return false;
 }
 

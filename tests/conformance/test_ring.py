@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from client import DEADLINE_S, Connection, ProtocolError, Server, make_request, running
+from relay_client import receiver, sender
 
 
 def wait_for(server: Server, name: str, least: int) -> None:
@@ -348,3 +349,27 @@ def test_the_only_registered_buffer_goes_to_who_waits_longest(
                 served.set()
             assert rounds.result(DEADLINE_S) >= 3
         assert server.total("zc_waits") > 0
+
+
+def test_operations_of_a_ring_are_no_system_calls(
+    binary: Path, ring_splice_name: str, root: Path
+) -> None:
+    """What is submitted counts as an entry, and the submission as the one call it is."""
+    with running(binary, ring_splice_name, root) as server:
+        assert server.get("/f1048576").status == 200
+        server.until("requests", 1)
+        total = server.counters()["total"]
+    assert total["syscalls"]["splice"] == 0
+    assert total["sqes"] > 0
+    with running(binary, ring_splice_name, None, role="relay") as server:
+        tos = [receiver(server, "/calls?n=2") for _ in range(2)]
+        frm = sender(server, "/calls?n=2", 100_000)
+        frm.send(bytes(100_000))
+        for to in tos:
+            to.read_fields()
+            assert to.read_body() == bytes(100_000)
+        for party in (frm, *tos):
+            party.reset()
+        total = server.counters()["total"]
+    assert total["bytes"] >= 200_000
+    assert total["syscalls"]["splice"] == total["syscalls"]["tee"] == 0
