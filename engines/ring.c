@@ -323,10 +323,39 @@ static const struct {
 	{offsetof(struct ring_config, sqpoll), "needs Linux 5.11: IORING_SETUP_SQPOLL"},
 };
 
-static int refuse(int res, char reason[REASON_MAX], const char *need)
+/* Why a call failed: only EINVAL means that the kernel does not know what was asked for. */
+static const char *cause(int res, const char *need)
 {
-	snprintf(reason, REASON_MAX, "%s (%s)", need, strerror(-res));
+	switch (-res) {
+	case EINVAL:
+		return need;
+	case ENOSYS:
+		return "this kernel is built without io_uring (CONFIG_IO_URING)";
+	case EPERM:
+	case EACCES:
+		return "io_uring is switched off: see sysctl kernel.io_uring_disabled, seccomp and "
+		       "security modules";
+	case EMFILE:
+	case ENFILE:
+		return "no descriptor is left for a ring: raise the limit of open files (ulimit "
+		       "-n)";
+	case ENOMEM:
+		return "no memory for a ring: raise the limit of locked memory (ulimit -l), or "
+		       "lower ring_entries";
+	default:
+		return "a ring cannot be set up";
+	}
+}
+
+static int say(int res, char reason[REASON_MAX], const char *what)
+{
+	snprintf(reason, REASON_MAX, "%s (%s)", what, strerror(-res));
 	return res;
+}
+
+int ring_refuse(int res, char reason[REASON_MAX], const char *need)
+{
+	return say(res, reason, cause(res, need));
 }
 
 /* A ring of 8 entries with cfg's flags, at once closed. */
@@ -348,23 +377,21 @@ static int probe_setup(const struct ring_config *cfg, char reason[REASON_MAX])
 	int res = try_setup(&one);
 
 	if (res)
-		return refuse(res, reason,
-			      res == -EPERM ? "io_uring is switched off: see sysctl "
-					      "kernel.io_uring_disabled and seccomp"
-					    : "needs Linux 6.0: io_uring with SINGLE_ISSUER");
+		return ring_refuse(res, reason, "needs Linux 6.0: io_uring with SINGLE_ISSUER");
 	for (size_t i = 0; i < sizeof(setups) / sizeof(*setups); i++) {
 		bool wanted = *(const bool *)((const char *)cfg + setups[i].wanted);
 
 		*(bool *)((char *)&one + setups[i].wanted) = wanted;
 		res = wanted ? try_setup(&one) : 0;
 		if (res)
-			return refuse(res, reason, setups[i].need);
+			return ring_refuse(res, reason, setups[i].need);
 	}
 	res = try_setup(cfg);
-	return res ? refuse(res, reason,
-			    "sqpoll_cpu: no such CPU, or none of this process's cpuset; -1 lets "
-			    "the "
-			    "scheduler choose")
+	return res ? ring_refuse(
+			     res, reason,
+			     "sqpoll_cpu: no such CPU, or none of this process's cpuset; -1 lets "
+			     "the "
+			     "scheduler choose")
 		   : 0;
 }
 
@@ -374,24 +401,27 @@ static int probe_ring(struct ring *r, char reason[REASON_MAX])
 	int res = create(r);
 
 	if (res)
-		return refuse(res, reason,
-			      "ring_entries: the kernel has no memory for a ring of this size");
+		return ring_refuse(res, reason, "ring_entries: the kernel takes fewer");
 	res = add_buffers(r);
 	if (res)
-		return refuse(res, reason,
-			      "needs Linux 5.19: a ring of provided buffers is refused");
+		return ring_refuse(res, reason,
+				   "needs Linux 5.19: a ring of provided buffers is refused");
 	res = r->cfg.fixed_files ? io_uring_register_files_sparse(&r->uring, 8) : 0;
 	if (res < 0)
-		return refuse(res, reason, "needs Linux 5.19: a sparse table of registered files");
+		return ring_refuse(res, reason,
+				   "needs Linux 5.19: a sparse table of registered files");
 	res = add_buffer_table(r);
 	if (res)
-		return refuse(res, reason,
-			      "needs Linux 5.19: a sparse table of registered buffers");
+		return ring_refuse(res, reason,
+				   "needs Linux 5.19: a sparse table of registered buffers");
 	res = add_napi(r);
+	if (res == -EOPNOTSUPP) /* io_uring/napi.h */
+		return say(res, reason,
+			   "napi: this kernel is built without CONFIG_NET_RX_BUSY_POLL");
 	if (res)
-		return refuse(res, reason, "needs Linux 6.9: IORING_REGISTER_NAPI");
+		return ring_refuse(res, reason, "needs Linux 6.9: IORING_REGISTER_NAPI");
 	if (r->cfg.bundle && !(r->features & URING_FEAT_RECVSEND_BUNDLE))
-		return refuse(-EOPNOTSUPP, reason, "needs Linux 6.10: IORING_FEAT_RECVSEND_BUNDLE");
+		return say(-EOPNOTSUPP, reason, "needs Linux 6.10: IORING_FEAT_RECVSEND_BUNDLE");
 	return 0;
 }
 
@@ -405,7 +435,7 @@ int ring_config_probe(const struct ring_config *cfg, char reason[REASON_MAX])
 		return res;
 	r = calloc(1, sizeof(*r));
 	if (!r)
-		return -ENOMEM;
+		return ring_refuse(-ENOMEM, reason, NULL);
 	r->cfg = *cfg;
 	r->ctr = &ignored;
 	r->nr_buffers = RING_BUFFERS;

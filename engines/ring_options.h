@@ -111,6 +111,13 @@ void ring_config_read(struct ring_config *cfg, const int64_t *opt);
 /* Whether the options go together. 0, or -EINVAL and a sentence that names the remedy. */
 int ring_options_check(const int64_t *opt, char reason[REASON_MAX]);
 
+/*
+ * What a probe says when a call on a ring failed with res: `need` ("needs Linux ...") for EINVAL,
+ * by which the kernel refuses what it does not know (io_uring_setup(2), io_uring_register(2)); for
+ * other errors what is amiss here, with its remedy. Returns res.
+ */
+int ring_refuse(int res, char reason[REASON_MAX], const char *need);
+
 /* Whether this kernel can do all of cfg, found by trying it. 0, or -errno and one sentence. */
 int ring_config_probe(const struct ring_config *cfg, char reason[REASON_MAX]);
 

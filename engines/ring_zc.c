@@ -356,10 +356,13 @@ int ring_zc_probe(char reason[REASON_MAX])
 	}
 	if (fd >= 0)
 		close(fd);
-	if (res != -EINVAL && res != -EOPNOTSUPP)
+	if (res == -EPIPE)
 		return 0;
-	snprintf(reason, REASON_MAX,
-		 "needs Linux 6.2: SEND_ZC that reports whether it copied is refused (%s)",
-		 strerror(-res));
-	return res;
+	if (res == -EOPNOTSUPP) { /* io_send_zc(), io_uring/net.c: no SOCK_SUPPORT_ZC */
+		snprintf(reason, REASON_MAX, "TCP sockets of this kernel refuse SEND_ZC (%s)",
+			 strerror(-res));
+		return res;
+	}
+	return ring_refuse(res < 0 ? res : -EIO, reason,
+			   "needs Linux 6.2: SEND_ZC that reports whether it copied is refused");
 }

@@ -14,7 +14,7 @@ from iolab import bystanders, control, overhead, stats
 from iolab.model import WITHOUT, Plan, Status
 from iolab.report import fmt, zerocopy
 from iolab.report.run import Run
-from iolab.report.view import CellView, Fact, ProfileView, WorkloadView
+from iolab.report.view import Fact, ProfileView, WorkloadView
 
 # Above this share of busy CPU time before the run began, the host was not quiet.
 _QUIET = 0.05
