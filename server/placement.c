@@ -97,6 +97,9 @@ int placement_find(const char *list, struct place **places)
 	/* Caches, buses and devices are not asked for, and cost memory. */
 	hwloc_topology_set_all_types_filter(topo, HWLOC_TYPE_FILTER_KEEP_NONE);
 	hwloc_topology_set_type_filter(topo, HWLOC_OBJ_CORE, HWLOC_TYPE_FILTER_KEEP_ALL);
+	/* A node has the CPUs of the object above it: without these, of the whole machine. */
+	hwloc_topology_set_type_filter(topo, HWLOC_OBJ_PACKAGE, HWLOC_TYPE_FILTER_KEEP_ALL);
+	hwloc_topology_set_type_filter(topo, HWLOC_OBJ_GROUP, HWLOC_TYPE_FILTER_KEEP_STRUCTURE);
 	if (hwloc_topology_load(topo)) {
 		hwloc_topology_destroy(topo);
 		return -ENODEV;
