@@ -10,8 +10,8 @@ import contextlib
 import fcntl
 import socket
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _SIOCETHTOOL = 0x8946
@@ -22,9 +22,29 @@ _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
 _ETH_P_ALL = 3
 
 
+# Drivers whose every packet ends in a copy. veth hands it to the receiving side of its peer, tun
+# and tap queue it for a process or a virtual machine: both by way of skb_orphan_frags_rx, which
+# copies (drivers/net/veth.c, net/core/dev.c; tun_net_xmit, drivers/net/tun.c; Linux 4.14).
+_COPIERS = {
+    "veth": "veth, whose receiving side copies",
+    "tun": "tun or tap, which copies for the process or virtual machine behind it",
+}
+# Devices that hand packets on as they are: what becomes of them is decided below.
+_PASSING = {"bridge": "a bridge", "vlan": "a VLAN", "bond": "a bond", "team": "a team"}
+_MIXED = {
+    "macvlan": "its siblings on this host get copies, what leaves by the device below may not",
+    "ipvlan": "its siblings on this host get copies, what leaves by the device below may not",
+    "dummy": "it drops what it is given, so no notification ever comes",
+}
+
+
 @dataclass(frozen=True)
 class Interface:
-    """What decides whether sends are copied. None stands for unknown."""
+    """What decides whether sends are copied. None stands for unknown.
+
+    `kind` is what the kernel calls a virtual device (DEVTYPE of its uevent, or its driver), None
+    for a card. `lower` are the devices it stands on: ports of a bridge, the card under a VLAN.
+    """
 
     name: str
     up: bool
@@ -33,19 +53,53 @@ class Interface:
     scatter_gather: bool | None
     packet_sockets: int | None
     """Open AF_PACKET sockets that see what it sends."""
+    kind: str | None = None
+    lower: tuple[Interface, ...] = ()
 
     @property
     def copies(self) -> str | None:
         """Why every send is copied there; None when nothing is known to force it."""
         if self.loopback:
             return "loopback, whose receiving side copies"
-        if self.driver == "veth":
-            return "veth, whose receiving side copies"
+        if self.driver in _COPIERS:
+            return _COPIERS[self.driver]
         if self.scatter_gather is False:
             return "scatter-gather is off"
         if self.packet_sockets:
             return f"{self.packet_sockets} AF_PACKET sockets see each packet"
+        if self.kind in _PASSING and self.lower and all(port.copies for port in self.lower):
+            ports = ", ".join(f"{port.name} ({port.copies})" for port in self.lower)
+            return f"{_PASSING[self.kind]} over nothing but {ports}"
         return None
+
+    @property
+    def inherent(self) -> bool:
+        """True when it copies by what it is, which no setting of its own changes."""
+        ends = self.loopback or self.driver in _COPIERS
+        return ends or (bool(self.lower) and all(port.inherent for port in self.lower))
+
+    @property
+    def uncertain(self) -> str | None:
+        """Why it cannot be told beforehand whether sends are copied, None when it can."""
+        if self.copies is not None:
+            return None
+        if self.scatter_gather is None:
+            return "it does not tell about scatter-gather"
+        if self.kind in _PASSING:
+            return self._of_ports(_PASSING[self.kind])
+        if self.kind in _MIXED:
+            return f"{self.kind}: {_MIXED[self.kind]}"
+        return f"a virtual device ({self.kind})" if self.kind is not None else None
+
+    def _of_ports(self, what: str) -> str | None:
+        """What the devices below leave open; None when none of them copies or is uncertain."""
+        if not self.lower:
+            return f"{what} over no device that is known"
+        copying = [port.name for port in self.lower if port.copies]
+        if copying:
+            return f"{what}: what leaves by {', '.join(copying)} is copied, by the others maybe not"
+        doubts = [f"{port.name}: {port.uncertain}" for port in self.lower if port.uncertain]
+        return f"{what} over {'; '.join(doubts)}" if doubts else None
 
 
 Ethtool = Callable[[str], tuple[str | None, bool | None]]
@@ -54,18 +108,44 @@ Ethtool = Callable[[str], tuple[str | None, bool | None]]
 
 def interfaces(root: Path, ethtool: Ethtool | None = None) -> tuple[Interface, ...]:
     """All of this network namespace, by name. `root` is `/` or a directory that imitates it."""
-    ethtool = ethtool or ask_ethtool
     base = root / "sys/class/net"
     packets = packet_sockets(_read(root / "proc/net/packet"))
-    found = []
-    for name in sorted(path.name for path in base.iterdir()) if base.is_dir() else []:
-        flags = int(_read(base / name / "flags") or "0", 16)
-        index = int(_read(base / name / "ifindex") or "-1")
-        driver, gather = ethtool(name)
-        seen = None if packets is None else packets.get(0, 0) + packets.get(index, 0)
-        loopback = bool(flags & _IFF_LOOPBACK)
-        found.append(Interface(name, bool(flags & _IFF_UP), loopback, driver, gather, seen))
-    return tuple(found)
+    names = sorted(path.name for path in base.iterdir()) if base.is_dir() else []
+    found = {name: _alone(base / name, ethtool or ask_ethtool, packets) for name in names}
+    return tuple(_with_lower(name, found, base, frozenset()) for name in names)
+
+
+def _alone(path: Path, ethtool: Ethtool, packets: dict[int, int] | None) -> Interface:
+    """One interface, without what it stands on."""
+    flags = int(_read(path / "flags") or "0", 16)
+    index = int(_read(path / "ifindex") or "-1")
+    driver, gather = ethtool(path.name)
+    seen = None if packets is None else packets.get(0, 0) + packets.get(index, 0)
+    up, loopback = bool(flags & _IFF_UP), bool(flags & _IFF_LOOPBACK)
+    kind = None if (path / "device").exists() else _kind(_read(path / "uevent"), driver)
+    return Interface(path.name, up, loopback, driver, gather, seen, kind)
+
+
+def _kind(uevent: str | None, driver: str | None) -> str:
+    """What a virtual device is: DEVTYPE of its uevent where it has one, else its driver."""
+    for line in (uevent or "").splitlines():
+        if line.startswith("DEVTYPE="):
+            return line.removeprefix("DEVTYPE=")
+    return {"bonding": "bond", "802.1Q VLAN Support": "vlan"}.get(driver or "", driver or "unknown")
+
+
+def _with_lower(
+    name: str, all_found: Mapping[str, Interface], base: Path, above: frozenset[str]
+) -> Interface:
+    """An interface with those it stands on (links lower_NAME); `above` keeps cycles out."""
+    below = sorted(path.name.removeprefix("lower_") for path in (base / name).glob("lower_*"))
+    seen = above | {name}
+    lower = tuple(
+        _with_lower(one, all_found, base, seen)
+        for one in below
+        if one in all_found and one not in seen
+    )
+    return replace(all_found[name], lower=lower)
 
 
 def packet_sockets(text: str | None) -> dict[int, int] | None:

@@ -23,11 +23,12 @@ def check_zero_copy(interface: Interface) -> Finding:
     if not interface.up:
         return Finding(check, Level.OK, "down")
     if interface.copies is None:
-        if interface.scatter_gather is None:
-            return Finding(check, Level.OK, "unknown: it does not tell about scatter-gather")
+        if interface.uncertain is not None:
+            found = f"unknown: {interface.uncertain}; test with ./iolab zerocopy-check --interface"
+            return Finding(check, Level.OK, f"{found} {interface.name} --connect HOST:PORT")
         return Finding(check, Level.OK, "possible: scatter-gather is on, no AF_PACKET socket open")
     found = f"copied: {interface.copies}"
-    if interface.loopback or interface.driver == "veth":
+    if interface.inherent:
         return Finding(check, Level.OK, found)
     remedy = "close what captures packets (ss -0 -p shows it)"
     if interface.scatter_gather is False:

@@ -21,6 +21,8 @@ from iolab.interfaces import Interface
         (replace(ETH, scatter_gather=False), "warn", "copied: scatter-gather is off"),
         (replace(ETH, packet_sockets=2), "warn", "copied: 2 AF_PACKET sockets"),
         (replace(ETH, scatter_gather=None), "ok", "unknown"),
+        (replace(ETH, driver="tun", kind="tun"), "ok", "copied: tun or tap"),
+        (replace(ETH, kind="bridge"), "ok", "unknown: a bridge over no device"),
         (replace(ETH, up=False, scatter_gather=False), "ok", "down"),
     ],
 )
