@@ -90,17 +90,6 @@ static void send_memory(struct conn *c, struct zc_move *m, bool body_follows)
 	ring_move_tag(c, sqe, OP_MEMORY);
 }
 
-/*
- * MSG_EOR: the next send begins an skb of its own. Else its notification would be joined to this
- * one's (io_link_skb(), io_uring/notif.c, Linux 6.10), and both would come when the last byte of
- * the whole stream is acknowledged: who waits for the first would wait for a delayed ACK, 40 ms.
- * And MSG_MORE would hold the end of this one back while the next waits for its turn.
- */
-static int send_flags(void)
-{
-	return MSG_NOSIGNAL | MSG_WAITALL | MSG_EOR;
-}
-
 /* ---------------------------------------------------------------- from a mapping */
 
 /*
@@ -137,9 +126,9 @@ static void send_mapping(struct conn *c, struct zc_move *m, struct ring_zc *z)
 		m->iov[0] = (struct iovec){.iov_base = z->head, .iov_len = head};
 		m->iov[1] = (struct iovec){.iov_base = (char *)x->mem, .iov_len = m->part};
 		m->msg = (struct msghdr){.msg_iov = m->iov, .msg_iovlen = 2};
-		io_uring_prep_sendmsg_zc(sqe, c->fd, &m->msg, (unsigned)send_flags());
+		io_uring_prep_sendmsg_zc(sqe, c->fd, &m->msg, (unsigned)zc_send_flags());
 	} else {
-		io_uring_prep_send_zc(sqe, c->fd, x->mem, m->part, send_flags(), 0);
+		io_uring_prep_send_zc(sqe, c->fd, x->mem, m->part, zc_send_flags(), 0);
 	}
 	ring_use_socket(sqe, c);
 	ring_zc_tag(z, sqe, head + m->part);
@@ -198,7 +187,7 @@ static int start_buffers(struct conn *c, struct zc_move *m)
 	if (xfer_has_iov(x))
 		send_memory(c, m, true);
 	sqe = next_op(c, m);
-	io_uring_prep_send_zc_fixed(sqe, c->fd, ring_zc_slot(slot), m->part, send_flags(), 0, 0);
+	io_uring_prep_send_zc_fixed(sqe, c->fd, ring_zc_slot(slot), m->part, zc_send_flags(), 0, 0);
 	ring_use_socket(sqe, c);
 	ring_zc_tag(z, sqe, m->part);
 	return 0;

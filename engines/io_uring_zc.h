@@ -55,6 +55,17 @@ struct zc_move {
 	struct iovec iov[2];
 };
 
+/*
+ * MSG_EOR: the next send begins an skb of its own. Else its notification would be joined to this
+ * one's (io_link_skb(), io_uring/notif.c, Linux 6.10), and both would come when the last byte of
+ * the whole stream is acknowledged: who waits for the first would wait for a delayed ACK, 40 ms.
+ * And MSG_MORE would hold the end of this one back while the next waits for its turn.
+ */
+static inline int zc_send_flags(void)
+{
+	return MSG_NOSIGNAL | MSG_WAITALL | MSG_EOR;
+}
+
 /* start() and completed() of a transfer with destinations; what it holds is dropped. */
 int zc_relay_start(struct conn *c, struct zc_move *m);
 int zc_relay_completed(struct conn *c, struct zc_move *m, unsigned op, uint16_t dst, int res);

@@ -73,7 +73,7 @@ static void send_part_to(struct conn *c, struct zc_relay *r, uint16_t i)
 	if (z) {
 		zc_buffer_get(r->out);
 		z->buffer = r->out;
-		io_uring_prep_send_zc(sqe, d->c->fd, at, len, MSG_NOSIGNAL | MSG_WAITALL, 0);
+		io_uring_prep_send_zc(sqe, d->c->fd, at, len, zc_send_flags(), 0);
 		ring_use_socket(sqe, d->c);
 		ring_zc_tag(z, sqe, len);
 		return;
