@@ -373,3 +373,18 @@ def test_operations_of_a_ring_are_no_system_calls(
         total = server.counters()["total"]
     assert total["bytes"] >= 200_000
     assert total["syscalls"]["splice"] == total["syscalls"]["tee"] == 0
+
+
+@pytest.mark.parametrize("options", ["", ",source=buffers"])
+def test_what_is_in_flight_is_bounded(
+    binary: Path, ring_zc_name: str, root: Path, options: str
+) -> None:
+    """The bound is what is reached, and not a byte more: the file is 20 times as long."""
+    want, bound, chunk = (root / "f5242883").read_bytes(), 256 << 10, 64 << 10
+    spec = f"{ring_zc_name},inflight={bound},chunk={chunk},sndbuf=4m{options}"
+    with running(binary, spec, root) as server, server.connect(rcvbuf=8192) as conn:
+        conn.send(make_request("/f5242883"))
+        wait_for(server, "zc_waits", 1)
+        assert conn.response().body == want
+        peak = server.total("zc_inflight_peak_bytes")
+    assert bound - chunk < peak <= bound
