@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from iolab import control, stats
+from iolab import bystanders, control, stats
 from iolab.errors import IolabError
 from iolab.model import Cell, Sample, Status
 from iolab.report.run import Run
@@ -29,7 +29,7 @@ COLUMNS: Mapping[str, type] = {
     "started_unix_ns": int, "wall_ns": int, "window_ns": int, "requests": int, "body_bytes": int,
     "unit": str, "units_per_s": float, "server_cpu_ns": int, "client_cpu_ns": int,
     "client_share": float, "p50_ns": int, "p90_ns": int, "p99_ns": int, "p999_ns": int,
-    "max_ns": int, "resident_peak_bytes": int,
+    "max_ns": int, "bystander_share": float, "resident_peak_bytes": int,
 }  # fmt: skip
 _LATENCIES = ("p50", "p90", "p99", "p999", "max")
 
@@ -61,6 +61,7 @@ def _row(run: Run, cell: Cell, sample: Sample) -> dict[str, Value]:
         "connections": load.connections, "pipeline": load.pipeline, "pairs": load.pairs,
         "status": str(sample.status), "reason": sample.reason,
         "started_unix_ns": sample.started_unix_ns, "wall_ns": sample.wall_ns, "unit": load.unit,
+        "bystander_share": bystanders.share(sample) if "bystanders" in sample.extra else None,
         "resident_peak_bytes": sample.extra.get("memory", {}).get("resident_peak_bytes"),
     }  # fmt: skip
     if sample.load is not None:
@@ -75,12 +76,11 @@ def _load(sample: Sample, unit_bytes: int) -> dict[str, Value]:
     document = sample.load or {}
     window, cpu = document.get("window") or {}, document.get("cpu") or {}
     latency = document.get("latency") or {}
-    ok = sample.status is Status.OK
     return {
         "window_ns": window.get("ns"),
         "requests": window.get("requests"),
         "body_bytes": window.get("body_bytes"),
-        "units_per_s": stats.unit_rate(document, unit_bytes) if ok else None,
+        "units_per_s": stats.unit_rate(document, unit_bytes) if stats.usable(sample) else None,
         "server_cpu_ns": cpu.get("server_ns"),
         "client_cpu_ns": cpu.get("client_ns"),
         "client_share": cpu.get("client_share"),

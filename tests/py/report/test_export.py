@@ -6,13 +6,14 @@ import csv
 import io
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from iolab import store
+from iolab import stats, store
 from iolab.commands.export import export
 from iolab.export import ExportError, rows, to_csv, to_openmetrics
 from iolab.report.run import load
@@ -124,3 +125,16 @@ def test_parquet_holds_what_csv_holds(run_dir: Path, tmp_path: Path) -> None:
         assert {key: value for key, value in row.items() if value is not None} == {
             key: value for key, value in one.items() if value is not None
         }
+
+
+def test_a_disturbed_slice_has_a_share_and_no_rate(run_dir: Path) -> None:
+    run = load(run_dir)
+    at = next(nr for nr, one in enumerate(run.samples) if stats.usable(one))
+    spinner = {"ns": 100, "cpu_ns": {"spinner": 50}}
+    bad = replace(run.samples[at], extra={"bystanders": spinner})
+    good = replace(bad, extra={"bystanders": {"ns": 100, "cpu_ns": {}}})
+    disturbed, sound = rows(replace(run, samples=(bad, good)))
+    assert (disturbed["status"], disturbed["bystander_share"]) == ("ok", 0.5)
+    assert disturbed["units_per_s"] is None
+    assert sound["bystander_share"] == 0
+    assert sound["units_per_s"]
