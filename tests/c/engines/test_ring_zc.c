@@ -42,6 +42,13 @@ static struct sender *sender_of(const struct conn *c)
 	return (struct sender *)(uintptr_t)c;
 }
 
+/* No test here probes the kernel. */
+int ring_refuse(int res, char reason[REASON_MAX], const char *need)
+{
+	fail_msg("asked about %s: %d", need, res);
+	return res;
+}
+
 /* As io_uring_zc does: a slot and a send, or waiting for one. */
 void ur_advance(struct conn *c)
 {
