@@ -111,6 +111,9 @@ static int uring_open(struct copier *c)
 	return res;
 }
 
+/* The kernel may still write into their buffers, so those stay until the process ends. */
+static struct uring_copy *broken_ones;
+
 static void uring_close(struct copier *c)
 {
 	struct uring_copy *u = c->priv;
@@ -119,11 +122,16 @@ static void uring_close(struct copier *c)
 		return;
 	if (u->have_ring)
 		io_uring_queue_exit(&u->ring);
+	c->priv = NULL;
+	if (u->broken) {
+		u->next = broken_ones;
+		broken_ones = u;
+		return;
+	}
 	for (unsigned i = 0; u->blocks && i < u->depth; i++)
 		free(u->blocks[i].buffer);
 	free(u->blocks);
 	free(u);
-	c->priv = NULL;
 }
 
 /* ---------------------------------------------------------------- one file */
@@ -205,14 +213,28 @@ static void completed(struct progress *p, unsigned at, int res)
 	}
 }
 
+/*
+ * A signal, no memory for requests and a full completion queue pass (io_uring_enter(2)); any other
+ * error comes again at the next call.
+ */
+int uring_wait(struct uring_copy *u, unsigned nr)
+{
+	int res = io_uring_submit_and_wait(&u->ring, nr);
+
+	if (res >= 0 || res == -EINTR || res == -EAGAIN || res == -EBUSY)
+		return 0;
+	u->broken = true;
+	return res;
+}
+
 /* Submits, waits for a completion and handles all that are there. 0 or -errno. */
 static int turn(struct progress *p)
 {
 	struct io_uring *ring = &p->u->ring;
 	struct io_uring_cqe *cqe;
-	int res = io_uring_submit_and_wait(ring, 1);
+	int res = uring_wait(p->u, 1);
 
-	if (res < 0 && res != -EINTR)
+	if (res < 0)
 		return res;
 	while (!io_uring_peek_cqe(ring, &cqe)) {
 		unsigned at = (unsigned)cqe->user_data;
@@ -229,14 +251,16 @@ static int uring_copy(struct copier *c, int src, int dst, uint64_t size)
 	struct uring_copy *u = c->priv;
 	struct progress p = {.u = u, .src = src, .dst = dst, .size = size};
 
+	if (u->broken)
+		return -EIO;
 	for (unsigned i = 0; i < u->depth; i++)
 		begin_block(&p, i);
+	/* After an error, too: the kernel may still write into the buffers. */
 	while (p.in_flight) {
 		int res = turn(&p);
 
-		/* The kernel may still write into the buffers: there is no way out but waiting. */
-		if (res < 0 && !p.err)
-			p.err = res;
+		if (res < 0)
+			return res;
 	}
 	return p.err ? p.err : direct_trim(dst, size, u->align);
 }

@@ -36,12 +36,21 @@ struct uring_block {
 struct uring_copy {
 	struct io_uring ring;
 	bool have_ring;
+	bool broken;	/* io_uring_enter(2) fails for good: requests may be in flight for ever */
 	unsigned depth; /* blocks, or files, at a time */
 	uint32_t block; /* bytes */
 	unsigned align; /* 1, or what O_DIRECT asks for */
 	bool fixed;
 	struct uring_block *blocks;
+	struct uring_copy *next; /* of those that were broken */
 };
+
+/*
+ * Submits what was queued and waits for nr completions. 0 when it is worth calling again; -errno
+ * when the ring is of no use any more, and `broken`. What is then in flight may still be written
+ * to.
+ */
+int uring_wait(struct uring_copy *u, unsigned nr);
 
 /*
  * Batches of files on the ring (io_uring_files.c): each file is a chain of linked requests from

@@ -135,17 +135,17 @@ static int judge(const struct file_batch *b, enum step step, int res)
 	return 0;
 }
 
-/* Waits for `left` completions. 0, or the first -errno. */
+/* Waits for `left` completions. 0, or the first -errno; that of the ring at once. */
 static int reap(struct uring_copy *u, const struct file_batch *b, unsigned left)
 {
 	struct io_uring_cqe *cqe;
 	int err = 0;
 
 	while (left) {
-		int res = io_uring_submit_and_wait(&u->ring, left);
+		int res = uring_wait(u, left);
 
-		if (res < 0 && res != -EINTR && !err)
-			err = res;
+		if (res < 0)
+			return res;
 		while (left && !io_uring_peek_cqe(&u->ring, &cqe)) {
 			res = judge(b, (enum step)(cqe->user_data % NR_STEPS), cqe->res);
 			if (res && !err)
@@ -166,6 +166,8 @@ int uring_files_copy(struct copier *c, const struct file_batch *batch)
 		return -ENOTSUP;
 	if (!fits(u, batch->size))
 		return -EFBIG;
+	if (u->broken)
+		return -EIO;
 	for (unsigned first = 0; first < batch->nr && !err; first += u->depth) {
 		unsigned nr = batch->nr - first < u->depth ? batch->nr - first : u->depth;
 		unsigned requests = 0;
