@@ -49,6 +49,7 @@ BESIDE = {
     "sqpoll_idle": ",sqpoll=on",
     "sqpoll_cpu": ",sqpoll=on",
     "batch_wait": ",batch=64",
+    "registered": ",source=buffers",
     "quiet_sends": ",cache=memory",
 }
 
