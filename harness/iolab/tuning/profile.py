@@ -40,7 +40,7 @@ def _count(least: int, *words: str) -> PlainValidator:
     return PlainValidator(check)
 
 
-def _sysctl(given: Any) -> int | str:
+def _number_or_text(given: Any) -> int | str:
     if isinstance(given, str) or (isinstance(given, int) and not isinstance(given, bool)):
         return given
     raise ValueError(f"{given!r}: expected a number, or a string such as '4096 131072 6291456'")
@@ -50,6 +50,18 @@ def _qdisc(given: str) -> str:
     if not re.fullmatch(r"(mq/)?[a-z_0-9]+", given):
         raise ValueError(f"{given!r}: expected a kind such as 'fq', or 'mq/fq' for one a queue")
     return given
+
+
+_NIC_FILE = re.compile(
+    r"tx_queue_len|gro_flush_timeout|napi_defer_hard_irqs|threaded"
+    r"|queues/rx-\d+/(rps_cpus|rps_flow_cnt)"
+    r"|queues/tx-\d+/(xps_cpus|xps_rxqs|byte_queue_limits/(limit_min|limit_max|hold_time))"
+)
+
+
+def is_nic_file(name: str) -> bool:
+    """Whether `nic.files` takes this file of an interface; `name` is below /sys/class/net/IF."""
+    return _NIC_FILE.fullmatch(name) is not None
 
 
 CpuList = Annotated[str, AfterValidator(_cpu_list)]
@@ -117,6 +129,20 @@ class NicTable(Section):
     ntuple: bool | None = None
     qdisc: Annotated[str, AfterValidator(_qdisc)] | None = None
     """`fq` as root, which replaces mq; `mq/fq` for one below mq for each queue."""
+    files: dict[str, Annotated[int | str, PlainValidator(_number_or_text)]] = Field(
+        default_factory=dict
+    )
+    """Single files below /sys/class/net/IF with the value that each is to have."""
+
+    @field_validator("files")
+    @classmethod
+    def _files(cls, table: dict[str, int | str]) -> dict[str, int | str]:
+        for name in table:
+            if not is_nic_file(name):
+                raise ValueError(
+                    f"{name!r}: expected a file such as 'tx_queue_len' or 'queues/rx-0/rps_cpus'"
+                )
+        return table
 
 
 class SteeringTable(Section):
@@ -180,7 +206,9 @@ class Profile(Section):
     include: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     """Patterns of keys (`cpu.*`) that a host may lack: reported then, and no failure."""
-    sysctl: dict[str, Annotated[int | str, PlainValidator(_sysctl)]] = Field(default_factory=dict)
+    sysctl: dict[str, Annotated[int | str, PlainValidator(_number_or_text)]] = Field(
+        default_factory=dict
+    )
     limits: Limits = Limits()
     nic: NicTable = NicTable()
     steering: SteeringTable = SteeringTable()
@@ -229,7 +257,28 @@ def load_profile(room: Path, name: str) -> Loaded:
     document: dict[str, Any] = {}
     files: dict[str, str] = {}
     _merge_file(room, _find(room, name, "--"), document, files, ())
-    return Loaded(name=Path(name).stem, profile=Profile.model_validate(document), files=files)
+    loaded = Loaded(name=Path(name).stem, profile=Profile.model_validate(document), files=files)
+    _check_once(loaded)
+    return loaded
+
+
+_SAME_FILES = {
+    "rps": ("rps_cpus",),
+    "rfs_entries": ("rps_flow_cnt",),
+    "xps": ("xps_cpus", "xps_rxqs"),
+}
+"""The files of queues that a key of [steering] sets as well."""
+
+
+def _check_once(loaded: Loaded) -> None:
+    """InputError where a policy and a single file ask for two values of the same thing."""
+    for key, names in _SAME_FILES.items():
+        for file in loaded.profile.nic.files:
+            if getattr(loaded.profile.steering, key) is not None and file.endswith(names):
+                raise InputError(
+                    f"{loaded.place(f'nic.files.{file}')}: set by steering.{key} as well",
+                    "leave one of them out",
+                )
 
 
 _PARAMETERS = ("nic.interface", "irq.reserve", "irq.irqbalance", "steering.reserve")

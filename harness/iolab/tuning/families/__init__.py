@@ -15,6 +15,7 @@ from iolab.tuning.families.irq import IrqAffinity
 from iolab.tuning.families.irqbalance import IrqBalance
 from iolab.tuning.families.limits import ProcessLimits
 from iolab.tuning.families.memory import Memory
+from iolab.tuning.families.nic_files import NicFiles
 from iolab.tuning.families.offloads import Offloads
 from iolab.tuning.families.qdisc import QueueDiscipline
 from iolab.tuning.families.rfs import Rfs
@@ -44,6 +45,7 @@ _ORDER: tuple[Family, ...] = (
     Rps(),
     Rfs(),
     Xps(),
+    NicFiles(),
     ProcessLimits(),
 )
 

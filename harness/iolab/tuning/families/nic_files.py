@@ -1,0 +1,38 @@
+"""Single files of an interface: /sys/class/net/IF/... (Documentation/ABI/testing/sysfs-class-net*).
+
+Policies (`steering.rps` and its like) compute such values for any machine. This takes one value for
+one file, as a script writes it: for a machine whose CPUs and queues are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from iolab.tuning.cpus import same_mask
+from iolab.tuning.families.base import FileFamily
+from iolab.tuning.knob import Setting, Target
+from iolab.tuning.profile import Profile
+from iolab.tuning.scene import Scene
+
+_MASKS = ("rps_cpus", "xps_cpus", "xps_rxqs")
+
+
+class NicFiles(FileFamily):
+    """The family `nic_files`. It comes after those that make queues or compute such values."""
+
+    name = "nic_files"
+
+    def settings(self, profile: Profile, scene: Scene) -> Iterator[Setting]:
+        """See Family."""
+        for file, value in profile.nic.files.items():
+            key = f"nic.files.{file}"
+            nic = scene.nic(profile.nic.interface, key)
+            where = f"sys/class/net/{nic.name}/{file}"
+            target = Target(self.name, f"{file} of {nic.name}", where, nic.name, nic.netns)
+            yield Setting(target, str(value), key)
+
+    def same(self, target: Target, requested: str, effective: str) -> bool:
+        """See Family."""
+        if target.where.endswith(_MASKS):
+            return same_mask(requested, effective)
+        return super().same(target, requested, effective)
