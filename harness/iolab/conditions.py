@@ -246,8 +246,10 @@ def open_conditions(lab: Lab, plan: Plan) -> Iterator[Conditions]:
 
 def _place(lab: Lab, condition: Condition, bed: Testbed) -> Tuned:
     """Where a profile goes: to a namespace alone when all of its knobs are that one's own."""
-    loaded = load_variant(lab.house.profiles, condition.profile)
     inside = _scene(lab.executor, bed, only_netns=True)
+    if condition.profile in lab.given:
+        return _place_given(lab.given[condition.profile], condition, inside)
+    loaded = load_variant(lab.house.profiles, condition.profile)
     if inside is not None:
         beside = loaded.profile.placement.model_dump(exclude_none=True)
         if not beside and not make_plan(loaded, inside).left_out:
@@ -256,6 +258,17 @@ def _place(lab: Lab, condition: Condition, bed: Testbed) -> Tuned:
     scene = _scene(lab.executor, bed, only_netns=False)
     assert scene is not None
     return Tuned(condition, loaded, scene, whole_host=True)
+
+
+def _place_given(loaded: Loaded, condition: Condition, inside: Scene | None) -> Tuned:
+    """A profile that is not the tree's: whatever it names, the host is not for it to change."""
+    if inside is None:
+        raise IolabError(
+            f"profile {condition.profile}: it is for a namespace, and testbed "
+            f"{condition.testbed} has none",
+            'testbed = "netns"',
+        )
+    return Tuned(condition, loaded, inside, whole_host=False)
 
 
 def _scene(executor: Executor, bed: Testbed, only_netns: bool) -> Scene | None:

@@ -31,7 +31,7 @@ from iolab.specs import Offer
 from iolab.testbed import Testbed
 from iolab.testbed.loopback import Loopback
 from iolab.topology import CpuSplit, host_split
-from iolab.tuning.profile import knob_keys, load_profile
+from iolab.tuning.profile import Loaded, knob_keys, load_profile
 from iolab.verify import Verification
 from iolab.verify_copies import verify_copies
 from iolab.verify_pairs import verify_pairs
@@ -45,6 +45,8 @@ class Lab:
 
     `builds` are server binaries beside this tree's, by the name that `Server.build` has;
     `build_facts` is what is known of these beyond their own words (Build.to_json).
+    `given` are profiles beside those of the tree, by the name that cells have; they are applied to
+    network namespaces and never to the host.
     """
 
     house: House
@@ -54,6 +56,7 @@ class Lab:
     scratch: Path
     builds: Mapping[str, Path] = field(default_factory=dict)
     build_facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    given: Mapping[str, Loaded] = field(default_factory=dict)
 
     @cached_property
     def describe(self) -> Describe:

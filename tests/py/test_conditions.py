@@ -160,3 +160,24 @@ def test_an_ablation_is_loaded_from_its_name(lab: Lab) -> None:
     loaded = load_variant(lab.house.profiles, "large~sysctl.net.ipv4.tcp_sack")
     assert loaded.name == "large~sysctl.net.ipv4.tcp_sack"
     assert list(loaded.profile.sysctl) == ["net.ipv4.tcp_fin_timeout"]
+
+
+def test_a_given_profile_goes_to_a_namespace_whatever_it_names(lab: Lab) -> None:
+    text = SMALL + '"net.core.default_qdisc" = "pfifo_fast"\n'
+    (lab.house.profiles / "wide.toml").write_text(text)
+    given = replace(lab, given={"ours": load_variant(lab.house.profiles, "wide")})
+    host = Path("/proc/sys/net/core/default_qdisc").read_text()
+    chosen = plan("none", "ours")
+    with open_conditions(given, chosen) as around:
+        assert around.phase(chosen.cells[1]) == AS_FOUND
+        assert fin_timeout(given, around, chosen.cells[1]) == 30
+        (facts,) = around.facts()["profiles"]
+        assert (facts["scope"], len(facts["knobs"])) == ("namespace", 1)
+        assert Path("/proc/sys/net/core/default_qdisc").read_text() == host
+
+
+def test_a_given_profile_has_no_place_on_loopback(lab: Lab) -> None:
+    given = replace(lab, given={"ours": load_variant(lab.house.profiles, "small")})
+    with open_conditions(given, plan("none", "ours", testbed="loopback")) as around:
+        (reason,) = around.unsupported.values()
+        assert "testbed loopback has none" in reason
