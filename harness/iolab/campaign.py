@@ -26,6 +26,7 @@ from iolab.servers.peer import peer_version
 from iolab.stats import WorkloadSummary
 from iolab.surroundings import in_phases
 from iolab.troupe import Troupe, with_running_baseline
+from iolab.tuning.profile import Loaded
 from iolab.verify import Verification, verify_server
 
 _ENDLESS = 1_000_000  # blocks: so many that a budget always ends before
@@ -156,6 +157,18 @@ def resume_plan(run_dir: Path) -> Plan:
             f"./iolab run {plan.name} begins anew",
         )
     return plan
+
+
+def given_profiles(run_dir: Path) -> dict[str, Loaded]:
+    """The profiles of a run that are none of the tree's, for it to go on with.
+
+    StoreError when its manifest does not hold them as it should.
+    """
+    stored = store.read_manifest(run_dir).get("given_profiles") or {}
+    try:
+        return {name: Loaded.model_validate(document) for name, document in stored.items()}
+    except (ValueError, AttributeError) as error:
+        raise store.StoreError(f"{run_dir / store.MANIFEST}: given_profiles: {error}") from error
 
 
 def retired_before(samples: tuple[Sample, ...]) -> dict[str, Retired]:
@@ -294,6 +307,10 @@ def _manifest(
         "builds": {
             name: {**_build_facts(found), **lab.build_facts.get(name, {})}
             for name, found in lab.described_builds.items()
+        },
+        "given_profiles": {
+            name: given.model_dump(mode="json", exclude_unset=True)
+            for name, given in lab.given.items()
         },
         "seed": plan.seed,
         "plan": plan_to_json(plan),

@@ -59,7 +59,8 @@ class Tuned:
             "namespace": self.scene.netns or None,
             "knobs": [
                 {
-                    "knob": one.knob, "requested": one.requested, "original": one.original,
+                    "knob": one.knob, "key": one.place.rpartition(": ")[2],
+                    "requested": one.requested, "original": one.original,
                     "effective": one.effective, "outcome": str(one.outcome), "reason": one.reason,
                 }
                 for one in self.applied

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from iolab import store
-from iolab.campaign import override, resume_plan, run_plan
+from iolab.campaign import given_profiles, override, resume_plan, run_plan
 from iolab.lab import open_lab
 from iolab.outcome import show
 from iolab.params import DURATION, PERCENT
@@ -46,6 +48,8 @@ def run(
         raise click.UsageError("--seed: a resumed run keeps the seed it began with")
     with open_lab() as lab:
         run_dir = store.find_run_dir(lab.house.results, resume) if resume is not None else None
+        if run_dir is not None:
+            lab = replace(lab, given=given_profiles(run_dir))
         plan = resume_plan(run_dir) if run_dir is not None else lab.plan(matrix or "")
         result = run_plan(lab, override(plan, seed, budget, precision), run_dir)
     raise SystemExit(show(result, report=not no_report, as_json=as_json))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from iolab.trial.transfer import Part
 from iolab.trial.verdict import KnobVerdict, Outcome, Verdict, display
 
 _LONGEST = 32
@@ -42,6 +43,21 @@ def finding_table(verdict: Verdict) -> Table:
     return table
 
 
+def part_table(parts: Sequence[Part]) -> Table:
+    """One row a knob of the script, or a group of numbered ones: measured, or why it is not."""
+    table = Table("knob", "value", "measured", "remark")
+    groups: dict[tuple[str, str | None, bool, str], list[Part]] = {}
+    for part in parts:
+        reason = re.sub(r"\d+", "#", part.reason)
+        key = (_numbered(part.knob), part.value, part.key is not None, reason)
+        groups.setdefault(key, []).append(part)
+    for (pattern, value, takes_part, _), group in groups.items():
+        name = f"{pattern} ({len(group)} of them)" if len(group) > 1 else group[0].knob
+        cells = (name, _common([value]), "yes" if takes_part else "no", group[0].reason)
+        table.add_row(*(escape(cell) for cell in cells))
+    return table
+
+
 def summary(verdict: Verdict) -> str:
     """One line: how many knobs came out how."""
     counts = dict.fromkeys(Outcome, 0)
@@ -63,7 +79,11 @@ def grouped(knobs: Sequence[KnobVerdict]) -> Iterator[list[KnobVerdict]]:
 
 def _pattern(knob: str) -> str:
     """`rx-3` and `/proc/irq/24/` with a star for the number; names such as `ipv4` stay."""
-    return display(re.sub(r"(?<=[-/:])\d+(?=/|$)|(?<=/cpu)\d+", "*", knob))
+    return display(_numbered(knob))
+
+
+def _numbered(knob: str) -> str:
+    return re.sub(r"(?<=[-/:])\d+(?=/|$)|(?<=/cpu)\d+", "*", knob)
 
 
 def _common(values: list[str | None]) -> str:
