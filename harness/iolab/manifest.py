@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from iolab import __version__
+from iolab.errors import IolabError
 from iolab.executor import Executor, ProcessError
+from iolab.topology import Topology, this_machine
 
 _SYSCTLS = (
     "kernel.io_uring_disabled", "kernel.numa_balancing", "kernel.perf_event_paranoid",
@@ -37,8 +39,14 @@ _PACKAGES = ("click", "jinja2", "numpy", "pydantic", "rich", "scipy")
 _TOOLS = {"wrk": ("wrk", "-v"), "gnuplot": ("gnuplot", "--version"), "gcc": ("gcc", "--version")}
 
 
-def host_facts(root: Path = Path("/")) -> dict[str, Any]:
-    """Kernel, CPU, mitigations, governor, NUMA, NICs, sysctls and memory of this host."""
+def host_facts(root: Path = Path("/"), topology: Topology | None = None) -> dict[str, Any]:
+    """Kernel, CPU, mitigations, governor, NUMA, NICs, sysctls and memory of this host.
+
+    `topology` says which node a NIC belongs to; unless given, hwloc is asked on the real host.
+    """
+    if topology is None and root == Path("/"):
+        with contextlib.suppress(IolabError):
+            topology = this_machine()
     return {
         "hostname": platform.node(),
         "os": _os_release(root),
@@ -56,7 +64,7 @@ def host_facts(root: Path = Path("/")) -> dict[str, Any]:
             path.name: _read_path(path / "cpulist")
             for path in sorted((root / "sys/devices/system/node").glob("node[0-9]*"))
         },
-        "nic": _nics(root),
+        "nic": _nics(root, topology),
         "sysctls": {name: _read(root, f"proc/sys/{name.replace('.', '/')}") for name in _SYSCTLS},
         "transparent_hugepage": _read(root, "sys/kernel/mm/transparent_hugepage/enabled"),
         "memory_kib": _meminfo(root, "MemTotal"),
@@ -171,7 +179,7 @@ def _governors(root: Path) -> list[str] | None:
     return sorted(name for name in found if name) or None
 
 
-def _nics(root: Path) -> dict[str, Any]:
+def _nics(root: Path, topology: Topology | None) -> dict[str, Any]:
     nics: dict[str, Any] = {}
     with contextlib.suppress(OSError):
         for path in sorted((root / "sys/class/net").iterdir()):
@@ -183,9 +191,21 @@ def _nics(root: Path) -> dict[str, Any]:
                 "speed_mbit": _read_path(path / "speed"),
                 "rx_queues": len(list(path.glob("queues/rx-*"))),
                 "tx_queues": len(list(path.glob("queues/tx-*"))),
-                "numa_node": _read_path(path / "device/numa_node"),
+                "numa_node": _node(path, topology),
             }
     return nics
+
+
+def _node(nic: Path, topology: Topology | None) -> str | None:
+    """The NUMA node of a NIC, as text like its neighbours.
+
+    None for one without hardware, or that is as near to several. By hwloc: sysfs says it of the
+    PCI function, which for virtio is the parent of `device`.
+    """
+    if topology is None or not (nic / "device").exists():
+        return None
+    node = topology.node_of(nic.name)
+    return None if node is None else str(node)
 
 
 def _os_release(root: Path) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from iolab.executor import Completed
 from iolab.fake_executor import FakeExecutor
 from iolab.manifest import git_facts, host_facts, quietness, tool_facts
+from iolab.topology import parse_topology
 
 
 def write(root: Path, name: str, text: str) -> None:
@@ -42,6 +43,18 @@ def test_facts_are_read_from_the_tree(tmp_path: Path) -> None:
     assert facts["nic"]["eth0"]["rx_queues"] == 1
     assert facts["numa"] == {"node0": "0-1"}
     json.dumps(facts)
+
+
+def test_a_nic_has_the_node_that_hwloc_gives_it(tmp_path: Path) -> None:
+    """The recorded guest has a virtio NIC on node 1, of which sysfs says nothing at `device`."""
+    recorded = Path(__file__).with_name("topologies") / "guest.xml"
+    topology = parse_topology(recorded.read_text())
+    for name in ("eth0", "lo"):
+        write(tmp_path, f"sys/class/net/{name}/mtu", "1500\n")
+    write(tmp_path, "sys/class/net/eth0/device/uevent", "DRIVER=virtio_net\n")
+    nics = host_facts(tmp_path, topology)["nic"]
+    assert (nics["eth0"]["numa_node"], nics["lo"]["numa_node"]) == ("1", None)
+    assert host_facts(tmp_path)["nic"]["eth0"]["numa_node"] is None
 
 
 def test_an_empty_tree_gives_nulls_not_errors(tmp_path: Path) -> None:
