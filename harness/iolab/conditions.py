@@ -14,7 +14,6 @@ is found by `iolab tune revert`.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -37,7 +36,7 @@ from iolab.tuning.planning import Item, make_plan
 from iolab.tuning.profile import Loaded, load_profile, without
 from iolab.tuning.scene import Scene
 from iolab.tuning.session import Session, session
-from iolab.tuning.state import state_dir
+from iolab.tuning.state import forget, state_dir
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ class Conditions:
             trial.close()
         else:
             self._standing[condition] = trial
-            self._stack.callback(_forget, tuned.scene.host.state)
+            self._stack.callback(forget, tuned.scene.host.state)
         return None
 
     def _not_taken_whole(self, condition: Condition) -> str | None:
@@ -283,12 +282,6 @@ def _scene(executor: Executor, bed: Testbed, only_netns: bool) -> Scene | None:
     name = bed.namespace("server")
     host = Host(executor, state=state_dir(name if only_netns else ""))
     return Scene(host, bed.device("server"), name, only_netns, os.getpid())
-
-
-def _forget(state: Path) -> None:
-    """Removes the state directory of a namespace that goes, unless there is something to revert."""
-    if journal.load(state) is None:
-        shutil.rmtree(state, ignore_errors=True)
 
 
 def load_variant(room: Path, name: str) -> Loaded:

@@ -21,7 +21,7 @@ from iolab.lab import Lab
 from iolab.model import NO_PROFILE, Cell, Plan
 from iolab.store import read_manifest
 from iolab.testbed.netns import Netns, open_netns
-from iolab.trial.namespace import unfit
+from iolab.trial.namespace import unfit, untaken
 from iolab.trial.recording import Recording
 from iolab.trial.transfer import Machine, Part, Transfer, guest_machine, transfer
 from iolab.trial.values import flatten
@@ -154,6 +154,7 @@ def measure(
     with open_netns(lab.executor) as bed, _scene(lab, bed) as scene:
         moved = _moved(recording, judged, scene)
         moved = moved.without(unfit(moved, scene))
+        moved = moved.without(untaken(moved, scene))
     cells = tuple(cell.id for cell in plan.cells)
     planned = Measurement(moved.parts, cells, plan.budget_s, plan.left_out)
     if not moved.keys:

@@ -1,8 +1,11 @@
 """What of a script's knobs a network namespace of this host takes: the kernel is asked, not told.
 
-Nothing is written. Two values load a module when they are set, a congestion control
-(tcp_ca_find_autoload, net/ipv4/tcp_cong.c) and a queue discipline (net/sched/sch_api.c); what is
-not there already is left out, for a module is the whole host's and stays.
+The namespace is one that was made for the question. What it lacks is left out first, then the rest
+is set there and read back: only a value that took can make a difference.
+
+Two values load a module when they are set, a congestion control (tcp_ca_find_autoload,
+net/ipv4/tcp_cong.c) and a queue discipline (net/sched/sch_api.c); what is not there already is left
+out, for a module is the whole host's and stays.
 """
 
 from __future__ import annotations
@@ -11,12 +14,15 @@ from collections.abc import Iterator
 
 from iolab.trial.transfer import Transfer
 from iolab.tuning.families.sysctl import path_of
-from iolab.tuning.knob import KnobError
+from iolab.tuning.knob import KnobError, Outcome
 from iolab.tuning.planning import make_plan
 from iolab.tuning.scene import Scene
+from iolab.tuning.session import session
+from iolab.tuning.state import forget
 
 _CONGESTION = "sysctl.net.ipv4.tcp_congestion_control"
 _QDISC = "nic.qdisc"
+_WITHOUT_EFFECT = (Outcome.REFUSED, Outcome.IGNORED, Outcome.UNAVAILABLE)
 
 
 def unfit(moved: Transfer, scene: Scene) -> dict[str, str]:
@@ -34,6 +40,25 @@ def unfit(moved: Transfer, scene: Scene) -> dict[str, str]:
         if all(unchanged):
             found.setdefault(key, "a namespace of this host has that value already")
     return found
+
+
+def untaken(moved: Transfer, scene: Scene) -> dict[str, str]:
+    """The keys whose value does not take in the namespace of `scene`, each with the reason.
+
+    They are set there and reverted; one that comes out as another value than asked for has taken.
+    """
+    loaded = moved.loaded("script", "")
+    with session(loaded, scene, partial=True) as tuned:
+        results = tuned.applied.results
+    forget(scene.host.state)
+    took: dict[str, bool] = {}
+    why: dict[str, str] = {}
+    for one in results:
+        key = one.place.rpartition(": ")[2]
+        took[key] = took.get(key, False) or one.outcome not in _WITHOUT_EFFECT
+        if one.outcome in _WITHOUT_EFFECT:
+            why.setdefault(key, " ".join(f"{one.outcome} here: {one.reason}".split()))
+    return {key: reason for key, reason in why.items() if not took[key]}
 
 
 def _why_host(key: str, scene: Scene) -> str:

@@ -7,9 +7,10 @@ namespaces stand side by side.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
-from iolab.tuning.journal import FILE
+from iolab.tuning.journal import FILE, load
 
 
 def state_dir(netns: str = "") -> Path:
@@ -32,3 +33,9 @@ def journalled() -> list[Path]:
     """The state directories that hold a journal: namespaces first, they are the newer ones."""
     base = state_dir()
     return [path.parent for path in [*sorted(base.glob(f"netns/*/{FILE}")), *base.glob(FILE)]]
+
+
+def forget(state: Path) -> None:
+    """Removes the state directory of a namespace that goes, unless there is something to revert."""
+    if load(state) is None:
+        shutil.rmtree(state, ignore_errors=True)

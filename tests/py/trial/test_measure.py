@@ -24,13 +24,13 @@ from iolab.testbed.netns import open_netns
 from iolab.trial import namespace, verb
 from iolab.trial import verdict as trial_verdict
 from iolab.trial.measure import Asked, script_plan
-from iolab.trial.namespace import unfit
+from iolab.trial.namespace import unfit, untaken
 from iolab.trial.transfer import Key, Part, Transfer
 from iolab.trial.verb import validate
 from iolab.trial.verdict import KnobVerdict, Outcome
 from iolab.tuning.host import Host
 from iolab.tuning.scene import Scene
-from iolab.tuning.state import journalled
+from iolab.tuning.state import journalled, state_dir
 from iolab.verdict import Effect, Verdict
 
 Recorded = Callable[[str], str]
@@ -102,7 +102,7 @@ def test_options_of_measuring_ask_for_it(option: str) -> None:
 def namespace_scene() -> Iterator[Scene]:
     with HostExecutor() as executor, open_netns(executor) as bed:
         name = bed.namespace("server")
-        host = Host(executor)
+        host = Host(executor, state=state_dir(name))
         try:
             yield Scene(host, bed.device("server"), name, only_netns=True)
         finally:
@@ -148,6 +148,21 @@ def test_the_kernel_says_what_a_namespace_takes(root: Path) -> None:
         "sysctl.net.ipv4.tcp_congestion_control": "tcp_no_such_control is not loaded, and loading "
         "it would change the host: modprobe tcp_no_such_control",
     }
+
+
+def test_a_value_that_does_not_take_is_no_difference_to_measure(root: Path) -> None:
+    """The kernel refuses a port range whose ends are in the wrong order (EINVAL)."""
+    moved = transferred(
+        net__ipv4__tcp_fin_timeout="17", net__ipv4__ip_local_port_range="60000 20000"
+    )
+    with namespace_scene() as scene:
+        assert unfit(moved, scene) == {}
+        reasons = untaken(moved, scene)
+        now = scene.host.tree(scene.netns).read("proc/sys/net/ipv4/tcp_fin_timeout")
+    assert list(reasons) == ["sysctl.net.ipv4.ip_local_port_range"]
+    assert "refused here: " in reasons["sysctl.net.ipv4.ip_local_port_range"]
+    assert now == Path("/proc/sys/net/ipv4/tcp_fin_timeout").read_text().strip()
+    assert journalled() == []
 
 
 def test_a_discipline_whose_module_would_be_loaded_is_left_out(

@@ -16,7 +16,9 @@ from iolab.guest.parts import GuestMissing, find_parts
 from iolab.paths import find_house
 from iolab.trial.judge import judge
 from iolab.trial.recording import Recording
+from iolab.trial.transfer import Machine, guest_machine, transfer
 from iolab.trial.trial import Setting, Trial, run_trials
+from iolab.trial.values import flatten
 
 from .conftest import ROOT, SCRIPTS, Expected, load_expected
 
@@ -65,3 +67,14 @@ def test_a_snapshot_knows_what_a_script_may_change(recordings: dict[str, Recordi
     assert len(first.files) > 1500
     assert "Combined:" in first.outputs["ethtool -l eth0"]
     assert first.outputs["tc qdisc show dev eth0"].startswith("qdisc")
+
+
+def test_what_a_script_set_there_is_found_for_a_namespace(
+    recordings: dict[str, Recording],
+) -> None:
+    recorded = recordings["rps-all-queues"]
+    guest = guest_machine(flatten(recorded.first.after), recorded.interface)
+    assert guest == Machine(frozenset(range(4)), 4, 4)
+    found = transfer(judge(recorded), recorded.interface, guest, guest, "ioserver")
+    masks = {f"queues/rx-{queue}/rps_cpus": "f" for queue in range(4)}
+    assert masks.items() <= found.loaded("script", "").profile.nic.files.items()
