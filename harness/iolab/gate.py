@@ -18,15 +18,13 @@ from iolab import compare, stats, verdict
 from iolab.campaign import Result, run_plan
 from iolab.console import say
 from iolab.errors import InputError
+from iolab.gate_pairs import BASE, pair_up
 from iolab.lab import Lab
-from iolab.model import Cell, Plan, Server, Status
-from iolab.specs import Offer, parse_server
+from iolab.model import Plan, Status
+from iolab.specs import Offer
 from iolab.store import create_run_dir, read_samples
 from iolab.units import format_duration
 from iolab.verdict import Comparison, Effect, Verdict
-
-BASE, CANDIDATE = "base", "candidate"
-"""The names of the two builds in a gate's run."""
 
 BUDGET_S = 180.0
 """Time for one comparison, at most: that in which a slowdown of 5% is found on a noisy machine."""
@@ -94,30 +92,19 @@ def gate_plan(
 
     InputError for an unknown engine, and when nothing is left that both builds have.
     """
-    cells: list[Cell] = []
-    notes: list[str] = []
-    for cell in _engine_cells(plan, offer, engines):
-        try:
-            pair = [_of_build(cell.server, name, offer, plan) for name in (BASE, CANDIDATE)]
-        except InputError as error:
-            notes.append(f"{cell.id}: not in both builds: {error}")
-            continue
-        lacking = [server for server in pair if server.unsupported is not None]
-        if lacking:
-            notes.append(f"{cell.id}: {lacking[0].unsupported}")
-        else:
-            cells += [replace(cell, server=server) for server in pair]
-    if not cells:
-        raise InputError("nothing to compare: " + ("; ".join(notes) or "the matrix has no engine"))
+    pairs = pair_up(plan, offer, engines)
+    if not pairs.cells:
+        why = "; ".join(pairs.left_out) or "the matrix has no engine"
+        raise InputError(f"nothing to compare: {why}")
     planned = replace(
         plan,
         name="gate",
         summary="Two builds of the same engines against each other.",
-        baseline=cells[0].server.label,
+        baseline=pairs.cells[0].server.label,
         baseline_build=BASE,
         baseline_profile=None,
-        cells=tuple(cells),
-        left_out=tuple(dict.fromkeys(notes)),
+        cells=pairs.cells,
+        left_out=pairs.left_out,
         grid=False,
         wrk_check=False,
     )
@@ -137,29 +124,6 @@ def plan_to(plan: Plan, threshold: float, budget_s: float | None) -> Plan:
         max_blocks=_ENDLESS,
         budget_s=BUDGET_S * nr if budget_s is None else budget_s,
     )
-
-
-def _engine_cells(plan: Plan, offer: Offer, engines: Sequence[str]) -> list[Cell]:
-    """The cells to compare, of this tree's engines: the matrix's, or those given on all of it."""
-    if not engines:
-        return [cell for cell in plan.cells if cell.server.kind == "engine"]
-    found: list[Server] = []
-    for spec in engines:
-        full = spec if spec.startswith("engine:") else f"engine:{spec}"
-        both = Offer(offer.builds[CANDIDATE], offer.peers)
-        found += parse_server(full, both, plan.role, "--engine")
-    servers = tuple(dict.fromkeys(found))
-    return [
-        Cell(server, load, condition.profile, condition.testbed)
-        for condition in plan.conditions
-        for load in plan.workloads
-        for server in servers
-    ]
-
-
-def _of_build(server: Server, build: str, offer: Offer, plan: Plan) -> Server:
-    (found,) = parse_server(f"build:{build}/{server.spec}", offer, plan.role, build)
-    return found
 
 
 def only(plan: Plan, names: Iterable[str], threshold: float, seed: int) -> Plan:

@@ -20,6 +20,7 @@ _UNPRINTABLE = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 class Gate:
     """All that is said of a gate. `base` and `candidate` are what was compared, in words.
 
+    `missing` holds what the baseline runs and the candidate does not, with the reason.
     `builds` is what the manifest says of each: commit, whether it was changed, compiler, flags.
     """
 
@@ -31,11 +32,13 @@ class Gate:
     left_out: tuple[str, ...] = ()
     host: str = ""
     builds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def code(self) -> int:
-        """The exit status."""
-        return exit_code(self.outcomes)
+        """The exit status. What is missing makes no regression, and no pass."""
+        code = exit_code(self.outcomes)
+        return 2 if code == 0 and self.missing else code
 
     @property
     def headline(self) -> str:
@@ -43,6 +46,11 @@ class Gate:
         slow = [one.name for one in self.outcomes if one.final is Final.REGRESSION]
         if slow:
             return f"regression: {', '.join(slow)}"
+        if self.missing:
+            return (
+                f"cannot tell: the candidate does not run {', '.join(self.missing)}, which the "
+                "baseline runs; --allow-missing if that is meant"
+            )
         vague = [one for one in self.outcomes if one.final is Final.UNCLEAR]
         if not self.outcomes:
             return "cannot tell: nothing was compared"
@@ -67,6 +75,7 @@ class Gate:
             "builds": {name: dict(facts) for name, facts in self.builds.items()},
             "runs": [one.run for one in self.rounds],
             "measured_s": round(sum(one.measured_s for one in self.rounds), 3),
+            "missing": dict(self.missing),
             "left_out": list(self.left_out),
             "cells": [
                 {
@@ -109,6 +118,9 @@ def markdown(gate: Gate) -> str:
         "processes say so again.",
     ]
     lines += ["", *(f"- {name}: {_built(facts)}" for name, facts in gate.builds.items())]
+    lines += [
+        f"- **missing**: {_text(name)}: {_text(reason)}" for name, reason in gate.missing.items()
+    ]
     lines += [f"- left out: {_text(note)}" for note in gate.left_out]
     runs = ", ".join(f"`{_code(one.run)}`" for one in gate.rounds)
     seconds = sum(one.measured_s for one in gate.rounds)
@@ -146,12 +158,15 @@ def _code(text: str) -> str:
 
 
 def junit(gate: Gate) -> str:
-    """JUnit XML: a test case a cell; regressions are failures, what is unclear is skipped."""
+    """JUnit XML: a test case a cell; regressions are failures, what is unclear is skipped.
+
+    What is missing is an error: it could not be tested.
+    """
     nr = {final: sum(one.final is final for one in gate.outcomes) for final in Final}
     counts = {
-        "tests": str(len(gate.outcomes)),
+        "tests": str(len(gate.outcomes) + len(gate.missing)),
         "failures": str(nr[Final.REGRESSION]),
-        "errors": "0",
+        "errors": str(len(gate.missing)),
         "skipped": str(nr[Final.UNCLEAR]),
         "time": f"{sum(one.measured_s for one in gate.rounds):.3f}",
     }
@@ -167,6 +182,11 @@ def junit(gate: Gate) -> str:
         ElementTree.SubElement(properties, "property", {"name": name, "value": _clean(value)})
     for one in gate.outcomes:
         _case(suite, one)
+    for name, reason in gate.missing.items():
+        place = {"classname": "iolab.gate.missing", "name": _clean(name)}
+        case = ElementTree.SubElement(suite, "testcase", place)
+        words = {"message": _clean(reason), "type": "missing"}
+        ElementTree.SubElement(case, "error", words).text = _clean(reason)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(
         root, encoding="unicode"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from iolab import manifest_diff
 from iolab.campaign import circumstances
 from iolab.errors import InputError
-from iolab.gate import CANDIDATE, plan_to
+from iolab.gate import plan_to
+from iolab.gate_pairs import CANDIDATE, of_build
 from iolab.lab import Lab
 from iolab.model import Cell, Plan
 from iolab.report.run import Run
-from iolab.specs import Offer, parse_server
+from iolab.specs import Offer
 
 _FREE = ("commit", "measuring")  # the commit is what is judged; the rest is taken from the run
 
@@ -60,18 +61,39 @@ def stored_plan(
             f"{stored.path}: no engine {', '.join(sorted(wanted - known))} in it; it has "
             f"{', '.join(sorted(known))}"
         )
-    cells: list[Cell] = []
-    for cell in plan.cells:
-        server = cell.server
-        if server.twin or server.unsupported is not None:
-            continue
-        if server == base:
-            cells.append(cell)
-        elif server.kind == "engine" and (not wanted or server.argument in wanted):
-            spec = f"build:{CANDIDATE}/{server.spec}"
-            cells += [
-                replace(cell, server=found)
-                for found in parse_server(spec, offer, plan.role, CANDIDATE)
-            ]
-    kept = replace(plan, name="gate", cells=tuple(cells), grid=False, wrk_check=False, left_out=())
+    cells, missing = _candidates(stored, offer, wanted)
+    lines = tuple(f"{name}: {reason}" for name, reason in missing.items())
+    if not cells:
+        why = "; ".join(lines) or "the run has no engine"
+        raise InputError(f"{stored.path}: nothing to compare: {why}")
+    beside = [cell for cell in plan.cells if cell.server == base]
+    kept = replace(
+        plan, name="gate", cells=(*beside, *cells), grid=False, wrk_check=False, left_out=lines
+    )
     return plan_to(kept, threshold, budget_s)
+
+
+def stored_missing(stored: Run, offer: Offer, engines: Sequence[str]) -> Mapping[str, str]:
+    """The cells that the stored run measured and the candidate cannot run here, with the reason."""
+    wanted = {spec.removeprefix("engine:") for spec in engines}
+    return _candidates(stored, offer, wanted)[1]
+
+
+def _candidates(
+    stored: Run, offer: Offer, wanted: Collection[str]
+) -> tuple[list[Cell], dict[str, str]]:
+    """The candidate's cells for those of the run that are wanted (all when empty), and the rest."""
+    cells: list[Cell] = []
+    missing: dict[str, str] = {}
+    for cell in stored.plan.cells:
+        server = cell.server
+        if server.kind != "engine" or server.twin or server.unsupported is not None:
+            continue
+        if wanted and server.argument not in wanted:
+            continue
+        found = of_build(server, CANDIDATE, offer, stored.plan)
+        if isinstance(found, str):
+            missing[cell.id] = f"the stored run has it and the candidate does not: {found}"
+        else:
+            cells.append(replace(cell, server=found))
+    return cells, missing

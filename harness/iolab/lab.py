@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -123,15 +123,20 @@ class Lab:
         """The root that servers serve."""
         return self.house.cache / "files"
 
-    def plan(self, matrix: str) -> Plan:
-        """The plan of a matrix given by path or by the name of a file in workloads/."""
+    def plan(self, matrix: str, build: str | None = None) -> Plan:
+        """The plan of a matrix given by path or by the name of a file in workloads/.
+
+        `build` is the one whose engines are meant (None: this tree's).
+        """
         path = Path(matrix)
         if not path.is_file():
             known = sorted(found.stem for found in self.house.workloads.glob("*.toml"))
             path = self.house.workloads / f"{matrix}.toml"
             if not path.is_file():
                 raise InputError(f"{matrix}: no such matrix: {did_you_mean(matrix, known)}")
-        return load_plan(path, self.offer)
+        if build is None:
+            return load_plan(path, self.offer)
+        return load_plan(path, replace(self.offer, describe=self.described_builds[build]))
 
     def prepare_files(self, sizes_bytes: Iterable[int]) -> None:
         """Makes the files of these sizes and those that verification needs."""

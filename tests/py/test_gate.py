@@ -12,7 +12,8 @@ import pytest
 from iolab import compare, gate, verdict
 from iolab.describe import Describe, Engine
 from iolab.errors import InputError
-from iolab.gate import BASE, CANDIDATE, CellOutcome, Final, Round, decide, exit_code, gate_plan
+from iolab.gate import CellOutcome, Final, Round, decide, exit_code, gate_plan
+from iolab.gate_pairs import BASE, CANDIDATE, pair_up, with_those_of
 from iolab.gate_report import Gate, junit, markdown
 from iolab.model import Cell, Plan, Sample, Server, Status, Workload
 from iolab.specs import Offer, PeerOffer
@@ -61,12 +62,50 @@ def test_a_gate_measures_to_half_the_threshold_at_the_familys_confidence() -> No
     assert gate_plan(matrix("a"), offer(), (), 0.05, 33.0).budget_s == 33.0
 
 
-def test_what_only_one_build_has_is_left_out_with_a_reason() -> None:
-    plan = gate_plan(matrix("a", "b"), offer(base=("a",)), (), 0.05, None)
+def test_what_is_new_in_the_candidate_is_left_out_with_a_reason() -> None:
+    both = offer(base=("a",))
+    plan = gate_plan(matrix("a", "b"), both, (), 0.05, None)
     assert {cell.server.name for cell in plan.cells} == {"a"}
     assert any("b@1KiB: not in both builds: base: unknown engine 'b'" in n for n in plan.left_out)
+    assert pair_up(matrix("a", "b"), both, ()).missing == {}
     with pytest.raises(InputError, match="nothing to compare"):
-        gate_plan(matrix("b"), offer(base=("a",)), (), 0.05, None)
+        gate_plan(matrix("b"), both, (), 0.05, None)
+
+
+def test_what_the_candidate_has_no_more_is_missing() -> None:
+    pairs = pair_up(matrix("a", "b"), offer(candidate=("a",)), ())
+    assert list(pairs.missing) == ["b@1KiB", "b@1MiB"]
+    reason = pairs.missing["b@1KiB"]
+    assert "the baseline runs it and the candidate does not: " in reason
+    assert "candidate: unknown engine 'b'" in reason
+    assert f"b@1KiB: {reason}" in pairs.left_out
+    given = pair_up(matrix("a"), offer(candidate=("a",)), ("b",))
+    assert list(given.missing) == ["b@1KiB", "b@1MiB"]
+
+
+@pytest.mark.parametrize(
+    ("lame", "missing"),
+    [((CANDIDATE,), ["a@1KiB", "a@1MiB"]), ((BASE,), []), ((BASE, CANDIDATE), [])],
+)
+def test_a_probe_that_refuses_counts_where_the_baselines_does_not(
+    lame: Sequence[str], missing: list[str]
+) -> None:
+    refusing = Describe(
+        schema_version=1, engines=(engine("a", usable=False, reason="no ring"), engine("b"))
+    )
+    both = offer()
+    found = replace(both, builds={**both.builds, **dict.fromkeys(lame, refusing)})
+    pairs = pair_up(matrix("a", "b"), found, ())
+    assert list(pairs.missing) == missing
+    assert {cell.server.name for cell in pairs.cells} == {"b"}
+    assert all("no ring" in line for line in pairs.left_out)
+
+
+def test_a_star_means_the_baselines_engines_too() -> None:
+    joined = with_those_of(matrix("a"), matrix("a", "b"))
+    assert [cell.id for cell in joined.cells if cell.workload == SMALL] == [
+        "nginx@1KiB", "a@1KiB", "b@1KiB",
+    ]  # fmt: skip
 
 
 def test_engines_of_the_command_line_replace_those_of_the_matrix() -> None:
@@ -324,6 +363,20 @@ def test_headlines() -> None:
     assert passed.headline == "no regression of 5% in 1 cells, 1 left out"
     assert replace(passed, left_out=()).headline == "no regression of 5% in 1 cells"
     vague = gate_of(*rounds(Effect.UNCLEAR, None)).headline
+    slow = gate_of(*rounds(Effect.SLOWER, Effect.SLOWER))
+    for one, code, words in (
+        (passed, 2, "cannot tell: the candidate does not run b@1KiB, which the baseline runs; "),
+        (slow, 1, "regression: candidate/a@1KiB"),
+    ):
+        less = replace(one, missing={"b@1KiB": "unknown | engine"})
+        assert less.code == less.to_json()["exit_code"] == code
+        assert less.headline.startswith(words)
+        assert less.to_json()["missing"] == {"b@1KiB": "unknown | engine"}
+        assert "- **missing**: b@1KiB: unknown \\| engine" in markdown(less)
+        suite = ElementTree.fromstring(junit(less).partition("\n")[2]).find("testsuite")
+        assert suite is not None
+        assert (suite.get("tests"), suite.get("errors")) == ("2", "1")
+        assert [error.get("message") for error in suite.iter("error")] == ["unknown | engine"]
     assert vague.startswith("cannot tell: candidate/a@1KiB; a budget of about")
     assert gate_of().headline == "cannot tell: nothing was compared"
     document = all_finals().to_json()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,8 +9,8 @@ import pytest
 from iolab import gate_stored
 from iolab.describe import Describe, Engine
 from iolab.errors import InputError
-from iolab.gate import CANDIDATE
-from iolab.gate_stored import check_circumstances, stored_plan
+from iolab.gate_pairs import CANDIDATE
+from iolab.gate_stored import check_circumstances, stored_missing, stored_plan
 from iolab.lab import Lab
 from iolab.model import Cell, Plan, Server, Workload
 from iolab.report.run import Run
@@ -60,6 +61,24 @@ def test_an_engine_as_baseline_is_refused() -> None:
 def test_engines_that_were_not_stored_are_named() -> None:
     with pytest.raises(InputError, match="no engine x in it; it has a, b, c"):
         stored_plan(stored(), offer(), ("x",), 0.05, None)
+
+
+def test_what_the_candidate_cannot_run_of_a_stored_run_is_missing() -> None:
+    both = offer()
+    lame = tuple(
+        one.model_copy(update={"usable": False, "reason": "no ring"}) if one.name == "b" else one
+        for one in both.describe.engines
+    )
+    lacks = replace(both, builds={CANDIDATE: both.describe.model_copy(update={"engines": lame})})
+    assert stored_missing(stored(), both, ()) == {}
+    assert stored_missing(stored(), lacks, ()) == {
+        "b@1KiB": "the stored run has it and the candidate does not: no ring"
+    }
+    assert stored_missing(stored(), lacks, ("engine:a",)) == {}
+    labels = [cell.server.label for cell in stored_plan(stored(), lacks, (), 0.05, None).cells]
+    assert labels == ["nginx", "candidate/a"]
+    with pytest.raises(InputError, match=r"nothing to compare: b@1KiB: .*no ring"):
+        stored_plan(stored(), lacks, ("b",), 0.05, None)
 
 
 class FakeLab:

@@ -16,9 +16,10 @@ from iolab.builds import Build
 from iolab.console import emit_json, print_table, say, verdict_table
 from iolab.errors import InputError, IolabError
 from iolab.executor import HostExecutor
-from iolab.gate import BASE, CANDIDATE, Round
+from iolab.gate import Round
+from iolab.gate_pairs import BASE, CANDIDATE, pair_up, with_those_of
 from iolab.gate_report import Gate, junit, markdown
-from iolab.gate_stored import check_circumstances, stored_plan
+from iolab.gate_stored import check_circumstances, stored_missing, stored_plan
 from iolab.lab import Lab, open_lab
 from iolab.model import Plan
 from iolab.params import DURATION, PERCENT
@@ -43,6 +44,7 @@ class Asked:
     matrix: str
     engines: tuple[str, ...]
     budget_s: float | None
+    allow_missing: bool = False
 
 
 @click.command()
@@ -68,6 +70,11 @@ class Asked:
     metavar="TIME",
     help="Time for measuring all of it, at most. [default: 3m for each comparison]",
 )
+@click.option(
+    "--allow-missing",
+    is_flag=True,
+    help="Pass although the candidate lacks, or cannot run here, what the baseline runs.",
+)
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -78,6 +85,7 @@ def gate(
     matrix: str,
     engines: tuple[str, ...],
     budget: float | None,
+    allow_missing: bool,
     junit_file: Path | None,
     markdown_file: Path | None,
     as_json: bool,
@@ -89,9 +97,12 @@ def gate(
     BASELINE (a run kept in results/baselines/NAME), the candidate is measured beside that run's own
     baseline instead, for hosts quiet enough; it is refused when the host or its set-up differs.
 
+    What the baseline runs and the candidate does not is compared with nothing: that is no pass,
+    unless --allow-missing says that it is meant.
+
     Exit status: 0 no regression, 1 a regression, 2 it cannot be told (or wrong usage).
     """
-    asked = Asked(baseline, candidate, threshold, matrix, engines, budget)
+    asked = Asked(baseline, candidate, threshold, matrix, engines, budget, allow_missing)
     try:
         done, run_dir = perform(find_house(), asked)
     except InputError:
@@ -121,11 +132,21 @@ def perform(house: House, asked: Asked) -> tuple[Gate, Path]:
         )
     made = {BASE: _build(house, asked.baseline), CANDIDATE: _build(house, asked.candidate)}
     with _open(made) as lab:
-        matrix = lab.plan(asked.matrix)
+        matrix = _matrix(lab, asked.matrix)
+        missing = pair_up(matrix, lab.offer, asked.engines).missing
         plan = gating.gate_plan(matrix, lab.offer, asked.engines, asked.threshold, asked.budget_s)
         rounds = gating.rounds(lab, plan, asked.threshold, compare.against_references)
-    done = _gate(asked, made[BASE], made[CANDIDATE], plan, rounds, house)
+    done = _gate(asked, made[BASE], made[CANDIDATE], plan, missing, rounds, house)
     return done, house.results / rounds[0].run
+
+
+def _matrix(lab: Lab, name: str) -> Plan:
+    """The plan of a matrix, with the engines that `engine:*` means to the baseline alone."""
+    mine = lab.plan(name)
+    try:
+        return with_those_of(mine, lab.plan(name, BASE))
+    except InputError:  # it names an engine that the baseline has not, which is noted as such
+        return mine
 
 
 def _against_stored(house: House, asked: Asked, directory: Path) -> tuple[Gate, Path]:
@@ -135,13 +156,15 @@ def _against_stored(house: House, asked: Asked, directory: Path) -> tuple[Gate, 
     with _open({CANDIDATE: candidate}) as lab:
         check_circumstances(lab, stored)
         plan = stored_plan(stored, lab.offer, asked.engines, asked.threshold, asked.budget_s)
+        missing = stored_missing(stored, lab.offer, asked.engines)
         kept = compare.Measured(stored.name, stored.plan, stored.samples)
 
         def compared(run: compare.Measured) -> Sequence[Comparison]:
             return compare.across(kept, run).comparisons
 
         rounds = gating.rounds(lab, plan, asked.threshold, compared)
-    return _gate(asked, None, candidate, plan, rounds, house), house.results / rounds[0].run
+    done = _gate(asked, None, candidate, plan, missing, rounds, house)
+    return done, house.results / rounds[0].run
 
 
 def _open(made: Mapping[str, Build]) -> AbstractContextManager[Lab]:
@@ -163,9 +186,12 @@ def _gate(
     base: Build | None,
     candidate: Build,
     plan: Plan,
+    missing: Mapping[str, str],
     rounds: Sequence[Round],
     house: House,
 ) -> Gate:
+    lines = {f"{name}: {reason}" for name, reason in missing.items()}
+    notes = [note for note in plan.left_out if asked.allow_missing or note not in lines]
     manifest = store.read_manifest(house.results / rounds[0].run)
     host = manifest.get("host") or {}
     described = ", ".join(
@@ -177,7 +203,8 @@ def _gate(
         threshold=asked.threshold,
         outcomes=tuple(gating.decide(rounds[0], rounds[1] if len(rounds) > 1 else None)),
         rounds=tuple(rounds),
-        left_out=(*plan.left_out, *_uncommitted(manifest, candidate)),
+        missing={} if asked.allow_missing else missing,
+        left_out=(*notes, *_uncommitted(manifest, candidate)),
         host=described,
         builds=manifest.get("builds") or {},
     )
@@ -218,5 +245,7 @@ def _show(done: Gate, as_json: bool) -> None:
     for outcome in done.outcomes:
         if outcome.reason:
             click.echo(f"{outcome.final}: {outcome.name}: {outcome.reason}")
+    for name, reason in done.missing.items():
+        click.echo(f"missing: {name}: {reason}")
     for note in done.left_out:
         click.echo(f"left out: {note}")

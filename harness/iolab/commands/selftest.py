@@ -9,7 +9,7 @@ from rich.table import Table
 
 from iolab.console import emit_json, print_table, say
 from iolab.errors import IolabError
-from iolab.gate import BASE, CANDIDATE
+from iolab.gate_pairs import BASE, CANDIDATE
 from iolab.lab import open_lab
 from iolab.params import PERCENT
 from iolab.paths import find_house

@@ -11,6 +11,7 @@ from iolab import compare, control, gate, manifest, model, store
 from iolab.campaign import circumstances, run_plan
 from iolab.console import say
 from iolab.errors import InputError
+from iolab.gate_pairs import BASE, CANDIDATE
 from iolab.lab import Lab
 from iolab.model import Cell, Plan, Server, Workload
 from iolab.selftest.model import GATES, KIND, PLANTED, SCHEMA_VERSION, Settings
@@ -41,13 +42,13 @@ def gate_plan(
     server: Server, settings: Settings, percent: int, budget_s: float, number: int
 ) -> Plan:
     """The plan of a whole gate: the same binary twice, the candidate handicapped."""
-    base = replace(server, build=gate.BASE)
-    candidate = replace(server, build=gate.CANDIDATE, handicap_percent=percent)
+    base = replace(server, build=BASE)
+    candidate = replace(server, build=CANDIDATE, handicap_percent=percent)
     plan = Plan(
         name=f"gate-{number:02}-{percent}",
         summary="A whole gate with a planted slowdown, for the self-test.",
         baseline=base.label,
-        baseline_build=gate.BASE,
+        baseline_build=BASE,
         cells=(Cell(base, _workload(settings)), Cell(candidate, _workload(settings))),
         slice_ms=settings.slice_ms,
         warmup_ms=settings.warmup_ms,

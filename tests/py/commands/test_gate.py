@@ -40,6 +40,10 @@ SOUND = 'exec "{binary}" "$@"'
 DEAD = """case "$*" in *--describe*) exec "{binary}" "$@" ;; esac
 echo "cannot start: broken by test" >&2
 exit 3"""
+LACKS = """case "$*" in
+*--describe*) "{binary}" "$@" | sed 's/\\("name":[^"]*\\)"blocking"/\\1"renamed"/' ;;
+*) exec "{binary}" "$@" ;;
+esac"""
 MISSING = [tool for tool in ("git", "cmake", "ninja", "cc") if shutil.which(tool) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 
@@ -138,6 +142,25 @@ def test_a_candidate_that_dies_is_a_regression_said_twice(
     assert failure is not None
     assert "broken by test" in (failure.get("message") or "")
     assert files["gate.md"].read_text().startswith("### iolab gate: regression: candidate/epoll@w")
+
+
+def test_what_the_candidate_runs_no_more_is_no_pass_unless_it_is_meant(
+    repository: Repository,
+) -> None:
+    text = MATRIX.replace('["engine:epoll"]', '["engine:epoll", "engine:blocking"]')
+    (repository.root / "workloads/gate.toml").write_text(text)
+    repository.commit(SOUND, "first")
+    repository.commit(LACKS, "second")
+    argv = ("--baseline", "HEAD~1", "--budget", "1s", "--threshold", "90%", "--json")
+    result = repository.gate(*argv)
+    document = json.loads(result.stdout)
+    assert (result.returncode, list(document["missing"])) == (2, ["blocking@w"])
+    assert "the candidate does not run blocking@w" in document["headline"]
+    assert "blocking@w" not in " ".join(document["left_out"])
+    allowed = json.loads(repository.gate(*argv, "--allow-missing").stdout)
+    assert allowed["missing"] == {}
+    assert "unknown engine 'blocking'" in " ".join(allowed["left_out"])
+    assert "does not run" not in allowed["headline"]
 
 
 def test_what_cannot_be_told_ends_with_two(repository: Repository) -> None:
