@@ -54,6 +54,7 @@ def of_pairs(run: Measured, both: Sequence[tuple[Cell, Cell]]) -> list[Compariso
             new.workload.name,
             paired(found, run.plan.seed),
             run.trouble(base) or run.trouble(new),
+            new.id,
         )
         for (base, new), found in zip(both, logs, strict=True)
     ]
@@ -133,6 +134,7 @@ def across(base: Measured, new: Measured) -> Across:
             cell.workload.name,
             unpaired(logs_base[key], logs_new[key], new.plan.seed),
             _trouble(base, theirs[key]) or _trouble(new, cell),
+            cell.id,
         )
         for key, cell in ours.items()
         if key in logs_base and key in logs_new
@@ -149,7 +151,11 @@ def _trouble(run: Measured, cell: Cell) -> str | None:
     """Why `cell` has no ratio in `run`: its own trouble, or that of its reference."""
     reference = run.plan.reference(cell)
     base = next(
-        (c for c in run.plan.cells if c.workload == cell.workload and c.server.label == reference),
+        (
+            c
+            for c in run.plan.cells
+            if c.workload == cell.workload and run.plan.label(c) == reference
+        ),
         None,
     )
     return run.trouble(cell) or (run.trouble(base) if base is not None else None)

@@ -17,7 +17,7 @@ from pathlib import Path
 from iolab import compare, stats, verdict
 from iolab.campaign import Result, run_plan
 from iolab.console import say
-from iolab.errors import InputError
+from iolab.errors import InputError, IolabError
 from iolab.gate_pairs import BASE, pair_up
 from iolab.lab import Lab
 from iolab.model import Plan, Status
@@ -127,9 +127,14 @@ def plan_to(plan: Plan, threshold: float, budget_s: float | None) -> Plan:
 
 
 def only(plan: Plan, names: Iterable[str], threshold: float, seed: int) -> Plan:
-    """The part of a plan in which the named comparisons stand, with their references."""
+    """The part of a plan in which the named comparisons stand, with their references.
+
+    Names are ids of cells. IolabError when the plan compares none of them.
+    """
     wanted = set(names)
     chosen = [(base, cell) for base, cell in stats.against_reference(plan) if cell.id in wanted]
+    if not chosen:
+        raise IolabError(f"{', '.join(sorted(wanted))}: no comparison of {plan.name}")
     ids = {cell.id for pair in chosen for cell in pair}
     share = len(chosen) / max(1, len(stats.against_reference(plan)))
     cells = tuple(cell for cell in plan.cells if cell.id in ids)

@@ -48,7 +48,8 @@ class Comparison:
     """A comparison to be judged.
 
     `estimate` gives ratio and interval of `new` to `base` at a confidence, None without numbers;
-    `trouble` is why there are none, and `workload` where it was measured.
+    `trouble` is why there are none, and `workload` where it was measured. `cell` is the id of the
+    cell that `new` is, None where it is none of a plan.
     """
 
     base: str
@@ -56,11 +57,12 @@ class Comparison:
     workload: str
     estimate: Callable[[float], Estimate | None]
     trouble: str | None = None
+    cell: str | None = None
 
     @property
     def name(self) -> str:
-        """What messages and files call it."""
-        return f"{self.new}@{self.workload}"
+        """What messages and files call it: the id of its cell, by which a plan finds it again."""
+        return self.cell or f"{self.new}@{self.workload}"
 
 
 @dataclass(frozen=True)

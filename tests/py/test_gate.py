@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from iolab import compare, gate, verdict
 from iolab.describe import Describe, Engine
-from iolab.errors import InputError
+from iolab.errors import InputError, IolabError
 from iolab.gate import CellOutcome, Final, Round, decide, exit_code, gate_plan
 from iolab.gate_pairs import BASE, CANDIDATE, pair_up, with_those_of
 from iolab.gate_report import Gate, junit, markdown
@@ -129,6 +130,31 @@ def test_measuring_again_takes_the_suspects_with_their_references() -> None:
     assert [cell.id for cell in part.cells] == ["base/b@1MiB", "candidate/b@1MiB"]
     assert (part.seed, part.baseline, part.budget_s) == (77, "base/b", 25.0)
     assert part.confidence == pytest.approx(0.99)
+
+
+@pytest.mark.parametrize(
+    "condition", [{}, {"profile": "throughput"}, {"testbed": "netns"}], ids=str
+)
+def test_whatever_surrounds_a_cell_its_verdict_is_found_again(condition: dict[str, Any]) -> None:
+    """Verdicts, failures and plans name a cell alike: by its id, with profile and testbed."""
+    plan = gate_plan(matrix("a"), offer(), (), 0.05, None)
+    plan = replace(plan, cells=tuple(replace(cell, **condition) for cell in plan.cells))
+    dead = plan.cells[1].id
+    samples = tuple(
+        Sample(0, 0, cell.id, Status.FAILED if cell.id == dead else Status.OK, "died", 0, 1)
+        for cell in plan.cells
+    )
+    run = compare.Measured("r", plan, samples)
+    judged = tuple(judge(compare.against_references(run)))
+    first = Round("r1", judged, gate.broken(run))
+    assert first.suspects() == [dead]
+    assert {cell.id for cell in gate.only(plan, first.suspects(), 0.05, 1).cells} == {
+        plan.cells[0].id, dead,
+    }  # fmt: skip
+    outcomes = decide(first, Round("r2", judged, gate.broken(run)))
+    assert [one.final for one in outcomes if one.name == dead] == [Final.REGRESSION]
+    with pytest.raises(IolabError, match="nobody: no comparison of gate"):
+        gate.only(plan, ["nobody"], 0.05, 1)
 
 
 # --- deciding ------------------------------------------------------------------------------------
