@@ -9,6 +9,10 @@ family (Holm for the tests, Bonferroni for the intervals, which therefore hold a
   threshold is not ruled out.
 * `unclear`: neither. More blocks would tell.
 
+A median does not see what happens in fewer than half of the blocks: a candidate that stands still
+now and then. So a verdict holds only while the work over all blocks (stats.Work) does not say the
+opposite; where it does, the verdict is `unclear`.
+
 With intervals of half-width t / 2, which is what the gate measures to, `slower` thus begins between
 half the threshold and the threshold, and a slowdown of the threshold is found.
 """
@@ -25,7 +29,7 @@ import numpy as np
 
 from iolab import stats
 from iolab.plain import plain
-from iolab.stats import Estimate
+from iolab.stats import Estimate, Work
 
 ALPHA = 0.01
 """Share of families without any difference in which some verdict may be `faster` or `slower`."""
@@ -108,6 +112,10 @@ def unpaired(
         if first is None or second is None:
             return None
         low, high = _difference(first, second)
+        work: Work | None = None
+        if first.work is not None and second.work is not None:
+            ends = _difference(first.work, second.work)
+            work = Work(second.work.ratio / first.work.ratio, *map(math.exp, ends))
         return Estimate(
             ratio=second.ratio / first.ratio,
             low=math.exp(low),
@@ -116,15 +124,16 @@ def unpaired(
             blocks=min(first.blocks, second.blocks),
             effective_blocks=min(first.effective_blocks, second.effective_blocks),
             coverage=min(first.coverage, second.coverage),
+            work=work,
         )
 
     return estimate
 
 
-def _difference(first: Estimate, second: Estimate) -> tuple[float, float]:
+def _difference(first: Estimate | Work, second: Estimate | Work) -> tuple[float, float]:
     """The interval of log(second / first) from both intervals."""
 
-    def distances(one: Estimate) -> tuple[float, float]:
+    def distances(one: Estimate | Work) -> tuple[float, float]:
         return math.log(one.ratio / one.low), math.log(one.high / one.ratio)
 
     (below_a, above_a), (below_b, above_b) = distances(first), distances(second)
@@ -177,6 +186,8 @@ def _judge_one(
     if effect is Effect.UNCLEAR:
         needed = needed_blocks(found, confidence, threshold)
         reason = _why_unclear(found, confidence)
+    elif (reason := contradiction(found, effect, threshold)) is not None:
+        effect = Effect.UNCLEAR
     return Verdict(*names, effect, confidence, threshold, found, adjusted_p, needed, reason)
 
 
@@ -194,6 +205,30 @@ def effect_of(
     if found.high < 1:
         return Effect.SLOWER
     return Effect.FASTER if found.low > 1 else Effect.UNCLEAR
+
+
+def contradiction(found: Estimate, effect: Effect, threshold: float) -> str | None:
+    """Why the work over all blocks speaks against a verdict on their median, None if it does not.
+
+    Against `same`: certainly different, by the threshold or more. Against the others: certainly
+    different in the other direction. Certainly is 95% here, for all it takes is a verdict.
+    """
+    work = found.work
+    if work is None:
+        return None
+    less, more = work.high < 1, work.low > 1
+    against = {
+        Effect.SAME: (less or more) and abs(math.log(work.ratio)) > math.log1p(threshold),
+        Effect.SLOWER: more,
+        Effect.FASTER: less,
+    }
+    if not against.get(effect, False):
+        return None
+    return (
+        f"{effect} by the median ({found.ratio:.3f}), but the work of all blocks together has a "
+        f"ratio of {work.ratio:.3f} [{work.low:.3f} to {work.high:.3f}]: a difference that comes "
+        "and goes"
+    )
 
 
 def needed_blocks(found: Estimate, confidence: float, threshold: float) -> float:

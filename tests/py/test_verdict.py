@@ -110,6 +110,48 @@ def test_a_planted_slowdown_is_found() -> None:
     assert found.count(Effect.SLOWER) >= 38
 
 
+def now_and_then(share: float, ratio: float, nr: int, seed: int) -> list[float]:
+    """A candidate that is `ratio` as fast in a random `share` of its slices, and else the same."""
+    rng = np.random.default_rng(1000 + seed)
+    steady = around(1.0, nr, 0.03, seed)
+    return [x + math.log(ratio) * (rng.random() < share) for x in steady]
+
+
+def test_a_slowdown_that_comes_and_goes_is_never_the_same() -> None:
+    """The median holds still while fewer than half of the slices are slow."""
+    series = [now_and_then(0.3, 0.5, 60, seed) for seed in range(60)]
+    found = [judge([compare(logs)])[0] for logs in series]
+    assert [one.effect for one in found].count(Effect.SAME) <= 1
+    said = [one.reason or "" for one in found if one.effect is Effect.UNCLEAR]
+    assert any("comes and goes" in reason for reason in said)
+    two = [judge([Comparison("b", "n", "w", unpaired(around(1, 60), one))])[0] for one in series]
+    assert [one.effect for one in two].count(Effect.SAME) <= 3
+
+
+def test_what_does_not_come_and_go_is_still_the_same() -> None:
+    """Neither plain noise nor that of a machine that stalls both sides alike raises a doubt."""
+    plain = [effect(around(1.0, 40, 0.03, seed)) for seed in range(60)]
+    assert plain.count(Effect.SAME) >= 58
+    rng = np.random.default_rng(3)
+    stalls = [list(rng.standard_t(2, 60) * 0.015) for _ in range(60)]
+    found = [judge([compare(logs)])[0] for logs in stalls]
+    assert sum("comes and goes" in (one.reason or "") for one in found) <= 2
+    assert [one.effect for one in found].count(Effect.SAME) >= 55
+
+
+def test_work_against_a_clear_median_is_a_doubt_too() -> None:
+    """A little slower in most blocks, several times as fast in the others."""
+    logs = [-0.08 + 0.001 * (at % 5) if at % 3 else 1.2 for at in range(60)]
+    for sign, wrong, right in (
+        (1, Effect.SLOWER, Effect.FASTER),
+        (-1, Effect.FASTER, Effect.SLOWER),
+    ):
+        found = paired([sign * x for x in logs])(0.99)
+        assert found is not None
+        assert f"{wrong} by the median" in (verdict.contradiction(found, wrong, 0.05) or "")
+        assert verdict.contradiction(found, right, 0.05) is None
+
+
 def test_two_runs_are_compared_by_their_ratios() -> None:
     base, slower = around(1.5, 60, seed=1), around(1.2, 60, seed=2)
     found = unpaired(base, slower)(0.99)

@@ -25,10 +25,10 @@ from iolab.stats.intervals import (
     resample_blocks,
     resample_length,
 )
-from iolab.stats.pairing import against_reference, cell_logs, cell_status, paired_logs
+from iolab.stats.pairing import against_reference, cell_logs, cell_status, paired_logs, rate_logs
 from iolab.stats.precision import widest_interval
 from iolab.stats.ranking import rank
-from iolab.stats.ratio import Estimate, estimate, required_blocks
+from iolab.stats.ratio import Estimate, Work, estimate, required_blocks
 from iolab.stats.significance import ALPHA, holm, paired_p_value, preload
 from iolab.stats.slices import (
     judge_slice,
@@ -48,6 +48,7 @@ __all__ = [
     "CellSummary",
     "Estimate",
     "Floats",
+    "Work",
     "WorkloadSummary",
     "against_reference",
     "bootstrap_interval",
@@ -67,6 +68,7 @@ __all__ = [
     "paired_p_value",
     "preload",
     "rank",
+    "rate_logs",
     "required_blocks",
     "resample_blocks",
     "resample_length",

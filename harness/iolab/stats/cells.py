@@ -10,7 +10,7 @@ import numpy as np
 from iolab import bystanders
 from iolab import limiter as limits
 from iolab.model import Cell, Plan, Sample, Status, Workload
-from iolab.stats.pairing import cell_status, paired_logs
+from iolab.stats.pairing import cell_status, paired_logs, rate_logs
 from iolab.stats.ranking import rank
 from iolab.stats.ratio import estimate
 from iolab.stats.slices import overloaded, server_cpu_ns, unit_rate, units, usable
@@ -132,7 +132,7 @@ def _summarise_cell(
             text for text in (found.evidence if found else None, disturbance) if text
         )
         or None,
-        ratio=estimate(paired_logs(series.rate, base.rate), plan.seed),
+        ratio=estimate(rate_logs(series.rate, base.rate), plan.seed),
         server_cpu_ratio=estimate(paired_logs(series.server_cpu, base.server_cpu), plan.seed),
         total_cpu_ratio=estimate(paired_logs(series.total_cpu, base.total_cpu), plan.seed),
     )

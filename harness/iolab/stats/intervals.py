@@ -9,6 +9,8 @@ its blocks grows as n^(1/3) (Hall, Horowitz and Jing 1995) and with the correlat
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,9 +75,14 @@ def resample_blocks(
 
 
 def bootstrap_interval(
-    values: Floats, seed: int = 0, confidence: float = CONFIDENCE
+    values: Floats,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+    statistic: Callable[..., Any] = np.median,
 ) -> tuple[float, float]:
     """Percentile interval of the median by a circular block bootstrap: `resample_blocks`.
+
+    `statistic` may be another one that takes an axis, such as numpy's mean.
 
     Beyond 95% the tails of so many resamples say nothing: their quantiles are those of 95%, moved
     out as far as a normal's.
@@ -83,9 +90,9 @@ def bootstrap_interval(
     from scipy.stats import norm
 
     index = resample_blocks(len(values), correlation(values), seed, _RESAMPLES)
-    medians = np.median(values[index], axis=1)
+    drawn = statistic(values[index], axis=1)
     known = min(confidence, CONFIDENCE)
     tail = (1 - known) / 2
-    low, middle, high = np.quantile(medians, [tail, 0.5, 1 - tail])
+    low, middle, high = np.quantile(drawn, [tail, 0.5, 1 - tail])
     stretch = float(norm.isf((1 - confidence) / 2) / norm.isf(tail))
     return float(middle + (low - middle) * stretch), float(middle + (high - middle) * stretch)

@@ -13,6 +13,9 @@ from iolab import bystanders
 from iolab.model import Cell, Plan, Sample, Status
 from iolab.stats.slices import unit_rate, usable
 
+_STANDSTILL = 1e-3
+"""The ratio for which a slice without a byte stands: a logarithm needs one above 0."""
+
 
 def paired_logs(a: Mapping[int, float], b: Mapping[int, float]) -> list[float]:
     """log(a / b) of every block that both series have, in the order of blocks."""
@@ -20,6 +23,19 @@ def paired_logs(a: Mapping[int, float], b: Mapping[int, float]) -> list[float]:
         math.log(a[block] / b[block])
         for block in sorted(a.keys() & b.keys())
         if a[block] > 0 and b[block] > 0
+    ]
+
+
+def rate_logs(a: Mapping[int, float], b: Mapping[int, float]) -> list[float]:
+    """`paired_logs` of rates, in which a slice without a byte counts as almost standing still.
+
+    A server that stalls for a whole window must not be the better for it. Where both stood still
+    there is nothing to compare.
+    """
+    return [
+        math.log(max(a[block], b[block] * _STANDSTILL) / max(b[block], a[block] * _STANDSTILL))
+        for block in sorted(a.keys() & b.keys())
+        if a[block] > 0 or b[block] > 0
     ]
 
 
@@ -56,7 +72,7 @@ def cell_logs(
         found = mine.get(cell.id, [])
         sound = cell_status(cell, found)[0] is Status.OK
         rates[cell.id] = _rates(found, cell.workload.unit_bytes) if sound else {}
-    return [paired_logs(rates[new.id], rates[base.id]) for base, new in pairs]
+    return [rate_logs(rates[new.id], rates[base.id]) for base, new in pairs]
 
 
 def _rates(samples: Iterable[Sample], unit_bytes: int) -> dict[int, float]:

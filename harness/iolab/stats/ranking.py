@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from iolab.stats.pairing import paired_logs
+from iolab.stats.pairing import rate_logs
 from iolab.stats.ratio import Estimate, estimate
 from iolab.stats.significance import ALPHA, holm
 from iolab.stats.summary import CellSummary
@@ -52,7 +52,7 @@ def _different_pairs(
     estimates: list[Estimate] = []
     for at, upper in enumerate(cells):
         for lower in cells[at + 1 :]:
-            result = estimate(paired_logs(rates[upper.cell], rates[lower.cell]), seed)
+            result = estimate(rate_logs(rates[upper.cell], rates[lower.cell]), seed)
             if result is not None:
                 pairs.append((upper.cell, lower.cell))
                 estimates.append(result)

@@ -1,8 +1,8 @@
 """A series of log ratios -> the ratio, its interval and its p-value.
 
-The ratio is that of the median. Its interval is the wider one of order statistics and bootstrap
-(intervals.py): the former are exact for independent blocks, the latter minds how they resemble
-each other.
+The ratio is that of the median, and `Work` that of what was done in all. The median's interval is
+the wider one of order statistics and bootstrap (intervals.py): the former are exact for independent
+blocks, the latter minds how they resemble each other.
 """
 
 from __future__ import annotations
@@ -13,11 +13,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from iolab.stats.dependence import effective_blocks
+from iolab.stats.dependence import Floats, effective_blocks
 from iolab.stats.intervals import CONFIDENCE, bootstrap_interval, order_interval
 from iolab.stats.significance import paired_p_value
 
 _MIN_PAIRS = 6  # below this no order-statistic interval reaches 95%
+
+
+@dataclass(frozen=True)
+class Work:
+    """What was done over all blocks together, as a ratio with its 95% interval.
+
+    Of each block the share that the cell did of what both did, new / (new + base), averaged: the
+    odds of that mean. A median does not see what happens in fewer than half of the blocks; this
+    does, and no single block can move it by more than one of n, however slow it was. Swapping the
+    sides inverts it.
+    """
+
+    ratio: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -26,7 +41,7 @@ class Estimate:
 
     `blocks` pairs went in, worth `effective_blocks` independent ones. `p_value` is two-sided,
     against a ratio of 1. `coverage` is what the order-statistic interval really covers: with fewer
-    than 6 blocks it is the whole range, and falls short of 95%.
+    than 6 blocks it is the whole range, and falls short of 95%. `work` is None then.
     """
 
     ratio: float
@@ -36,6 +51,7 @@ class Estimate:
     blocks: int
     effective_blocks: float
     coverage: float
+    work: Work | None = None
 
     @property
     def half_width(self) -> float:
@@ -57,7 +73,9 @@ def estimate(
     if len(values) == 0:
         return None
     low, high, coverage = order_interval(values, confidence, effective_blocks(values))
+    work: Work | None = None
     if len(values) >= _MIN_PAIRS:
+        work = _work(values, seed)
         other_low, other_high = bootstrap_interval(values, seed, confidence)
         low, high = min(low, other_low), max(high, other_high)
     return Estimate(
@@ -68,7 +86,20 @@ def estimate(
         blocks=len(values),
         effective_blocks=effective_blocks(values),
         coverage=coverage,
+        work=work,
     )
+
+
+def _work(values: Floats, seed: int) -> Work:
+    """See Work; `values` are log ratios. A mean of nothing but zeros or ones is an end."""
+    shares = np.asarray(1 / (1 + np.exp(-values)), dtype=np.float64)
+    low, high = bootstrap_interval(shares, seed, CONFIDENCE, np.mean)
+
+    def odds(share: float) -> float:
+        share = min(max(share, 1e-9), 1 - 1e-9)
+        return share / (1 - share)
+
+    return Work(odds(float(np.mean(shares))), odds(low), odds(high))
 
 
 def required_blocks(current: Estimate, half_width: float) -> float:

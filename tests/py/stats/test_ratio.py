@@ -84,3 +84,27 @@ def test_intervals_cover_in_correlated_noise(nr: int, rho: float) -> None:
         strict += wide.low <= math.exp(0.1) <= wide.high
     assert hits / RUNS >= 0.92
     assert strict / RUNS >= 0.97
+
+
+def test_a_slice_without_a_byte_counts_against_its_server() -> None:
+    still = stats.rate_logs({0: 10.0, 1: 0.0, 2: 0.0, 3: 7.0}, {0: 10.0, 1: 10.0, 2: 0.0, 4: 1.0})
+    assert still == [0.0, pytest.approx(math.log(1e-3))]
+    back = stats.rate_logs({0: 10.0, 1: 10.0}, {0: 10.0, 1: 0.0})
+    assert back == [0.0, pytest.approx(math.log(1e3))]
+
+
+def test_work_sees_what_the_median_does_not() -> None:
+    """Half as fast in a third of the blocks: shares of 1/2 and 1/3, 4/9 on average."""
+    logs = [math.log(0.5) if at % 3 == 0 else 0.0 for at in range(60)]
+    found, back = stats.estimate(logs), stats.estimate([-x for x in logs])
+    assert found is not None
+    assert back is not None
+    assert (found.ratio, found.work is not None) == (1.0, True)
+    assert found.work is not None
+    assert back.work is not None
+    assert found.work.ratio == pytest.approx(4 / 5)
+    assert found.work.low < 0.8 < found.work.high < 1
+    assert back.work.ratio == pytest.approx(5 / 4)
+    few = stats.estimate(logs[:5])
+    assert few is not None
+    assert few.work is None
