@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from iolab import stats
 from iolab.errors import InputError, did_you_mean
+from iolab.limiter import CLIENT_LIMITED
 from iolab.model import Cell, Plan, Sample, Server, Status
 from iolab.verdict import Comparison, paired, unpaired
 
@@ -24,6 +25,14 @@ class Measured:
         mine = [sample for sample in self.samples if sample.cell == cell.id]
         status, reason = stats.cell_status(cell, mine)
         return None if status is Status.OK else f"{cell.id} in {self.name}: {status}: {reason}"
+
+    def blind(self, *cells: Cell) -> str | None:
+        """Why these cells could not have shown a faster server, None where they could."""
+        for cell in cells:
+            found = stats.limiter_of(cell, self.samples)
+            if found is not None and found.name in CLIENT_LIMITED:
+                return f"{cell.id} in {self.name} was limited by its client ({found.evidence})"
+        return None
 
 
 def against_references(run: Measured) -> list[Comparison]:
@@ -55,6 +64,7 @@ def of_pairs(run: Measured, both: Sequence[tuple[Cell, Cell]]) -> list[Compariso
             paired(found, run.plan.seed),
             run.trouble(base) or run.trouble(new),
             new.id,
+            run.blind(base, new),
         )
         for (base, new), found in zip(both, logs, strict=True)
     ]
@@ -135,6 +145,7 @@ def across(base: Measured, new: Measured) -> Across:
             unpaired(logs_base[key], logs_new[key], new.plan.seed),
             _trouble(base, theirs[key]) or _trouble(new, cell),
             cell.id,
+            base.blind(theirs[key]) or new.blind(cell),
         )
         for key, cell in ours.items()
         if key in logs_base and key in logs_new

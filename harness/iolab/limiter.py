@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 CLIENT_LIMITED_SHARE = 0.95
+CLIENT_FULL_SHARE = 0.98
 SERVER_BUSY_SHARE = 0.9
 _SOFTIRQ_SHARE = 0.2
 _WAIT_SHARE = 0.1
@@ -20,6 +21,9 @@ _NOTABLE_STEAL = 0.02
 _LINK_SHARE = 0.9
 _SLEEPS_PER_S = 100.0
 _FUTEX_SHARE = 1.0
+
+CLIENT_LIMITED = ("client", "both")
+"""The names under which a faster server would not have shown: such a cell ranks nothing."""
 
 _ZERO_WINDOWS = ("TCPToZeroWindowAdv", "TCPWantZeroWindowAdv")
 _PRUNES = ("PruneCalled", "RcvPruned", "OfoPruned", "TCPRcvCollapsed", "TCPMemoryPressures")
@@ -138,8 +142,10 @@ def judge(
 ) -> Limiter | None:
     """What set the rate; None when the CPU shares are not known.
 
-    `server`: it is busy for 90% of a CPU or more. `client`: its one thread is busy for more than
-    95% while the server is not: a faster server would not have shown. `softirq`: what the server
+    `both`: the server is busy for 90% of a CPU or more, and the client's one thread for 98%, no
+    less than the server: a faster server would hardly have shown. `server`: it is busy for 90% or
+    more otherwise. `client`: its thread is busy for more than 95% while the server is not, or was
+    so together with the time for which it waited for its CPU. `softirq`: what the server
     left of a CPU went to softirqs (20% at least). `memory`: tasks stood still for memory in 5% of
     the time, or TCP pruned or collapsed queues ten times a second. `run queue`: the server was
     ready to run and did not get the rest of a CPU (10% at least). `nic`: a card carried 90% of what
@@ -163,7 +169,7 @@ def _name(
 ) -> str:
     softirq, wait = kernel.softirq or 0.0, kernel.server_wait or 0.0
     if server >= SERVER_BUSY_SHARE:
-        return "server"
+        return "both" if client >= max(CLIENT_FULL_SHARE, server) else "server"
     if client > CLIENT_LIMITED_SHARE:
         return "client"
     if offered:
@@ -174,6 +180,9 @@ def _name(
         return "memory"
     if wait >= _WAIT_SHARE and server + wait >= SERVER_BUSY_SHARE:
         return "run queue"
+    starved = kernel.client_wait or 0.0
+    if starved >= _WAIT_SHARE and client + starved > CLIENT_LIMITED_SHARE:
+        return "client"
     if (kernel.link or 0.0) >= _LINK_SHARE:
         return "nic"
     return "locks" if _sleeps_for_locks(kernel, futexes) else "neither"

@@ -53,7 +53,8 @@ class Comparison:
 
     `estimate` gives ratio and interval of `new` to `base` at a confidence, None without numbers;
     `trouble` is why there are none, and `workload` where it was measured. `cell` is the id of the
-    cell that `new` is, None where it is none of a plan.
+    cell that `new` is, None where it is none of a plan. `blind` is why a difference need not have
+    shown: then nothing is the `same`.
     """
 
     base: str
@@ -62,6 +63,7 @@ class Comparison:
     estimate: Callable[[float], Estimate | None]
     trouble: str | None = None
     cell: str | None = None
+    blind: str | None = None
 
     @property
     def name(self) -> str:
@@ -186,6 +188,8 @@ def _judge_one(
     if effect is Effect.UNCLEAR:
         needed = needed_blocks(found, confidence, threshold)
         reason = _why_unclear(found, confidence)
+    elif effect is Effect.SAME and comparison.blind is not None:
+        effect, reason = Effect.UNCLEAR, f"not told apart, but {comparison.blind}"
     elif (reason := contradiction(found, effect, threshold)) is not None:
         effect = Effect.UNCLEAR
     return Verdict(*names, effect, confidence, threshold, found, adjusted_p, needed, reason)

@@ -413,3 +413,35 @@ def test_headlines() -> None:
 def test_confidence_is_shared_by_the_family() -> None:
     assert verdict.confidence_of(1) == 0.99
     assert verdict.confidence_of(10) == pytest.approx(0.999)
+
+
+# --- what a gate must not pass -------------------------------------------------------------------
+
+
+def measured(shares: dict[str, tuple[float, float]], nr: int = 30) -> compare.Measured:
+    """A gate's run without a difference; of the servers (base, candidate) client and server CPU."""
+    plan = gate_plan(matrix("a"), offer(), (), 0.05, None)
+    plan = replace(plan, cells=plan.cells[:2])
+    rng = np.random.default_rng(4)
+    samples = []
+    for block in range(nr):
+        for order, cell in enumerate(plan.cells):
+            client, server = shares[cell.server.label]
+            done = int(100_000 * math.exp(rng.normal(0, 0.01)))
+            counted = {"ns": 10**9, "requests": done, "body_bytes": done * 1024}
+            cpu = {"client_ns": 1, "client_share": client, "server_ns": int(server * 1e9)}
+            load = {"window": counted, "total": counted, "errors": {}, "cpu": cpu}
+            samples.append(Sample(block, order, cell.id, Status.OK, None, 0, 1, load))
+    return compare.Measured("r", plan, tuple(samples))
+
+
+@pytest.mark.parametrize("limited", ["base/a", "candidate/a"])
+@pytest.mark.parametrize("cpu", [(0.99, 0.5), (0.99, 0.985)])
+def test_a_client_that_is_used_up_passes_nothing(limited: str, cpu: tuple[float, float]) -> None:
+    sound = {"base/a": (0.7, 0.99), "candidate/a": (0.7, 0.99)}
+    (passed,) = judge(compare.against_references(measured(sound)))
+    assert passed.effect is Effect.SAME
+    (found,) = judge(compare.against_references(measured(sound | {limited: cpu})))
+    assert found.effect is Effect.UNCLEAR
+    assert f"{limited}@1KiB in r was limited by its client" in (found.reason or "")
+    assert exit_code(decide(Round("r", (found,)), None)) == 2

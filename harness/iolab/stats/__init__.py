@@ -16,7 +16,7 @@ Data passes through the rooms in this order:
 docs/method.md has the method as a whole. Callers use what this package names and no room of it.
 """
 
-from iolab.stats.cells import summarise
+from iolab.stats.cells import limiter_of, summarise
 from iolab.stats.dependence import Floats, correlation, effective_blocks, lag1
 from iolab.stats.intervals import (
     CONFIDENCE,
@@ -62,6 +62,7 @@ __all__ = [
     "judge_slice",
     "lag1",
     "last_counted",
+    "limiter_of",
     "order_interval",
     "overloaded",
     "paired_logs",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -105,14 +106,11 @@ def _summarise_cell(
     disturbance = bystanders.evidence(samples)
     samples = bystanders.undisturbed(samples)
     loads = [sample.load for sample in samples if sample.load is not None]
-    server_shares = [ns / load["window"]["ns"] for load in loads if (ns := server_cpu_ns(load))]
     done = [(load, units(load, unit_bytes)) for load in loads]
     client_share = _median(load["cpu"]["client_share"] for load in loads)
-    server_share = _median(server_shares)
+    server_share = _median(_server_shares(loads))
     units_per_s = _median(series.rate.values())
-    kernel = limits.pressure(s.extra["kernel"] for s in samples if "kernel" in s.extra)
-    offered = cell.workload.open_loop and not overloaded(loads)
-    found = limits.judge(client_share, server_share, kernel, offered, futexes)
+    found = _limiter(cell, samples, futexes)
     return replace(
         bare,
         slices=len(series.rate),
@@ -136,6 +134,27 @@ def _summarise_cell(
         server_cpu_ratio=estimate(paired_logs(series.server_cpu, base.server_cpu), plan.seed),
         total_cpu_ratio=estimate(paired_logs(series.total_cpu, base.total_cpu), plan.seed),
     )
+
+
+def limiter_of(cell: Cell, samples: Iterable[Sample]) -> limits.Limiter | None:
+    """What set the rate of `cell` in those of `samples` that are its own and count."""
+    found = bystanders.undisturbed(sample for sample in samples if sample.cell == cell.id)
+    return _limiter(cell, found, None)
+
+
+def _limiter(cell: Cell, samples: Sequence[Sample], futexes: float | None) -> limits.Limiter | None:
+    loads = [sample.load for sample in samples if sample.load is not None]
+    return limits.judge(
+        _median(load["cpu"]["client_share"] for load in loads),
+        _median(_server_shares(loads)),
+        limits.pressure(s.extra["kernel"] for s in samples if "kernel" in s.extra),
+        cell.workload.open_loop and not overloaded(loads),
+        futexes,
+    )
+
+
+def _server_shares(loads: Iterable[Mapping[str, Any]]) -> list[float]:
+    return [ns / load["window"]["ns"] for load in loads if (ns := server_cpu_ns(load))]
 
 
 def _peak(samples: Iterable[Sample], key: str) -> int | None:

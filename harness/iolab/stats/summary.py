@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from iolab.limiter import CLIENT_LIMITED
 from iolab.model import Status, Workload
 from iolab.stats.ratio import Estimate
 
@@ -48,7 +49,7 @@ class CellSummary:
     @property
     def client_limited(self) -> bool:
         """True when the load generator set the rate: the number is a lower bound."""
-        return self.limiter == "client"
+        return self.limiter in CLIENT_LIMITED
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
