@@ -194,11 +194,17 @@ def judged(result: Result, threshold: float, compared: Compared) -> Round:
 
 
 def broken(run: compare.Measured) -> dict[str, str]:
-    """The cells that fail, or send wrong bytes, while what they are compared with does not."""
+    """The cells that fail, or send wrong bytes, while what they are compared with does not.
+
+    Not those in which other servers worked all the time: that is no fault of theirs.
+    """
+    out = {sample.cell for sample in run.samples if sample.status is not Status.OK}
     return {
         cell.id: trouble
         for base, cell in stats.against_reference(run.plan)
-        if run.trouble(base) is None and (trouble := run.trouble(cell)) is not None
+        if cell.id in out
+        and run.trouble(base) is None
+        and (trouble := run.trouble(cell)) is not None
     }
 
 

@@ -223,6 +223,8 @@ class Runner:
         plan = self._plan
         if not any(self._driven(cell) for cell in plan.cells):
             return "no cell is left to measure" if block > first_block else None
+        if plan.precision is not None and block > first_block and not self._compares():
+            return "no comparison is left whose precision could be waited for"
         if block < plan.min_blocks:
             return None
         if block >= plan.max_blocks:
@@ -252,6 +254,16 @@ class Runner:
             f"{text}; the widest is +-{math.expm1(width):.1%}, and about "
             f"{format_duration(needed_s)} would do"
         )
+
+    def _compares(self) -> bool:
+        """Whether more blocks can still tell something: a comparison is left, or an open loop.
+
+        So they can in a plan that compares nothing from the start.
+        """
+        pairs = stats.against_reference(self._plan)
+        rest = [cell for cell in self._plan.cells if cell.workload.open_loop]
+        asked = [cell for _, cell in pairs] + rest
+        return not pairs or any(self._driven(cell) for cell in asked)
 
     def _driven(self, cell: Cell) -> bool:
         """A cell is driven while it and the baseline of its workload are fit."""

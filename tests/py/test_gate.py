@@ -445,3 +445,17 @@ def test_a_client_that_is_used_up_passes_nothing(limited: str, cpu: tuple[float,
     assert found.effect is Effect.UNCLEAR
     assert f"{limited}@1KiB in r was limited by its client" in (found.reason or "")
     assert exit_code(decide(Round("r", (found,)), None)) == 2
+
+
+def test_slices_that_others_disturbed_are_no_fault_of_the_candidate() -> None:
+    run = measured({"base/a": (0.7, 0.99), "candidate/a": (0.7, 0.99)})
+    busy = {"bystanders": {"ns": 10**9, "cpu_ns": {"base/a": 5 * 10**8}}}
+    samples = tuple(
+        replace(one, extra=busy) if one.cell.startswith("candidate") else one for one in run.samples
+    )
+    run = replace(run, samples=samples)
+    (found,) = judge(compare.against_references(run))
+    first = Round("r", (found,), gate.broken(run))
+    assert (first.broken, first.suspects()) == ({}, [])
+    (outcome,) = decide(first, None)
+    assert (outcome.final, "another server" in outcome.reason) == (Final.UNCLEAR, True)

@@ -158,6 +158,20 @@ def test_an_invalid_slice_retires_its_cell_and_no_other(stage: FakeStage, tmp_pa
     assert set(statuses.values()) == {Status.OK}
 
 
+def test_a_run_ends_when_nothing_is_left_to_compare(stage: FakeStage, tmp_path: Path) -> None:
+    """Neither budget nor precision is waited for by a baseline that stands alone."""
+
+    def timeout(session: FakeSession, document: dict[str, Any]) -> None:
+        if stage.label(session) in ("b", "c") and stage.clock.now_ns > 2 * 10**9:
+            document["errors"]["timeout"] = 1
+
+    stage.tamper = timeout
+    chosen = plan("a", "b", "c", max_blocks=10_000, budget_s=1000.0, precision=0.01)
+    outcome = measure(stage, chosen, tmp_path)
+    assert "no comparison is left" in outcome.stop_reason
+    assert 2 < outcome.measure_wall_s < 10
+
+
 def test_counts_that_differ_make_a_slice_invalid(stage: FakeStage, tmp_path: Path) -> None:
     def lose(session: FakeSession, document: dict[str, Any]) -> None:
         if stage.label(session) == "b":

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from iolab import bystanders
 from iolab.model import Plan, Sample, Status
 from iolab.stats.dependence import effective_blocks
 from iolab.stats.intervals import order_interval
@@ -35,7 +36,7 @@ def widest_interval(plan: Plan, samples: Sequence[Sample], enough: float | None 
     lower bound as soon as that exceeds it: order statistics are a thousand times cheaper than the
     bootstrap, and asked before every block.
     """
-    bad = {sample.cell for sample in samples if sample.status is not Status.OK}
+    bad = _without_number(samples)
     pairs = [
         (base, cell)
         for base, cell in against_reference(plan)
@@ -46,6 +47,16 @@ def widest_interval(plan: Plan, samples: Sequence[Sample], enough: float | None 
     if not math.isfinite(least) or (enough is not None and least > enough):
         return least
     return max(half_width(logs, plan.seed, plan.confidence) for logs in series)
+
+
+def _without_number(samples: Sequence[Sample]) -> set[str]:
+    """The cells that no further block gives a number: out, or disturbed in every slice so far.
+
+    The latter may still get one, but a run that waits for it need never end.
+    """
+    out = {sample.cell for sample in samples if sample.status is not Status.OK}
+    counted = {sample.cell for sample in samples if not bystanders.disturbed(sample)}
+    return out | ({sample.cell for sample in samples} - counted)
 
 
 def half_width(logs: Sequence[float], seed: int, confidence: float) -> float:

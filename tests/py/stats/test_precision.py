@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,3 +69,17 @@ def test_stopping_as_soon_as_there_is_an_interval_would_not(
     monkeypatch.setattr(precision, "STEADY_BLOCKS", 8)
     assert covered(0.6, 0.95, math.log1p(0.02)) < 0.93
     assert covered(0.6, 0.99, math.log1p(0.05) / 2) < 0.97
+
+
+def test_a_cell_that_others_disturb_in_every_slice_keeps_nobody_waiting() -> None:
+    """It gets no number however long the run is; one that nobody has driven yet may."""
+    one = plan("base", "other", "spun")
+    rates = {"base": lambda x: x, "other": lambda x: 2 * x, "spun": lambda x: x}
+    busy = {"bystanders": {"ns": 10**9, "cpu_ns": {"other": 5 * 10**8}}}
+    samples = [
+        replace(sample, extra=busy) if sample.cell == "spun@w" else sample
+        for sample in run(STEADY_BLOCKS, rates, 0.001)
+    ]
+    assert stats.widest_interval(one, samples) < 0.01
+    unseen = [sample for sample in samples if sample.cell != "spun@w"]
+    assert stats.widest_interval(one, unseen) == math.inf
