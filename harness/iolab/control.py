@@ -7,15 +7,20 @@ apart for the same reasons, and the run is untrusted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from iolab import stats
-from iolab.model import Cell, Plan, Sample
+from iolab.model import Cell, Plan, Sample, Status
 from iolab.stats import Estimate
 
 ALPHA = 0.01
 """Share of sound runs that may read as untrusted."""
+
+
+NOTABLE = 0.1
+"""An A/A interval wider than this to either side is no evidence, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,19 @@ class Control:
     estimate: Estimate
     adjusted_p: float
     differs: bool
+    confidence: float = 1 - ALPHA
+
+    def powerless(self, widest: float) -> str | None:
+        """Why this pair is no evidence, though it does not differ; None when it is.
+
+        It must have blocks enough for its interval, of a relative half-width of `widest` at most.
+        """
+        found = self.estimate
+        if found.coverage < self.confidence:
+            return f"{found.blocks} blocks are too few for an interval of {self.confidence:.4g}"
+        if found.half_width > math.log1p(widest):
+            return f"the interval is +-{math.expm1(found.half_width):.1%} wide"
+        return None
 
     @property
     def text(self) -> str:
@@ -92,7 +110,7 @@ def read(plan: Plan, samples: Iterable[Sample]) -> list[Control]:
     ]
     adjusted = stats.holm([result.p_value for _, _, result in found])
     return [
-        Control(base, twin, result, p, _differs(result, p, confidence))
+        Control(base, twin, result, p, _differs(result, p, confidence), confidence)
         for (base, twin, result), p in zip(found, adjusted, strict=True)
     ]
 
@@ -100,6 +118,32 @@ def read(plan: Plan, samples: Iterable[Sample]) -> list[Control]:
 def _differs(found: Estimate, adjusted_p: float, confidence: float) -> bool:
     outside = found.low > 1 or found.high < 1
     return adjusted_p < ALPHA and outside and found.coverage >= confidence
+
+
+def lacking(plan: Plan, samples: Sequence[Sample], widest: float = NOTABLE) -> str | None:
+    """Which A/A pairs of a run say nothing, and why; None when each says something.
+
+    A pair that was not measured, or not well enough to show a difference of about `widest`, is no
+    sign that the run can be trusted.
+    """
+    by_twin = {control.twin.id: control for control in read(plan, samples)}
+    both = pairs(plan)
+    words = [] if both else ["none in the plan"]
+    for base, twin in both:
+        found = by_twin.get(twin.id)
+        why = found.powerless(widest) if found is not None else _no_number(base, twin, samples)
+        if why is not None:
+            words.append(f"{twin.id}: {why}")
+    return f"no A/A evidence: {'; '.join(words)}" if words else None
+
+
+def _no_number(base: Cell, twin: Cell, samples: Sequence[Sample]) -> str:
+    for cell in (twin, base):
+        mine = [sample for sample in samples if sample.cell == cell.id]
+        status, reason = stats.cell_status(cell, mine)
+        if status is not Status.OK:
+            return f"{cell.id} has no number ({status}: {reason})"
+    return "no block in which both were measured"
 
 
 def untrusted(controls: Sequence[Control]) -> str | None:

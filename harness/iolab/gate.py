@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from iolab import compare, stats, verdict
+from iolab import compare, control, stats, verdict
 from iolab.campaign import Result, run_plan
 from iolab.console import say
 from iolab.errors import InputError, IolabError
@@ -45,7 +45,10 @@ class Round:
     """One measuring of a gate: a run with verdicts on its cells.
 
     `broken` names the cells in which the candidate fails though the baseline does not.
-    `measured_s` is the time of the measuring loop.
+    `measured_s` is the time of the measuring loop. `unproven` says which A/A pairs could not have
+    shown a difference of the threshold: a round without that evidence decides nothing. `share` is
+    that of the plan's comparisons which it measured, and `instead_of` the untrusted round that it
+    replaces.
     """
 
     run: str
@@ -54,6 +57,14 @@ class Round:
     untrusted: str | None = None
     measured_s: float = 0.0
     stop_reason: str = ""
+    unproven: str | None = None
+    share: float = 1.0
+    instead_of: Round | None = None
+
+    @property
+    def doubt(self) -> str | None:
+        """Why no verdict of this round counts, None when they do."""
+        return self.unproven if self.untrusted is None else f"untrusted: {self.untrusted}"
 
     def verdict(self, name: str) -> Verdict | None:
         """The verdict on a cell, None when it was not measured."""
@@ -170,13 +181,14 @@ def rounds(
     if first.untrusted is not None:
         say(f"untrusted: {first.untrusted}; measuring once more with fresh processes")
         plan = only(plan, [one.name for one in first.verdicts], threshold, plan.seed + 1)
-        first = measure(lab, plan, threshold, compared, results)
+        first = replace(measure(lab, plan, threshold, compared, results), instead_of=first)
     suspects = first.suspects()
     if not suspects:
         return [first]
     say(f"measuring again with fresh processes: {', '.join(suspects)}")
     part = only(plan, suspects, threshold, plan.seed + 2)
-    return [first, measure(lab, part, threshold, compared, results)]
+    share = len(suspects) / max(1, len(stats.against_reference(plan)))
+    return [first, replace(measure(lab, part, threshold, compared, results), share=share)]
 
 
 def judged(result: Result, threshold: float, compared: Compared) -> Round:
@@ -190,6 +202,7 @@ def judged(result: Result, threshold: float, compared: Compared) -> Round:
         result.untrusted,
         result.outcome.measure_wall_s,
         result.outcome.stop_reason,
+        control.lacking(result.plan, samples, threshold),
     )
 
 
@@ -228,8 +241,8 @@ def decide(first: Round, again: Round | None) -> list[CellOutcome]:
 def _decide_plain(one: Verdict, first: Round) -> CellOutcome:
     if one.effect is Effect.UNCLEAR:
         return _unclear(one, None, first, one.reason or "")
-    if first.untrusted is not None:
-        return _unclear(one, None, first, f"untrusted: {first.untrusted}")
+    if first.doubt is not None:
+        return _unclear(one, None, first, first.doubt)
     return CellOutcome(one.name, one.workload, Final.PASS, one)
 
 
@@ -242,10 +255,10 @@ def _decide_suspect(one: Verdict, first: Round, again: Round | None) -> CellOutc
         return CellOutcome(one.name, one.workload, Final.REGRESSION, one, found, failed_again)
     if failed_first is not None:
         return _unclear(one, found, again, f"it failed once and not again: {failed_first}")
-    if again.untrusted is not None:
-        return _unclear(one, found, again, f"untrusted: {again.untrusted}")
-    if found.effect is Effect.SLOWER and first.untrusted is not None:
-        return _unclear(one, found, again, f"slower, but first untrusted: {first.untrusted}")
+    if again.doubt is not None:
+        return _unclear(one, found, again, again.doubt)
+    if found.effect is Effect.SLOWER and first.doubt is not None:
+        return _unclear(one, found, again, f"slower, but first {first.doubt}")
     if found.effect is Effect.SLOWER:
         return CellOutcome(one.name, one.workload, Final.REGRESSION, one, found, "slower, twice")
     if found.effect is Effect.SAME:
@@ -255,12 +268,15 @@ def _decide_suspect(one: Verdict, first: Round, again: Round | None) -> CellOutc
 
 
 def _unclear(one: Verdict, found: Verdict | None, last: Round, reason: str) -> CellOutcome:
-    """An unclear cell, with the time that would have told where the noise says it."""
+    """An unclear cell, with the time that would have told where the noise says it.
+
+    A budget is that of the whole plan, also where a part of it was measured.
+    """
     judged_last = found or one
     budget_s = None
     if judged_last.required_blocks is not None and judged_last.estimate is not None:
         blocks = max(1, judged_last.estimate.blocks)
-        budget_s = last.measured_s * judged_last.required_blocks / blocks
+        budget_s = last.measured_s / last.share * judged_last.required_blocks / blocks
     if budget_s is not None:
         reason = f"{reason}; a budget of about {format_duration(budget_s)} would do"
     return CellOutcome(one.name, one.workload, Final.UNCLEAR, one, found, reason, budget_s)

@@ -50,6 +50,8 @@ def pair_up(plan: Plan, offer: Offer, engines: Sequence[str]) -> Pairs:
             notes.append(f"{cell.id}: {base}")
         elif isinstance(candidate, str):
             missing[cell.id] = f"the baseline runs it and the candidate does not: {candidate}"
+        elif cell.workload.open_loop:
+            notes.append(f"{cell.id}: an open loop has a rate of its own: nothing to compare")
         else:
             cells += [replace(cell, server=server) for server in (base, candidate)]
     return Pairs(tuple(cells), missing, tuple(notes))

@@ -41,6 +41,16 @@ class Gate:
         return 2 if code == 0 and self.missing else code
 
     @property
+    def discarded(self) -> tuple[Round, ...]:
+        """The untrusted rounds that others replaced: no verdict of theirs counts."""
+        return tuple(one.instead_of for one in self.rounds if one.instead_of is not None)
+
+    @property
+    def measured_s(self) -> float:
+        """The time of all measuring, that of discarded rounds as well."""
+        return sum(one.measured_s for one in (*self.rounds, *self.discarded))
+
+    @property
     def headline(self) -> str:
         """The outcome in a sentence."""
         slow = [one.name for one in self.outcomes if one.final is Final.REGRESSION]
@@ -74,7 +84,8 @@ class Gate:
             "threshold": self.threshold,
             "builds": {name: dict(facts) for name, facts in self.builds.items()},
             "runs": [one.run for one in self.rounds],
-            "measured_s": round(sum(one.measured_s for one in self.rounds), 3),
+            "discarded": [{"run": r.run, "untrusted": r.untrusted} for r in self.discarded],
+            "measured_s": round(self.measured_s, 3),
             "missing": dict(self.missing),
             "left_out": list(self.left_out),
             "cells": [
@@ -123,8 +134,8 @@ def markdown(gate: Gate) -> str:
     ]
     lines += [f"- left out: {_text(note)}" for note in gate.left_out]
     runs = ", ".join(f"`{_code(one.run)}`" for one in gate.rounds)
-    seconds = sum(one.measured_s for one in gate.rounds)
-    lines += ["", f"Measured {format_duration(seconds)} in {runs}."]
+    lines += [f"- discarded: `{_code(r.run)}`: {_text(str(r.untrusted))}" for r in gate.discarded]
+    lines += ["", f"Measured {format_duration(gate.measured_s)} in {runs}."]
     return "\n".join(lines) + "\n"
 
 
@@ -168,7 +179,7 @@ def junit(gate: Gate) -> str:
         "failures": str(nr[Final.REGRESSION]),
         "errors": str(len(gate.missing)),
         "skipped": str(nr[Final.UNCLEAR]),
-        "time": f"{sum(one.measured_s for one in gate.rounds):.3f}",
+        "time": f"{gate.measured_s:.3f}",
     }
     # Jenkins' schema, the strictest that is in use, knows no `skipped` of all suites together.
     of_all = {name: value for name, value in counts.items() if name != "skipped"}

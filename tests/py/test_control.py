@@ -136,3 +136,25 @@ def test_the_report_says_untrusted_on_its_first_line(tmp_path: Path, twin: float
     if twin != 1.0:
         assert body.index("Untrusted: the baseline differs from itself") < body.index("<h1>")
     assert "A/A pair at large" in text
+
+
+def test_a_pair_that_could_have_shown_nothing_is_no_evidence() -> None:
+    chosen = plan()
+    assert control.lacking(chosen, samples(chosen, 40)) is None
+    assert control.lacking(chosen, samples(chosen, 40), 0.0001) is not None
+    few = control.lacking(chosen, samples(chosen, 4)) or ""
+    assert few.startswith("no A/A evidence: a#2@small: 4 blocks are too few")
+    wide = control.lacking(chosen, samples(chosen, 40, noise=0.5)) or ""
+    assert "wide" in wide
+    bare = replace(chosen, cells=tuple(c for c in chosen.cells if not c.server.twin))
+    assert "none in the plan" in (control.lacking(bare, samples(bare, 40)) or "")
+
+
+def test_a_twin_that_fails_is_no_evidence_either() -> None:
+    chosen = plan()
+    found = [
+        replace(one, status=Status.FAILED, reason="died") if one.cell == "a#2@large" else one
+        for one in samples(chosen, 40)
+    ]
+    assert control.untrusted(control.read(chosen, found)) is None
+    assert "a#2@large has no number (failed: died)" in (control.lacking(chosen, found) or "")

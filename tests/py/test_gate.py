@@ -219,6 +219,49 @@ def test_an_untrusted_round_passes_nothing_and_condemns_nothing() -> None:
     assert (twice.final, "first untrusted" in twice.reason) == (Final.UNCLEAR, True)
 
 
+def test_a_round_without_a_a_evidence_decides_nothing() -> None:
+    blind = "no A/A evidence: base/a#2@1KiB: 4 blocks are too few"
+    (one,) = decide(Round("r1", (found(Effect.SAME),), unproven=blind), None)
+    assert (one.final, one.reason) == (Final.UNCLEAR, blind)
+    slower, again = Round("r1", (found(Effect.SLOWER),)), Round("r2", (found(Effect.SLOWER),))
+    for pair in (
+        (replace(slower, unproven=blind), again),
+        (slower, replace(again, unproven=blind)),
+    ):
+        (one,) = decide(*pair)
+        assert (one.final, blind in one.reason) == (Final.UNCLEAR, True)
+
+
+def test_a_budget_is_that_of_the_whole_plan() -> None:
+    """The second round measured a third of the comparisons in 30 s; the budget is for all."""
+    first = Round("r1", (found(Effect.SLOWER),), measured_s=90.0)
+    again = Round("r2", (found(Effect.UNCLEAR),), measured_s=30.0)
+    (whole,), (part,) = decide(first, again), decide(first, replace(again, share=1 / 3))
+    assert whole.budget_s is not None
+    assert part.budget_s == pytest.approx(3 * whole.budget_s)
+
+
+def test_an_untrusted_round_that_was_measured_anew_is_not_hidden() -> None:
+    lost = Round("lost-gate", (), untrusted="a#2 to a: 0.9", measured_s=40.0)
+    kept = Round("kept-gate", (found(Effect.SAME),), measured_s=60.0, instead_of=lost)
+    done = replace(gate_of(*decide(kept, None)), rounds=(kept,))
+    document = done.to_json()
+    assert document["discarded"] == [{"run": "lost-gate", "untrusted": "a#2 to a: 0.9"}]
+    assert (document["measured_s"], document["exit_code"]) == (100.0, 0)
+    assert "discarded: `lost-gate`" in markdown(done)
+
+
+def test_open_loops_are_left_out_and_said_to_be() -> None:
+    paced = replace(SMALL, name="paced", rate_per_s=100.0)
+    both = matrix("a")
+    more = replace(both, cells=(*both.cells, Cell(Server("engine", "a"), paced)))
+    plan = gate_plan(more, offer(), (), 0.05, None)
+    assert paced not in plan.workloads
+    assert any("candidate/a@paced: an open loop" in note for note in plan.left_out)
+    with pytest.raises(InputError, match="an open loop"):
+        gate_plan(replace(both, cells=more.cells[-1:]), offer(), (), 0.05, None)
+
+
 def test_a_candidate_that_fails_twice_is_a_regression() -> None:
     name = "candidate/a@1KiB"
     bad = Verdict(name, "base/a", "candidate/a", "1KiB", Effect.UNCLEAR, 0.99, 0.05)

@@ -235,9 +235,9 @@ def _show(done: Gate, as_json: bool) -> None:
     if as_json:
         emit_json(done.to_json())
         return
-    for one in done.rounds:
-        if one.untrusted is not None:
-            click.echo(f"untrusted: {one.run}: {one.untrusted}")
+    for one in (*done.discarded, *done.rounds):
+        if one.doubt is not None:
+            click.echo(f"{one.run}: {one.doubt}")
     click.echo(f"gate: {done.headline}")
     titles = ("first measurement", "again, with fresh processes")
     for title, one in zip(titles, done.rounds, strict=False):

@@ -281,7 +281,7 @@ def controls(run: Run, workloads: Sequence[WorkloadView]) -> tuple[Fact, ...]:
     comparisons: the width is an upper bound of the noise left in them.
     """
     facts = [
-        Fact(f"A/A pair at {found.twin.workload.name}", _reading(found), good=not found.differs)
+        Fact(f"A/A pair at {found.twin.workload.name}", _reading(found), good=_sound(found))
         for found in control.read(run.plan, run.samples)
     ]
     if not facts:
@@ -299,8 +299,15 @@ def controls(run: Run, workloads: Sequence[WorkloadView]) -> tuple[Fact, ...]:
 
 
 def _reading(found: control.Control) -> str:
-    end = "differs, as it should not" if found.differs else "not told apart, as it should be"
+    if found.differs:
+        return f"{found.text}: differs, as it should not"
+    why = found.powerless(control.NOTABLE)
+    end = "not told apart, as it should be" if why is None else f"no A/A evidence: {why}"
     return f"{found.text}: {end}"
+
+
+def _sound(found: control.Control) -> bool:
+    return not found.differs and found.powerless(control.NOTABLE) is None
 
 
 def _self_control(run: Run, name: str) -> Fact | None:
