@@ -1,6 +1,7 @@
 """The command line: one verb per file of `iolab.commands`, and what each kind of failure ends with.
 
-Exit codes: 0 ok, 1 finding or failure (also an interrupted run), 2 usage or wrong input.
+Exit codes: 0 ok, 1 finding or failure (also an interrupted run), 2 usage or wrong input. Of `gate`
+1 says "a regression" and nothing else: whatever keeps it from an answer, be it a bug, ends with 2.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib
 import pkgutil
 import signal
 import sys
+import traceback
 from types import FrameType
 from typing import NoReturn
 
@@ -70,15 +72,24 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except IolabError as error:
         click.echo(f"iolab: {error}", err=True)
-        sys.exit(error.exit_code)
+        sys.exit(max(error.exit_code, _failure()))
     except (KeyboardInterrupt, click.Abort):
         click.echo("iolab: interrupted; every process it started has ended", err=True)
-        sys.exit(1)
+        sys.exit(_failure())
     except BrokenPipeError:
         # Whoever read our output has left, as `head` does; closing stderr keeps Python quiet.
         sys.stderr.close()
-        sys.exit(1)
+        sys.exit(_failure())
+    except Exception:
+        traceback.print_exc()
+        sys.exit(_failure())
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _failure() -> int:
+    """What a failure of the verb that was called ends with."""
+    verb = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    return 2 if verb == "gate" else 1
 
 
 def _warn_of_leftovers() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -70,6 +71,26 @@ def test_failures_end_with_their_code_and_no_traceback(
     captured = capsys.readouterr()
     assert words in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [IolabError("x"), KeyboardInterrupt(), IndexError("a bug"), BrokenPipeError()],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_gate_that_fails_is_no_regression(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """1 says that the candidate is slower, and nothing but a verdict may say it."""
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("iolab.commands.gate.find_house", fail)
+    monkeypatch.setattr("iolab.commands.engines.open_lab", fail)
+    monkeypatch.setattr("sys.stderr", io.StringIO())  # which a broken pipe closes
+    assert run_main(monkeypatch, "gate", "--baseline", "HEAD") == 2
+    assert run_main(monkeypatch, "engines") == 1
 
 
 def test_a_tree_that_is_not_built_says_how_to_build(

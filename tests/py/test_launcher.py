@@ -291,6 +291,8 @@ def test_without_privileges_a_failing_step_names_the_packages(tree: Tree) -> Non
     assert "CMake Error: no liburing" in answer.stderr
     assert "missing Debian packages: liburing-dev" in answer.stderr
     assert "Traceback" not in answer.stderr
+    # Of a gate 1 would say that the candidate is slower.
+    assert tree.run("gate", "--baseline", "HEAD", IOLAB_APT="no").returncode == 2
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root needs no sudo")
