@@ -15,9 +15,22 @@
 /* Requests sent between two looks at what has arrived. */
 #define SENDS_PER_TURN 64
 
+/* The variance of a Poisson count is its mean, so that growth squared is compared with 4 means. */
+static bool backlog_grew(const struct open_result *res)
+{
+	const uint64_t *nr = res->nr_backlog;
+
+	if (nr[1] <= nr[0] || nr[2] <= nr[1])
+		return false;
+	double growth = (double)(nr[2] - nr[0]);
+	return growth * growth > 4.0 * (double)res->nr_due;
+}
+
 bool open_loop_is_overload(const struct open_result *res, uint64_t nr_answered)
 {
-	return res->nr_unsent && (double)nr_answered <= 0.99 * (double)res->nr_due;
+	if ((double)nr_answered > 0.99 * (double)res->nr_due)
+		return false;
+	return res->nr_unsent || backlog_grew(res);
 }
 
 int open_loop_init(struct load *l)
@@ -65,6 +78,11 @@ void open_loop_begin(struct load *l, uint64_t start_ns)
 	arrivals_begin(&o->next, o->rate, start_ns);
 }
 
+static uint64_t backlog(const struct load *l, uint64_t now_ns)
+{
+	return l->nr_asked + arrivals_before(&l->open.next, now_ns);
+}
+
 void open_loop_window(struct load *l, uint64_t start_ns, struct open_result *res)
 {
 	struct open_loop *o = &l->open;
@@ -74,6 +92,13 @@ void open_loop_window(struct load *l, uint64_t start_ns, struct open_result *res
 	o->window_ns = start_ns;
 	o->nr_due = o->next.nr + arrivals_before(&o->next, start_ns);
 	o->lateness = &res->lateness;
+	res->nr_backlog[0] = backlog(l, start_ns);
+}
+
+void open_loop_halfway(struct load *l, uint64_t now_ns, struct open_result *res)
+{
+	if (is_open_loop(&l->open))
+		res->nr_backlog[1] = backlog(l, now_ns);
 }
 
 void open_loop_window_end(struct load *l, uint64_t end_ns, struct open_result *res)
@@ -88,6 +113,7 @@ void open_loop_window_end(struct load *l, uint64_t end_ns, struct open_result *r
 	res->nr_due = o->next.nr + o->nr_left - o->nr_due;
 	res->nr_unsent = o->nr_left;
 	res->nr_outstanding = l->nr_asked;
+	res->nr_backlog[2] = backlog(l, end_ns);
 }
 
 void open_loop_end(struct load *l, struct open_result *res)

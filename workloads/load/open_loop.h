@@ -40,7 +40,9 @@ struct open_result {
 	uint64_t nr_unsent;	 /* due, not sent when the window ended */
 	uint64_t nr_outstanding; /* sent, not answered when the window ended */
 	uint64_t nr_abandoned;	 /* never sent: the backlog was too long to work off */
-	struct hist lateness;	 /* of requests due in the window, in ns */
+	/* Requests due and not answered at the window's begin, halfway, and at its end. */
+	uint64_t nr_backlog[3];
+	struct hist lateness; /* of requests due in the window, in ns */
 };
 
 /* State of a struct load; the fields are open_loop.c's. */
@@ -58,8 +60,11 @@ struct open_loop {
 };
 
 /*
- * Overload: requests were waiting unsent when the window ended, and at least 1% fewer were answered
- * in the window (`nr_answered`) than were due in it. A backlog alone may be one stall near its end.
+ * Overload: at least 1% fewer were answered in the window (`nr_answered`) than were due in it, and
+ * either requests were waiting unsent when it ended, or the backlog grew in both halves of the
+ * window, in all by more than chance has Poisson arrivals do: two standard deviations of `nr_due`.
+ * With many connections a server can fall behind for a whole window and leave nothing unsent.
+ * A backlog alone may be one stall near the end.
  */
 bool open_loop_is_overload(const struct open_result *res, uint64_t nr_answered);
 
@@ -78,6 +83,8 @@ static inline bool is_open_loop(const struct open_loop *o)
 /* The phases of a slice; start and end of the window are given in CLOCK_MONOTONIC ns. */
 void open_loop_begin(struct load *l, uint64_t start_ns);
 void open_loop_window(struct load *l, uint64_t start_ns, struct open_result *res);
+/* Halfway through the window, near enough: `now_ns` is the present. */
+void open_loop_halfway(struct load *l, uint64_t now_ns, struct open_result *res);
 void open_loop_window_end(struct load *l, uint64_t end_ns, struct open_result *res);
 void open_loop_end(struct load *l, struct open_result *res);
 

@@ -69,6 +69,9 @@ static void add_open_loop(cJSON *doc, const struct load_config *cfg, const struc
 	json_add(open, "unsent", o->nr_unsent);
 	json_add(open, "outstanding", o->nr_outstanding);
 	json_add(open, "abandoned", o->nr_abandoned);
+	json_add(open, "backlog_begin", o->nr_backlog[0]);
+	json_add(open, "backlog_halfway", o->nr_backlog[1]);
+	json_add(open, "backlog_end", o->nr_backlog[2]);
 	cJSON_AddBoolToObject(open, "overload", open_loop_is_overload(o, res->window.requests));
 	json_add_hist(open, "lateness", &o->lateness,
 		      "from when a request could be sent to its send");

@@ -312,6 +312,8 @@ static void measure(struct load *l, uint64_t warmup_ns, uint64_t duration_ns,
 	l->latency = &res->latency;
 	take_mark(l, &from);
 	open_loop_window(l, from.now_ns, &res->open);
+	uint64_t half_ns = run(l, from.now_ns + duration_ns / 2, NULL);
+	open_loop_halfway(l, half_ns, &res->open);
 	run(l, from.now_ns + duration_ns, NULL);
 	take_mark(l, &to);
 	open_loop_window_end(l, to.now_ns, &res->open);

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "check.h"
@@ -59,6 +60,17 @@ static void serve_with_a_stall(struct fake_conn *c)
 		for (; nr; nr--) {
 			if (++answered == STALL_REQUEST)
 				sleep_ms(STALL_MS);
+			answer(c);
+		}
+	}
+}
+
+/* At most one answer each 400 ms from a connection. */
+static void serve_after_the_window(struct fake_conn *c)
+{
+	for (unsigned int nr; (nr = fake_take(c));) {
+		for (; nr; nr--) {
+			sleep_ms(400);
 			answer(c);
 		}
 	}
@@ -189,6 +201,40 @@ static void test_what_is_overload(void **state)
 	assert_false(open_loop_is_overload(&o, 900));
 }
 
+/* With more connections than requests in the window, nothing waits unsent. */
+static void test_a_growing_backlog_is_overload(void **state)
+{
+	static struct open_result o = {.nr_due = 480, .nr_outstanding = 80};
+
+	memcpy(o.nr_backlog, (uint64_t[]){0, 40, 80}, sizeof(o.nr_backlog));
+	assert_true(open_loop_is_overload(&o, 400));
+	assert_false(open_loop_is_overload(&o, 480));
+	/* One stall, near the end; one that is being worked off; and what chance may do. */
+	memcpy(o.nr_backlog, (uint64_t[]){2, 2, 80}, sizeof(o.nr_backlog));
+	assert_false(open_loop_is_overload(&o, 400));
+	memcpy(o.nr_backlog, (uint64_t[]){2, 90, 80}, sizeof(o.nr_backlog));
+	assert_false(open_loop_is_overload(&o, 400));
+	memcpy(o.nr_backlog, (uint64_t[]){2, 20, 40}, sizeof(o.nr_backlog));
+	assert_false(open_loop_is_overload(&o, 440));
+}
+
+/* Every request finds a connection to spare; what is counted at the end is what is outstanding. */
+static void test_falling_behind_on_many_connections(void **state)
+{
+	struct rig r;
+
+	open_rig(&r, serve_after_the_window, 200, RATE);
+	rig_slice(&r, 100);
+	assert_whole(&r);
+	const struct open_result *o = &r.res.open;
+	assert_in_range(o->nr_backlog[1], o->nr_backlog[0], o->nr_backlog[2]);
+	assert_int_equal(o->nr_backlog[2], o->nr_unsent + o->nr_outstanding);
+	/* Unless the machine held this thread up for the second half, or the window for longer. */
+	if (o->nr_backlog[1] < o->nr_backlog[2] && !r.res.window.requests)
+		assert_true(open_loop_is_overload(o, r.res.window.requests));
+	rig_stop(&r);
+}
+
 /*
  * A stall of 100 ms at one request a ms: those due in its first half wait for 50 ms or more. What
  * the machine delays beyond that adds to them. A closed loop has one request waiting instead, and
@@ -312,6 +358,8 @@ int main(void)
 		cmocka_unit_test(test_waiting_for_a_connection_counts),
 		cmocka_unit_test(test_overload_is_said_and_no_error),
 		cmocka_unit_test(test_what_is_overload),
+		cmocka_unit_test(test_a_growing_backlog_is_overload),
+		cmocka_unit_test(test_falling_behind_on_many_connections),
 		cmocka_unit_test(test_a_stall_has_its_full_weight),
 		cmocka_unit_test(test_the_clients_own_lateness_shows),
 		cmocka_unit_test(test_lost_connections_are_replaced),
