@@ -234,8 +234,10 @@ static bool after_response(struct load *l, struct conn *c, size_t rest)
 		return false;
 	}
 	complete(l, c);
-	if (!keep_alive)
+	if (!keep_alive) {
+		open_loop_ask_again(l, c);
 		replace(l, c);
+	}
 	return keep_alive;
 }
 

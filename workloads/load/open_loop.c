@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <time.h>
@@ -45,6 +46,7 @@ int open_loop_init(struct load *l)
 void open_loop_exit(struct load *l)
 {
 	free(l->open.ring);
+	free(l->open.again);
 }
 
 int open_loop_offer(struct load *l, double rate)
@@ -62,7 +64,7 @@ int open_loop_offer(struct load *l, double rate)
 	return 0;
 }
 
-void open_loop_begin(struct load *l, uint64_t start_ns)
+void open_loop_begin(struct load *l, uint64_t start_ns, struct open_result *res)
 {
 	struct open_loop *o = &l->open;
 
@@ -74,13 +76,15 @@ void open_loop_begin(struct load *l, uint64_t start_ns)
 	o->first = o->nr = 0;
 	o->stop_ns = UINT64_MAX;
 	o->nr_left = 0;
+	o->nr_again = 0;
+	o->res = res;
 	o->lateness = NULL;
 	arrivals_begin(&o->next, o->rate, start_ns);
 }
 
 static uint64_t backlog(const struct load *l, uint64_t now_ns)
 {
-	return l->nr_asked + arrivals_before(&l->open.next, now_ns);
+	return l->nr_asked + l->open.nr_again + arrivals_before(&l->open.next, now_ns);
 }
 
 void open_loop_window(struct load *l, uint64_t start_ns, struct open_result *res)
@@ -111,16 +115,80 @@ void open_loop_window_end(struct load *l, uint64_t end_ns, struct open_result *r
 	o->nr_left = arrivals_before(&o->next, end_ns);
 	res->rate = o->rate;
 	res->nr_due = o->next.nr + o->nr_left - o->nr_due;
+	o->nr_left += o->nr_again;
 	res->nr_unsent = o->nr_left;
 	res->nr_outstanding = l->nr_asked;
 	res->nr_backlog[2] = backlog(l, end_ns);
 }
 
-void open_loop_end(struct load *l, struct open_result *res)
+/* A request is given up. What was due before the window counts nowhere. */
+static void abandon(struct open_loop *o, uint64_t due_ns)
 {
-	res->nr_abandoned = l->open.nr_left;
-	l->open.nr_left = 0;
-	l->open.lateness = NULL;
+	o->res->nr_abandoned += due_ns >= o->window_ns;
+}
+
+void open_loop_stop_sending(struct load *l)
+{
+	struct open_loop *o = &l->open;
+
+	if (!is_open_loop(o))
+		return;
+	/* Of arrivals the latest are left: those due before the window only after all due in it. */
+	uint64_t nr = o->nr_left - o->nr_again;
+	o->res->nr_abandoned += nr < o->res->nr_due ? nr : o->res->nr_due;
+	for (size_t i = 0; i < o->nr_again; i++)
+		abandon(o, o->again[i]);
+	o->nr_again = 0;
+	o->nr_left = 0;
+	o->lateness = NULL;
+}
+
+void open_loop_end(struct load *l)
+{
+	l->open.res = NULL;
+}
+
+/* Room for `nr` more requests to be asked again. False without memory. */
+static bool grow_again(struct open_loop *o, size_t nr)
+{
+	if (o->nr_again + nr <= o->room_again)
+		return true;
+	size_t room = 2 * (o->nr_again + nr);
+	uint64_t *grown = realloc(o->again, room * sizeof(*grown));
+	if (!grown)
+		return false;
+	o->again = grown;
+	o->room_again = room;
+	return true;
+}
+
+/* Keeps the order: those of one connection are in order, and few of them meet those of another. */
+static void insert_again(struct open_loop *o, uint64_t due_ns)
+{
+	size_t at = o->nr_again++;
+
+	for (; at && o->again[at - 1] > due_ns; at--)
+		o->again[at] = o->again[at - 1];
+	o->again[at] = due_ns;
+}
+
+void open_loop_ask_again(struct load *l, const struct conn *c)
+{
+	struct open_loop *o = &l->open;
+
+	if (!is_open_loop(o) || !o->res)
+		return;
+	bool can = l->issuing && grow_again(o, c->nr_asked);
+	for (uint32_t i = 0; i < c->nr_asked; i++) {
+		uint64_t due_ns = c->ring[(c->first + i) & l->ring_mask].start_ns;
+		if (can)
+			insert_again(o, due_ns);
+		else
+			abandon(o, due_ns);
+	}
+	/* Until the window has ended, nr_left is not counted. */
+	if (can && o->stop_ns != UINT64_MAX)
+		o->nr_left += c->nr_asked;
 }
 
 static void push(struct open_loop *o, struct load *l, struct conn *c)
@@ -141,11 +209,19 @@ static struct conn *pop(struct open_loop *o, const struct load *l)
 
 static bool is_due(const struct open_loop *o, uint64_t now_ns)
 {
-	return o->next.next_ns <= now_ns && o->next.next_ns < o->stop_ns;
+	return o->nr_again || (o->next.next_ns <= now_ns && o->next.next_ns < o->stop_ns);
 }
 
-/* Sends the oldest due request on a connection that has room. */
-static void send_due(struct load *l, struct conn *c)
+static uint64_t pop_again(struct open_loop *o)
+{
+	uint64_t due_ns = o->again[0];
+
+	memmove(o->again, o->again + 1, --o->nr_again * sizeof(*o->again));
+	return due_ns;
+}
+
+/* The oldest arrival that has not been sent; its lateness is noted. */
+static uint64_t pop_arrival(struct load *l, const struct conn *c)
 {
 	struct open_loop *o = &l->open;
 	uint64_t due_ns = o->next.next_ns;
@@ -154,6 +230,15 @@ static void send_due(struct load *l, struct conn *c)
 	if (o->lateness && due_ns >= o->window_ns)
 		hist_add(o->lateness, l->now_ns - possible_ns);
 	arrivals_advance(&o->next);
+	return due_ns;
+}
+
+/* Sends the oldest due request on a connection that has room. */
+static void send_due(struct load *l, struct conn *c)
+{
+	struct open_loop *o = &l->open;
+	uint64_t due_ns = o->nr_again ? pop_again(o) : pop_arrival(l, c);
+
 	o->nr_left -= o->nr_left > 0;
 	conn_ask(l, c, 1, due_ns);
 }
@@ -195,6 +280,8 @@ static uint64_t wait_ns(const struct open_loop *o, uint64_t now_ns, uint64_t unt
 {
 	bool could_send = o->nr && o->next.next_ns < o->stop_ns;
 
+	if (o->nr && o->nr_again)
+		return 0;
 	if (could_send && o->next.next_ns < until_ns)
 		until_ns = o->next.next_ns;
 	if (until_ns <= now_ns)

@@ -33,13 +33,18 @@ struct load;
 /* A wait for longer than this ends this much too early, to be followed by an exact one. */
 #define NEAR_NS 1000000ull
 
-/* What an open loop did in a slice, beside what any slice counts. Zero in a closed loop. */
+/*
+ * What an open loop did in a slice, beside what any slice counts. Zero in a closed loop. Abandoned
+ * are requests that were never sent, for the backlog was too long to work off, and such as a server
+ * left unanswered when it closed, having announced that, too late for them to be asked again. In a
+ * slice without errors nr_due is what the latencies count and nr_abandoned, together.
+ */
 struct open_result {
 	double rate;		 /* asked for, per second; 0: closed loop */
 	uint64_t nr_due;	 /* requests due in the window */
 	uint64_t nr_unsent;	 /* due, not sent when the window ended */
 	uint64_t nr_outstanding; /* sent, not answered when the window ended */
-	uint64_t nr_abandoned;	 /* never sent: the backlog was too long to work off */
+	uint64_t nr_abandoned;	 /* of nr_due, those never answered, nor an error: see below */
 	/* Requests due and not answered at the window's begin, halfway, and at its end. */
 	uint64_t nr_backlog[3];
 	struct hist lateness; /* of requests due in the window, in ns */
@@ -49,11 +54,15 @@ struct open_result {
 struct open_loop {
 	double rate; /* of the next slice; 0: closed loop */
 	struct arrivals next;
-	uint64_t window_ns; /* its start: requests due before it are not recorded */
-	uint64_t stop_ns;   /* what is due from here on is not sent */
-	uint64_t nr_due;    /* before the window */
-	uint64_t nr_left;   /* after the window: due in time, and still not sent */
+	uint64_t window_ns;	 /* its start: requests due before it are not recorded */
+	uint64_t stop_ns;	 /* what is due from here on is not sent */
+	uint64_t nr_due;	 /* before the window */
+	uint64_t nr_left;	 /* after the window: due in time, and still not sent */
+	struct open_result *res; /* of the slice, from its begin to its end; else NULL */
 	struct hist *lateness;
+	uint64_t *again; /* when requests were due that have to be asked again; oldest first */
+	size_t nr_again;
+	size_t room_again;  /* entries allocated */
 	struct conn **ring; /* connections that had room when they were put in, oldest first */
 	uint32_t first;
 	uint32_t nr;
@@ -81,12 +90,21 @@ static inline bool is_open_loop(const struct open_loop *o)
 }
 
 /* The phases of a slice; start and end of the window are given in CLOCK_MONOTONIC ns. */
-void open_loop_begin(struct load *l, uint64_t start_ns);
+void open_loop_begin(struct load *l, uint64_t start_ns, struct open_result *res);
 void open_loop_window(struct load *l, uint64_t start_ns, struct open_result *res);
 /* Halfway through the window, near enough: `now_ns` is the present. */
 void open_loop_halfway(struct load *l, uint64_t now_ns, struct open_result *res);
 void open_loop_window_end(struct load *l, uint64_t end_ns, struct open_result *res);
-void open_loop_end(struct load *l, struct open_result *res);
+/* From here on nothing is sent, and what is not is abandoned. */
+void open_loop_stop_sending(struct load *l);
+void open_loop_end(struct load *l);
+
+/*
+ * The server closed and left requests of `c` unanswered, the first of which is `c->first`; it
+ * announced that, so that they are asked again before all others, and their latencies still count
+ * from when they were due. Nothing happens in a closed loop.
+ */
+void open_loop_ask_again(struct load *l, const struct conn *c);
 
 /* A connection has room: it is given the oldest due request, or waits for one to become due. */
 void open_loop_room(struct load *l, struct conn *c);

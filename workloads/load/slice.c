@@ -322,14 +322,23 @@ static void measure(struct load *l, uint64_t warmup_ns, uint64_t duration_ns,
 	set_window(res, &from, &to);
 }
 
-/* Works the backlog off and drains what is outstanding. Returns the time at which it ended. */
-static uint64_t drain(struct load *l, uint64_t window_end_ns, uint64_t duration_ns,
-		      struct slice_result *res)
+/* Open loop: until everything due is sent and answered, for what is unanswered may be due again. */
+static uint64_t work_off(struct load *l, uint64_t until_ns)
 {
-	uint64_t from_ns = run(l, window_end_ns + duration_ns, &l->open.nr_left);
+	uint64_t now_ns = mono_ns();
+
+	while (is_open_loop(&l->open) && (l->open.nr_left || l->nr_asked) && now_ns < until_ns)
+		now_ns = run(l, until_ns, l->open.nr_left ? &l->open.nr_left : &l->nr_asked);
+	return now_ns;
+}
+
+/* Works the backlog off and drains what is outstanding. Returns the time at which it ended. */
+static uint64_t drain(struct load *l, uint64_t window_end_ns, uint64_t duration_ns)
+{
+	uint64_t from_ns = work_off(l, window_end_ns + duration_ns);
 
 	l->issuing = false;
-	open_loop_end(l, &res->open);
+	open_loop_stop_sending(l);
 	uint64_t end_ns = run(l, from_ns + l->cfg->timeout_ns, &l->nr_asked);
 	l->latency = NULL;
 	return end_ns;
@@ -346,14 +355,15 @@ void load_slice(struct load *l, uint64_t warmup_ns, uint64_t duration_ns, struct
 	connect_all(l, l->nr_conns);
 	uint64_t start_ns = mono_ns();
 	l->issuing = true;
-	open_loop_begin(l, start_ns);
+	open_loop_begin(l, start_ns, &res->open);
 	fill_all(l);
 	measure(l, warmup_ns, duration_ns, res);
 	uint64_t window_end_ns = res->start_ns + res->window_ns;
-	uint64_t end_ns = drain(l, window_end_ns, duration_ns, res);
+	uint64_t end_ns = drain(l, window_end_ns, duration_ns);
 	give_up(l);
 	check_idle(l);
 	res->drain_ns = end_ns - window_end_ns;
 	res->total_ns = end_ns - start_ns;
+	open_loop_end(l);
 	res->total = l->count;
 }

@@ -47,7 +47,8 @@ def judge_slice(load: Mapping[str, Any], counters: Mapping[str, Any] | None) -> 
 
     Any error or non-2xx disqualifies it, and so does a count that the server (when it counts) does
     not share: of requests and body bytes, or of bytes relayed. Of pairs, what was sent must have
-    arrived. Counts are compared over the whole slice, drain included, when nothing is under way.
+    arrived; of an open loop, every request that was due is answered or abandoned. Counts are
+    compared over the whole slice, drain included, when nothing is under way.
     """
     wrong = {key: nr for key, nr in load["errors"].items() if nr}
     if load.get("non_2xx"):
@@ -63,6 +64,9 @@ def judge_slice(load: Mapping[str, Any], counters: Mapping[str, Any] | None) -> 
         return "no byte arrived" if pairs else "no request was completed"
     if pairs and total["sent_bytes"] != total["body_bytes"]:
         return f"{total['sent_bytes']} bytes were sent, {total['body_bytes']} arrived"
+    lost = _forgotten(load)
+    if lost is not None:
+        return lost
     if counters is None:
         return None
     if pairs and counters.get("transfers_failed"):
@@ -73,6 +77,17 @@ def judge_slice(load: Mapping[str, Any], counters: Mapping[str, Any] | None) -> 
         if server is not None and client != server:
             return f"{key}: client counted {client}, server {server}"
     return None
+
+
+def _forgotten(load: Mapping[str, Any]) -> str | None:
+    """What an open loop does not account for; None when that is nothing, or it is a closed loop."""
+    one = load.get("open_loop")
+    if one is None:
+        return None
+    answered = sum(int(nr) for _, nr in load["latency"]["counts"])
+    if one["due"] == answered + one["abandoned"]:
+        return None
+    return f"{one['due']} requests were due, {answered} answered and {one['abandoned']} abandoned"
 
 
 def last_counted(load: Mapping[str, Any]) -> tuple[str, int]:

@@ -87,6 +87,29 @@ static void serve_one_and_close(struct fake_conn *c)
 		;
 }
 
+/*
+ * The first two connections leave requests unanswered: at three of them or more they answer one,
+ * after a while, and announce that they close. Later ones answer everything.
+ */
+static unsigned int before_close_ms;
+
+static void serve_one_of_several_and_close(struct fake_conn *c)
+{
+	if (c->fake->nr_accepted > 2) {
+		serve_at_once(c);
+		return;
+	}
+	while (c->nr_taken < 3) {
+		if (!fake_take(c))
+			return;
+	}
+	sleep_ms(before_close_ms);
+	fake_count(c, 2);
+	fake_say(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+	while (fake_take(c))
+		;
+}
+
 static void open_rig(struct rig *r, fake_serve *serve, uint32_t connections, double rate)
 {
 	rig_start(r, serve, connections, 1);
@@ -327,6 +350,27 @@ static void test_pipelines(void **state)
 	rig_stop(&r);
 }
 
+/* What a closing server leaves unanswered is asked again, or abandoned, but never forgotten. */
+static void test_unanswered_requests_are_not_forgotten(void **state)
+{
+	static const unsigned int delays_ms[] = {0, 400};
+
+	for (size_t i = 0; i < NR(delays_ms); i++) {
+		struct rig r;
+		before_close_ms = delays_ms[i];
+		rig_start(&r, serve_one_of_several_and_close, 2, 8);
+		r.cfg.arrivals = ARRIVALS_CONSTANT;
+		assert_int_equal(load_open(&r.cfg, &r.load), 0);
+		if (load_offer(r.load, RATE) == -ENOSYS)
+			skip(); /* needs epoll_pwait2(), Linux 5.11 */
+		rig_slice(&r, 100);
+		rig_assert_clean(&r);
+		assert_true(r.res.total.requests >= 2);
+		assert_int_equal(r.res.open.nr_due, r.res.latency.nr + r.res.open.nr_abandoned);
+		rig_stop(&r);
+	}
+}
+
 /* The same connections serve both kinds of slices, in any order. */
 static void test_open_and_closed_slices_take_turns(void **state)
 {
@@ -364,6 +408,7 @@ int main(void)
 		cmocka_unit_test(test_the_clients_own_lateness_shows),
 		cmocka_unit_test(test_lost_connections_are_replaced),
 		cmocka_unit_test(test_pipelines),
+		cmocka_unit_test(test_unanswered_requests_are_not_forgotten),
 		cmocka_unit_test(test_open_and_closed_slices_take_turns),
 	};
 

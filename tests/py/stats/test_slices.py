@@ -36,10 +36,20 @@ def test_slices_are_judged(
 
 def test_a_rate_so_low_that_nothing_was_due_is_no_fault() -> None:
     nothing = {"window": {"ns": 10**9, "requests": 0}, "total": {"requests": 0, "body_bytes": 0}}
-    idle = document(0) | nothing | {"open_loop": {"due": 0}}
+    none = {"due": 0, "abandoned": 0}
+    idle = document(0) | nothing | {"open_loop": none, "latency": {"counts": []}}
     assert stats.judge_slice(idle, {"requests": 0, "body_bytes": 0}) is None
-    assert stats.judge_slice(idle | {"open_loop": {"due": 1}}, None) == "no request was completed"
+    due = none | {"due": 1}
+    assert stats.judge_slice(idle | {"open_loop": due}, None) == "no request was completed"
     assert stats.judge_slice(idle | {"open_loop": None}, None) == "no request was completed"
+
+
+def test_every_request_of_an_open_loop_is_accounted_for() -> None:
+    offered = document(100) | {"latency": {"counts": [[5, 90], [9, 7]]}}
+    one = {"due": 100, "abandoned": 3}
+    assert stats.judge_slice(offered | {"open_loop": one}, None) is None
+    verdict = stats.judge_slice(offered | {"open_loop": one | {"abandoned": 0}}, None)
+    assert verdict == "100 requests were due, 97 answered and 0 abandoned"
 
 
 @pytest.mark.parametrize(
