@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,11 @@ SAMPLES = "samples.jsonl"
 MANIFEST = "manifest.json"
 WRK = "wrk.jsonl"
 SYSCALLS = "syscalls.jsonl"
+WRK_KEYS = ("cell", "status", "pair", "requests_per_s")
+SYSCALLS_KEYS = ("cell", "workload", "server", "status")
+# What statistics take from the document of a slice that is ok.
+_WINDOW_KEYS = ("ns", "requests", "body_bytes")
+_CHUNK_BYTES = 64 * 1024
 
 
 class StoreError(IolabError):
@@ -85,26 +90,37 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_manifest(run_dir: Path) -> dict[str, Any]:
     """The manifest of a run; StoreError when its schema_version is not ours."""
     document = read_json(run_dir / MANIFEST)
-    if document.get("schema_version") != SCHEMA_VERSION:
-        version = document.get("schema_version")
-        raise StoreError(
-            f"{run_dir / MANIFEST}: schema_version {version!r}, this program reads {SCHEMA_VERSION}"
-        )
+    _check_version(str(run_dir / MANIFEST), document)
     return document
 
 
 def append_jsonl(path: Path, document: dict[str, Any]) -> None:
-    """Appends one record to `path` and syncs it."""
-    with path.open("ab") as file:
+    """Appends one record to `path` and syncs it, in place of an unfinished one that a kill left."""
+    with path.open("a+b") as file:
+        file.truncate(_whole_bytes(file))
         file.write(_line(document))
         file.flush()
         os.fsync(file.fileno())
 
 
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+def _whole_bytes(file: BinaryIO) -> int:
+    """The length of the whole lines of a file, read from its end."""
+    at = file.seek(0, os.SEEK_END)
+    while at > 0:
+        begin = max(0, at - _CHUNK_BYTES)
+        file.seek(begin)
+        found = file.read(at - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        at = begin
+    return 0
+
+
+def read_jsonl(path: Path, keys: Collection[str] = ()) -> Iterator[dict[str, Any]]:
     """The records of `path`, [] when it is missing; an unfinished last line is left out.
 
-    StoreError names a whole line that is no record: the file was damaged or is not ours.
+    StoreError names a whole line that is no record of our schema_version, or lacks one of `keys`:
+    the file was damaged or is not ours.
     """
     if not path.exists():
         return
@@ -118,7 +134,24 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 f"{path}:{number}: not a JSON object; "
                 "the file is damaged or was not written by iolab"
             )
+        _check_version(f"{path}:{number}", document)
+        missing = [key for key in keys if key not in document]
+        if missing:
+            raise StoreError(
+                f"{path}:{number}: no key {missing[0]!r}; "
+                "the file is damaged or was not written by iolab"
+            )
         yield document
+
+
+def _check_version(where: str, document: Mapping[str, Any]) -> None:
+    """StoreError when a document is not of our schema_version."""
+    version = document.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"{where}: schema_version {version!r}, this program reads {SCHEMA_VERSION}; "
+            "it was damaged, or not written by this version of iolab"
+        )
 
 
 class SampleWriter:
@@ -238,11 +271,23 @@ def _parse(line: bytes) -> Sample | dict[str, Any] | str:
             return f"schema_version {document['schema_version']!r}, not {SCHEMA_VERSION}"
         return document if isinstance(document["block_end"], int) else "block_end is no number"
     try:
-        return Sample.from_json(document)
+        sample = Sample.from_json(document)
+        if sample.status is Status.OK and sample.load is not None:
+            _check_load(sample.load)
+        return sample
     except KeyError as error:
         return f"no key {error.args[0]!r}"
     except (TypeError, ValueError) as error:
         return str(error)
+
+
+def _check_load(load: Mapping[str, Any]) -> None:
+    """KeyError or ValueError when a load generator's document lacks what statistics start from."""
+    if not isinstance(load["window"], dict):
+        raise ValueError("load: window is no object")
+    for key in _WINDOW_KEYS:
+        if key not in load["window"]:
+            raise KeyError(f"load.window.{key}")
 
 
 def _line(document: dict[str, Any]) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from iolab import store
+from iolab import stats, store
 from iolab.model import Sample, Server, Status
 
 jsonschema = pytest.importorskip(
@@ -130,6 +130,16 @@ KERNEL: dict[str, Any] = {
     "ns": 1, "tick_ns": 10_000_000, "cpus": {"0": {"user": 1}}, "softnet": {}, "tcp": {},
     "pressure_us": {}, "server": {}, "client": {},
 }  # fmt: skip
+
+
+def test_the_documented_slice_is_one_and_is_read(tmp_path: Path) -> None:
+    text = (ROOT / "docs/result-format.md").read_text()
+    example = text.partition("A slice:\n\n```json\n")[2].partition("```")[0]
+    line = json.dumps(json.loads(example))
+    validator("samples").validate(json.loads(line))
+    (tmp_path / store.SAMPLES).write_text(line + '\n{"block_end":3,"schema_version":1}\n')
+    (sample,) = store.read_samples(tmp_path).samples
+    assert stats.unit_rate(sample.load or {}, 16384) == pytest.approx(20_000)
 
 
 def good() -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,8 +26,13 @@ from iolab.store import (
 
 
 def sample(block: int, order: int) -> Sample:
-    load = {"window": {"ns": 1, "note": "ü\n"}}
+    window = {"ns": 1, "requests": 3, "body_bytes": 9, "note": "ü\n"}
+    load = {"window": window}
     return Sample(block, order, f"c{order}@w", Status.OK, None, 1, 2, load, {"requests": 3})
+
+
+def record(number: int) -> dict[str, Any]:
+    return {"schema_version": 1, "a": number}
 
 
 def write_run(run_dir: Path, sizes: list[int]) -> None:
@@ -134,16 +140,59 @@ def test_run_directories_have_unique_names_and_are_found(tmp_path: Path) -> None
 def test_records_are_appended_and_an_unfinished_one_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "wrk.jsonl"
     assert list(read_jsonl(path)) == []
-    append_jsonl(path, {"a": 1})
-    append_jsonl(path, {"a": 2})
+    append_jsonl(path, record(1))
+    append_jsonl(path, record(2))
     path.write_bytes(path.read_bytes() + b'{"a": 3')
     assert [record["a"] for record in read_jsonl(path)] == [1, 2]
+
+
+@pytest.mark.parametrize("torn", [b'{"a": 3', b'{"a": "' + b"x" * 200_000, b""])
+def test_a_record_takes_the_place_of_an_unfinished_one(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "wrk.jsonl"
+    for before in ([], [record(1), record(2)]):
+        path.unlink(missing_ok=True)
+        for one in before:
+            append_jsonl(path, one)
+        with path.open("ab") as file:
+            file.write(torn)
+        append_jsonl(path, record(4))
+        assert list(read_jsonl(path)) == [*before, record(4)]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"foo":1}', "schema_version None, this program reads 1"),
+        ('{"schema_version":2,"cell":"a@w"}', "schema_version 2, this program reads 1"),
+        ('{"schema_version":1}', "no key 'cell'"),
+    ],
+)
+def test_foreign_records_are_named(tmp_path: Path, line: str, words: str) -> None:
+    path = tmp_path / "syscalls.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(StoreError, match=rf"syscalls\.jsonl:1: {words}"):
+        list(read_jsonl(path, ("cell",)))
+
+
+@pytest.mark.parametrize(
+    ("load", "words"),
+    [
+        ({}, "no key 'window'"),
+        ({"window": 5}, "load: window is no object"),
+        ({"window": {"ns": 1, "requests": 1}}, r"no key 'load\.window\.body_bytes'"),
+    ],
+)
+def test_a_slice_without_figures_is_named(tmp_path: Path, load: dict[str, Any], words: str) -> None:
+    document = sample(0, 0).to_json() | {"status": "ok", "reason": None, "load": load}
+    (tmp_path / SAMPLES).write_text(json.dumps(document) + '\n{"block_end":0}\n')
+    with pytest.raises(StoreError, match=rf"samples\.jsonl:1: {words}"):
+        read_samples(tmp_path)
 
 
 @pytest.mark.parametrize("line", ["no json", "[]", "5"])
 def test_a_damaged_record_is_named_with_its_number(tmp_path: Path, line: str) -> None:
     path = tmp_path / "wrk.jsonl"
-    append_jsonl(path, {"a": 1})
+    append_jsonl(path, record(1))
     path.write_text(path.read_text() + f'{line}\n{{"a": 3}}\n')
     with pytest.raises(StoreError, match=r"wrk\.jsonl:2: not a JSON object"):
         list(read_jsonl(path))

@@ -24,7 +24,12 @@ from iolab.model import Sample, Status
 from iolab.store import SampleWriter
 
 def sample(block, order):
-    return Sample(block, order, f"c{order}@w", Status.OK, None, 1, 2, {"pad": "x" * 3000}, {})
+    load = {
+        "window": {"ns": 1, "requests": 1, "body_bytes": 1},
+        "cpu": {"client_ns": 1, "server_ns": 1},
+        "pad": "x" * 3000,
+    }
+    return Sample(block, order, f"c{order}@w", Status.OK, None, 1, 2, load, {})
 
 with SampleWriter(Path(sys.argv[1])) as writer:
     for block in range(10**9):
@@ -36,7 +41,9 @@ with SampleWriter(Path(sys.argv[1])) as writer:
 
 
 def sample(block: int, order: int) -> Sample:
-    return Sample(block, order, f"c{order}@w", Status.OK, None, 1, 2, {"n": block}, {})
+    window = {"ns": 1, "requests": block, "body_bytes": 1}
+    load = {"window": window, "cpu": {"client_ns": 1, "server_ns": 1}}
+    return Sample(block, order, f"c{order}@w", Status.OK, None, 1, 2, load, {})
 
 
 def test_every_byte_of_a_run_is_a_place_to_be_killed_at(tmp_path: Path) -> None:
