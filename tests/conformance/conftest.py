@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from client import SIZES, Sanitizer, Server
+from relay_client import until_empty
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -197,9 +198,16 @@ def server(binary: Path, spec: str, root: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def relay(binary: Path, relay_spec: str) -> Iterator[Server]:
+def running_relay(binary: Path, relay_spec: str) -> Iterator[Server]:
     """A relay of two workers per engine specification, so that parties have to move."""
     args = ("--workers", "2", "--linger-timeout", "500")
     running = Server(binary, relay_spec, None, *args, role="relay")
     yield running
     running.stop()
+
+
+@pytest.fixture
+def relay(running_relay: Server) -> Server:
+    """The module's relay, empty: a receiver has the last byte before the name is free again."""
+    until_empty(running_relay)
+    return running_relay
