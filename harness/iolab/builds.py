@@ -18,13 +18,15 @@ from iolab.paths import House
 
 _GIT_TIMEOUT_S = 120.0
 _BUILD_TIMEOUT_S = 1800.0
+_FLAGS = ("CFLAGS", "CPPFLAGS", "LDFLAGS")
 _STAMP = "build.json"
 _BUILD_TYPE = "Release"  # as the launcher builds
 
 
 @dataclass(frozen=True)
 class Build:
-    """A built commit. `ref` is how it was asked for; `made_by` is what compiled it.
+    """A built commit. `ref` is how it was asked for; `made_by` is what compiled it, with which
+    flags of the environment.
 
     It is never dirty: what is built is a checkout of its own, without changes of the tree.
     """
@@ -57,7 +59,8 @@ def resolve(executor: Executor, root: Path, ref: str) -> str:
 
 
 def build(executor: Executor, house: House, ref: str) -> Build:
-    """The server of commit `ref`, built below the cache unless this compiler has done it before.
+    """The server of commit `ref`, built below the cache unless this compiler has done it before
+    with these flags.
 
     The commit is checked out into a git worktree of its own, which is removed again. InputError
     for an unknown commit, BuildError when git, CMake or the compiler refuses.
@@ -90,10 +93,14 @@ def _made_by(place: Path) -> str | None:
 
 
 def _compiler(executor: Executor) -> str:
-    """The compiler that CMake will find, as it introduces itself."""
+    """The compiler that CMake will find, as it introduces itself, and the flags it will be given.
+
+    CMake takes those from the environment when it configures (cmake-env-variables(7)).
+    """
     name = os.environ.get("CC") or "cc"
     done = executor.run([name, "--version"], timeout_s=_GIT_TIMEOUT_S)
-    return done.stdout.partition("\n")[0].strip()
+    flags = [f"{key}={os.environ[key]}" for key in _FLAGS if os.environ.get(key)]
+    return " ".join([done.stdout.partition("\n")[0].strip(), *flags])
 
 
 @contextmanager

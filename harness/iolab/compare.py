@@ -41,8 +41,11 @@ def against_references(run: Measured) -> list[Comparison]:
 
 
 def inside(run: Measured, base: str, new: str) -> list[Comparison]:
-    """Servers (on every workload they share) or cells of one run; InputError for unknown ones."""
-    first, second = _cells(run, base), _cells(run, new)
+    """Servers (on every workload they share) or cells of one run; InputError for unknown ones.
+
+    Open loops are left out: their rate is given, and the same for all.
+    """
+    first, second = _closed(_cells(run, base)), _closed(_cells(run, new))
     by_place = {_place(cell, first, second): cell for cell in first}
     places = [(_place(cell, first, second), cell) for cell in second]
     both = [(by_place[place], cell) for place, cell in places if place in by_place]
@@ -51,6 +54,10 @@ def inside(run: Measured, base: str, new: str) -> list[Comparison]:
     if not both:
         raise InputError(f"{base} and {new} share no workload in {run.name}")
     return of_pairs(run, both)
+
+
+def _closed(cells: Sequence[Cell]) -> list[Cell]:
+    return [cell for cell in cells if not cell.workload.open_loop]
 
 
 def of_pairs(run: Measured, both: Sequence[tuple[Cell, Cell]]) -> list[Comparison]:

@@ -7,6 +7,7 @@ so that the loop is tested without starting a process.
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -112,6 +113,11 @@ class Outcome:
         return self.slice_wall_s / self.measure_wall_s if self.measure_wall_s > 0 else 0.0
 
 
+def arrival_seed(seed: int, number: int) -> int:
+    """The seed of the arrivals of session `number`: of the plan's seed, and never 0."""
+    return random.Random(f"arrivals:{seed}:{number}").randrange(1, 1 << 31)
+
+
 class Runner:
     """Measures a plan with a troupe that stands. Use as a context manager: it closes the clients.
 
@@ -180,7 +186,9 @@ class Runner:
             around.enter(around.phase(cell))
             try:
                 session = around.stage(cell).open_load(
-                    self._servers[name], [other.workload for other in sharing], number + 1
+                    self._servers[name],
+                    [other.workload for other in sharing],
+                    arrival_seed(self._plan.seed, number),
                 )
             except UnsupportedError as error:
                 for other in sharing:

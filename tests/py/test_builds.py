@@ -91,6 +91,17 @@ def test_a_build_is_kept_until_the_compiler_changes(
     assert says(build(executor, house, "HEAD").binary) == "second"
 
 
+@pytest.mark.parametrize("name", ["CFLAGS", "LDFLAGS"])
+def test_a_build_of_other_flags_is_not_taken_for_this_one(
+    executor: Executor, house: House, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    made = build(executor, house, "HEAD")
+    made.binary.write_text("#!/bin/sh\necho kept\n")
+    monkeypatch.setenv(name, "-O0")
+    other = build(executor, house, "HEAD")
+    assert (says(other.binary), f"{name}=-O0" in other.made_by) == ("second", True)
+
+
 def test_unknown_commits_and_broken_ones_are_named(executor: Executor, house: House) -> None:
     with pytest.raises(InputError, match="no-such-branch: no commit of that name"):
         resolve(executor, house.root, "no-such-branch")

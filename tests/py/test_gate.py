@@ -502,3 +502,14 @@ def test_slices_that_others_disturbed_are_no_fault_of_the_candidate() -> None:
     assert (first.broken, first.suspects()) == ({}, [])
     (outcome,) = decide(first, None)
     assert (outcome.final, "another server" in outcome.reason) == (Final.UNCLEAR, True)
+
+
+def test_rates_of_open_loops_are_never_compared() -> None:
+    """Both are at the rate that was asked for: `same` would say nothing."""
+    plan = matrix("a", "b")
+    paced = replace(SMALL, name="paced", rate_per_s=100.0)
+    cells = (*plan.cells, *(Cell(cell.server, paced) for cell in plan.cells[:3]))
+    run = compare.Measured("r", replace(plan, cells=cells), ())
+    assert {one.workload for one in compare.inside(run, "a", "b")} == {"1KiB", "1MiB"}
+    with pytest.raises(InputError, match="share no workload"):
+        compare.inside(run, "a@paced", "b@paced")

@@ -82,6 +82,29 @@ def test_what_the_harness_used_within_slices_is_stored(stage: FakeStage, tmp_pat
     assert outcome.overhead.loop_s == outcome.measure_wall_s
 
 
+def test_arrivals_are_those_of_the_plans_seed(stage: FakeStage) -> None:
+    seeds: dict[int, list[int]] = {}
+    opened = stage.open_load
+
+    for plan_seed in (1, 2):
+        found = seeds.setdefault(plan_seed, [])
+
+        def note(
+            server: RunningServer,
+            workloads: Sequence[Workload],
+            seed: int,
+            found: list[int] = found,
+        ) -> LoadSession:
+            found.append(seed)
+            return opened(server, workloads, seed)
+
+        stage.open_load = note  # type: ignore[method-assign]
+        with running(stage, plan("a", "b", seed=plan_seed)):
+            pass
+    assert not set(seeds[1]) & set(seeds[2])
+    assert len(set(seeds[1])) == len(seeds[1]) == 4
+
+
 def test_all_is_closed_and_stopped_at_the_end(stage: FakeStage, tmp_path: Path) -> None:
     measure(stage, plan("a", "b"), tmp_path)
     assert len(stage.sessions) == 4

@@ -96,7 +96,7 @@ def inside_run(run_dir: Path, base: str, new: str, threshold: float) -> Answer:
     found = comparing.inside(_measured(run), base, new)
     note = f"both in run {run.name}: paired, block by block"
     verdicts = tuple(verdict.judge(found, threshold))
-    return Answer(base, new, note, _untrusted(run), (), (), verdicts)
+    return Answer(base, new, note, _untrusted(run), (), tuple(_open_loops(run)), verdicts)
 
 
 def between_runs(base_dir: Path, new_dir: Path, threshold: float, cross_host: bool) -> Answer:
@@ -114,7 +114,8 @@ def between_runs(base_dir: Path, new_dir: Path, threshold: float, cross_host: bo
         f"two runs: unpaired, by what each cell was beside {found.baseline} in its own run; "
         "intervals are wider than those of pairs"
     )
-    left_out = [f"{cell}: only in {base.name}" for cell in found.only_base]
+    left_out = _open_loops(new)
+    left_out += [f"{cell}: only in {base.name}" for cell in found.only_base]
     left_out += [f"{cell}: only in {new.name}" for cell in found.only_new]
     return Answer(
         base.name,
@@ -129,6 +130,14 @@ def between_runs(base_dir: Path, new_dir: Path, threshold: float, cross_host: bo
 
 def _measured(run: Run) -> Measured:
     return Measured(run.name, run.plan, run.samples)
+
+
+def _open_loops(run: Run) -> list[str]:
+    return [
+        f"{cell.id}: an open loop has a rate of its own: see its latency in the report"
+        for cell in run.plan.cells
+        if cell.workload.open_loop and not cell.server.twin
+    ]
 
 
 def _untrusted(run: Run) -> tuple[str, ...]:

@@ -34,6 +34,12 @@ class CannotTell(IolabError):
     exit_code = 2
 
 
+_ONE_STORED_SIDE = (
+    "chance in the stored run: both measurements are compared with the same stored slices, so what "
+    "was luck there is in both, and measuring again cannot show it"
+)
+
+
 @dataclass(frozen=True)
 class Asked:
     """What the command line asks of a gate."""
@@ -204,7 +210,12 @@ def _gate(
         outcomes=tuple(gating.decide(rounds[0], rounds[1] if len(rounds) > 1 else None)),
         rounds=tuple(rounds),
         missing={} if asked.allow_missing else missing,
-        left_out=(*notes, *_uncommitted(manifest, candidate)),
+        left_out=(
+            *notes,
+            *_uncommitted(manifest, candidate),
+            *_other_flags(manifest.get("builds") or {}),
+            *((_ONE_STORED_SIDE,) if base is None else ()),
+        ),
         host=described,
         builds=manifest.get("builds") or {},
     )
@@ -216,6 +227,15 @@ def _uncommitted(manifest: Mapping[str, Any], candidate: Build) -> tuple[str, ..
     if not git.get("dirty") or git.get("commit") != candidate.commit:
         return ()
     return ("changes of the tree that are in no commit: what is built is the commit",)
+
+
+def _other_flags(built: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Flags come from one environment and are the commits' own affair: a part of what is judged."""
+    flags = {name: facts.get("cflags") for name, facts in built.items()}
+    if len(set(flags.values())) < 2:
+        return ()
+    words = "; ".join(f"{name}: {said}" for name, said in flags.items())
+    return (f"nothing of the builds' flags, which the commits set differently ({words})",)
 
 
 def _named(build: Build) -> str:
