@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from iolab import bystanders
 from iolab.model import Cell, Plan, Sample, Status
 from iolab.stats.slices import unit_rate, usable
+from iolab.stats.warmup import warmup_blocks
 
 _STANDSTILL = 1e-3
 """The ratio for which a slice without a byte stands: a logarithm needs one above 0."""
@@ -62,11 +63,15 @@ def cell_logs(
 ) -> list[list[float]]:
     """The log ratios of the second cell to the first, for each pair, in the order of blocks.
 
-    Empty where one of the two has no number. No block is left out as warm-up: ratios hardly mind.
+    Empty where one of the two has no number. Blocks of warm-up are left out, as in summaries: one
+    ratio of a cell, whoever asks.
     """
     mine: dict[str, list[Sample]] = {}
-    for sample in samples:
-        mine.setdefault(sample.cell, []).append(sample)
+    found = list(samples)
+    counted = set(sorted({sample.block for sample in found})[warmup_blocks(found, plan) :])
+    for sample in found:
+        if sample.block in counted or sample.status is not Status.OK:
+            mine.setdefault(sample.cell, []).append(sample)
     rates: dict[str, dict[int, float]] = {}
     for cell in plan.cells:
         found = mine.get(cell.id, [])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from iolab import bystanders
 from iolab.model import Plan, Sample
+from iolab.stats.dependence import Floats
 from iolab.stats.slices import unit_rate, usable
 
 
@@ -20,32 +22,40 @@ def warmup_blocks(samples: Iterable[Sample], plan: Plan) -> int:
     all cells fast or slow together at the start and not afterwards. At most a quarter of the
     blocks is given up. Ratios within a block hardly mind warm-up; this guards the rates.
     """
-    sizes = {cell.id: cell.workload.unit_bytes for cell in plan.cells}
-    rates: dict[str, dict[int, float]] = {}
-    for sample in samples:
-        rate = _sample_rate(sample, sizes)
-        if rate:
-            rates.setdefault(sample.cell, {})[sample.block] = math.log(rate)
-    blocks = sorted({block for series in rates.values() for block in series})
+    blocks, logs = _log_rates(samples, plan)
     skipped = 0
     while skipped < len(blocks) // 4:
-        later = blocks[skipped + 1 :]
-        levels = {block: _median_shift(rates, block, later) for block in blocks[skipped:]}
-        spread = float(np.median([abs(levels[block]) for block in later]))
-        if abs(levels[blocks[skipped]]) <= max(math.log(1.1), 3 * spread):
+        levels = _levels(logs[:, skipped:])
+        spread = float(np.median(np.abs(levels[1:])))
+        if abs(float(levels[0])) <= max(math.log(1.1), 3 * spread):
             break
         skipped += 1
     return skipped
 
 
-def _median_shift(rates: dict[str, dict[int, float]], block: int, later: list[int]) -> float:
-    """Median over cells of this block's log rate minus the cell's median over `later`."""
-    shifts = []
-    for series in rates.values():
-        others = [series[b] for b in later if b in series]
-        if block in series and others:
-            shifts.append(series[block] - float(np.median(others)))
-    return float(np.median(shifts)) if shifts else 0.0
+def _log_rates(samples: Iterable[Sample], plan: Plan) -> tuple[list[int], Floats]:
+    """The blocks in which something has a rate, and log rates: a row a cell, NaN for none."""
+    sizes = {cell.id: cell.workload.unit_bytes for cell in plan.cells}
+    rates = [(s.cell, s.block, rate) for s in samples if (rate := _sample_rate(s, sizes))]
+    rows = {cell: at for at, cell in enumerate(sizes)}
+    blocks = sorted({block for _, block, _ in rates})
+    columns = {block: at for at, block in enumerate(blocks)}
+    logs = np.full((len(rows), len(blocks)), np.nan)
+    for cell, block, rate in rates:
+        logs[rows[cell], columns[block]] = math.log(rate)
+    return blocks, logs
+
+
+def _levels(logs: Floats) -> Floats:
+    """Of each block the median over cells of the log rate minus the cell's own in later blocks.
+
+    Later than the first of them; 0 where no cell has both. Asked before every block of a run with
+    a precision, hence without a loop.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a row or a column of nothing but NaN
+        usual = np.nanmedian(logs[:, 1:], axis=1)
+        return np.asarray(np.nan_to_num(np.nanmedian(logs - usual[:, None], axis=0)))
 
 
 def _sample_rate(sample: Sample, sizes: Mapping[str, int]) -> float:
