@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from iolab.curve import MAX, CurveSet
+from iolab.curve import MAX, CurveSet, Point
 from iolab.model import Unit, Workload
 from iolab.runner import Tick
 from iolab.sizes import format_size
@@ -131,7 +131,11 @@ def ranking_table(summary: WorkloadSummary) -> Table:
 
 
 def curve_table(curves: CurveSet) -> Table:
-    """Latency percentiles of every server at every rate; `saturated` where it did not keep up."""
+    """Latency percentiles of every server at every rate.
+
+    `saturated` where it did not keep up, `unsettled` where the backlog still grew; `~` before a
+    percentile that may be the load generator's.
+    """
     table = Table(
         title=f"{curves.name}: latency from the intended send time, {clients(curves.workload)}",
         title_justify="left",
@@ -145,17 +149,26 @@ def curve_table(curves: CurveSet) -> Table:
     table.add_column("limiter", overflow="fold")
     for curve in curves.curves:
         for point in curve.points:
-            found = point.quantiles
             note = ", saturated" if point.overload else ""
+            note += ", unsettled" if point.unsettled else ""
             note += ", client-limited" if point.client_limited else ""
+            if point is curve.points[-1] and curve.ended_by_grid:
+                note += ", not yet saturated"
             table.add_row(
                 curve.server,
                 f"{point.offered_per_s:,.0f}",
                 f"{point.achieved_per_s:,.0f}",
-                *(_us(found[q].ns) if q in found else "-" for q in ("p50", "p99", "p99.9", MAX)),
+                *(_percentile(point, q) for q in ("p50", "p99", "p99.9", MAX)),
                 f"{point.limiter or '?'}{note}",
             )
     return table
+
+
+def _percentile(point: Point, name: str) -> str:
+    """A percentile; `~` where the load generator's own lateness may be what it shows."""
+    if name not in point.quantiles:
+        return "-"
+    return f"{'~' if name in point.late else ''}{_us(point.quantiles[name].ns)}"
 
 
 def _us(ns: float) -> str:

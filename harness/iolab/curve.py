@@ -29,6 +29,7 @@ MAX = "max"
 _RESAMPLES = 1000
 _MIN_BLOCKS = 8  # fewer say too little about each other for an interval
 _LATE_SHARE = 0.5
+_GROWTH_ERRORS = 3.0  # standard errors by which a backlog's mean growth is told from chance
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,12 @@ class Point:
 
     `offered_per_s` is what was due in the windows, `achieved_per_s` what was answered in them; the
     server is saturated (`overload`) when its slices mostly end in a backlog. `quantiles` has the
-    keys of QUANTILES and `max`. `lateness` is the generator's own part of the latency, at p50 and
-    p99.
+    keys of QUANTILES and `max`. `lateness` is the generator's own part of the latency, at the
+    percentiles of QUANTILES; that it receives late is in no lateness.
     `client_limited`: the generator's CPU was used up, or its lateness is half of the median.
+    `late` are the percentiles at which its lateness is half of the latency: those may be its own.
+    `unsettled`: the backlog grew from begin to end of the windows, on average, though the rate was
+    met: latency depends on their length, and a longer one would have more of it.
     """
 
     cell: str
@@ -68,6 +72,8 @@ class Point:
     lateness: Mapping[str, float]
     limiter: str | None
     client_limited: bool
+    late: tuple[str, ...] = ()
+    unsettled: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,11 @@ class Curve:
         first = next((at for at, point in enumerate(self.points) if point.overload), None)
         return self.points[:first]
 
+    @property
+    def ended_by_grid(self) -> bool:
+        """Whether the highest rate tried was met, so that saturation lies beyond all of them."""
+        return len(self.kept_up) == len(self.points)
+
 
 @dataclass(frozen=True)
 class CurveSet:
@@ -97,6 +108,8 @@ class CurveSet:
 def to_json(found: CurveSet) -> dict[str, Any]:
     """Curves as JSON, in which infinity is null: percentiles that fall on requests never sent."""
     document: dict[str, Any] = plain(asdict(found))
+    for one, curve in zip(document["curves"], found.curves, strict=True):
+        one["ended_by_grid"] = curve.ended_by_grid
     return document
 
 
@@ -155,7 +168,8 @@ def point(cell: CellSummary, workload: Workload, samples: Sequence[Sample], seed
     counts = gather((load["latency"] for load in loads), abandoned)
     found = quantiles(counts, seed) if counts else {}
     lateness = _lateness(opens)
-    median = found["p50"].ns if found else math.inf
+    late = tuple(q for q, ns in lateness.items() if q in found and ns > _LATE_SHARE * found[q].ns)
+    overload = stats.overloaded(loads)
     return Point(
         cell=cell.cell,
         workload=workload.name,
@@ -163,15 +177,29 @@ def point(cell: CellSummary, workload: Workload, samples: Sequence[Sample], seed
         rate_per_s=workload.rate_per_s,
         offered_per_s=sum(one["due"] for one in opens) / seconds,
         achieved_per_s=sum(load["window"]["requests"] for load in loads) / seconds,
-        overload=stats.overloaded(loads),
+        overload=overload,
         slices=len(loads),
         requests=int(counts.table.sum()) - sum(abandoned) if counts else 0,
         abandoned=sum(abandoned),
         quantiles=found,
         lateness=lateness,
         limiter=cell.limiter,
-        client_limited=cell.client_limited or lateness.get("p50", 0.0) > _LATE_SHARE * median,
+        client_limited=cell.client_limited or "p50" in late,
+        late=late,
+        unsettled=not overload and _grows(opens),
     )
+
+
+def _grows(opens: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the backlog grew over the windows by more than chance; False of earlier versions.
+
+    Slices begin without a backlog; near saturation the warm-up is too short for it to settle.
+    """
+    growth = [one["backlog_end"] - one["backlog_begin"] for one in opens if "backlog_end" in one]
+    if len(growth) < _MIN_BLOCKS:
+        return False
+    error = float(np.std(growth, ddof=1)) / math.sqrt(len(growth))
+    return float(np.mean(growth)) > max(_GROWTH_ERRORS * error, 1.0)
 
 
 def _lateness(opens: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -179,8 +207,7 @@ def _lateness(opens: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     if counts is None:
         return {}
     whole = counts.table.sum(axis=0, keepdims=True)
-    shares = {name: QUANTILES[name] for name in ("p50", "p99")}
-    return {name: float(at_share(whole, counts.values, q)[0]) for name, q in shares.items()}
+    return {name: float(at_share(whole, counts.values, q)[0]) for name, q in QUANTILES.items()}
 
 
 def quantiles(counts: Counts, seed: int) -> dict[str, Quantile]:

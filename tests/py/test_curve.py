@@ -142,6 +142,40 @@ def test_the_generators_own_lateness_makes_a_point_client_limited() -> None:
     assert a.points[0].lateness["p99"] == pytest.approx(600, rel=0.01)
 
 
+def test_percentiles_that_may_be_the_generators_are_named() -> None:
+    samples = run()
+    for at, sample in enumerate(samples):
+        if sample.load and sample.load["open_loop"]:
+            tail = histogram([10] * 985 + [15_000_000] * 15)
+            one = sample.load["open_loop"] | {"lateness": tail}
+            samples[at] = replace(sample, load=sample.load | {"open_loop": one})
+    a, b = curves(samples).curves
+    # 20 and 40 ms at p99.9; 1 and 2 ms at p99, of which the lateness is many times more.
+    assert [point.late for point in a.points] == [("p99", "p99.9")] * 3
+    assert [point.late for point in b.points] == [("p99",)] * 3
+    assert not any(point.client_limited for point in (*a.points, *b.points))
+
+
+def test_a_backlog_that_grows_is_not_settled() -> None:
+    samples = run(12)
+    rng = random.Random(5)
+    for at, sample in enumerate(samples):
+        if sample.load and sample.load["open_loop"]:
+            growth = 12 if sample.cell.endswith("load0.9") else 0
+            begin, change = rng.randrange(10, 20), rng.randrange(-8, 9)
+            one = {"backlog_begin": begin, "backlog_end": begin + change + growth}
+            one = sample.load["open_loop"] | one
+            samples[at] = replace(sample, load=sample.load | {"open_loop": one})
+    for curve in curves(samples).curves:
+        assert [point.unsettled for point in curve.points] == [False, True, False]
+
+
+def test_a_curve_that_the_grid_ended_says_so() -> None:
+    found = curves(run())
+    assert [curve.ended_by_grid for curve in found.curves] == [True, False]
+    assert [one["ended_by_grid"] for one in to_json(found)["curves"]] == [True, False]
+
+
 def test_requests_never_sent_are_later_than_all_others() -> None:
     documents = [load_document([1000] * 980, due=1000, abandoned=20) for _ in range(8)]
     counts = gather((one["latency"] for one in documents), [20] * 8)

@@ -18,6 +18,7 @@ from iolab.report.view import ReportView
 
 _SHOWN = ("p50", "p99", "p99.9")
 _PANEL_HEIGHT = 240
+_NAMED = 3
 _LEGEND_ROW, _LEGEND_WIDTH = 18, 240
 _MARGINS = layout.Margins(left=64, right=22, top=116, bottom=0, gap_x=62)
 _HEADER = (
@@ -59,7 +60,8 @@ def curve_chart(view: ReportView, nr: int) -> Chart | None:
         title=f"Latency against load at {layout.shorten(found.name)}",
         subtitle="x: requests per second offered, the same for all servers; y: latency from the "
         "intended send time, \N{MICRO SIGN}s, log axis; bars: 95% intervals. A curve ends where "
-        "its server no longer keeps up. Hollow: limited by the client.",
+        "its server no longer keeps up. Hollow: limited by the client, or by half its lateness."
+        + _unsaturated(found),
         caption=caption(view),
         alt=f"Latency percentiles of every server at rising rates, {found.name}",
         width=grid.width,
@@ -72,6 +74,16 @@ def curve_chart(view: ReportView, nr: int) -> Chart | None:
         rows=tuple(str(line) for line in range(1 + max(int(str(row[1])) for row in table))),
         keys=keys,
     )
+
+
+def _unsaturated(found: CurveSet) -> str:
+    """Which curves end at the highest rate that was tried, so that more was possible."""
+    names = [clean(curve.server) for curve in found.curves if curve.ended_by_grid]
+    if not names:
+        return ""
+    if len(names) > _NAMED:
+        return f" Not saturated by the highest rate: {len(names)} servers."
+    return " Not saturated by the highest rate: " + "; ".join(names) + "."
 
 
 def chart_name(nr: int) -> str:
@@ -93,7 +105,7 @@ def _rows(view: ReportView, found: CurveSet, panel: int, percentile: str) -> lis
             us, low, high = _us(point, percentile)
             row = (panel, line, found.name, curve.server, percentile)
             rows.append((*row, point.offered_per_s, point.achieved_per_s,
-                         us, low, high, style.rgb, _marker(style, point)))  # fmt: skip
+                         us, low, high, style.rgb, _marker(style, point, percentile)))  # fmt: skip
             line += us is None or not math.isfinite(us)
         line += 1
     return rows
@@ -111,8 +123,8 @@ def _us(point: Point, percentile: str) -> tuple[float | None, float | None, floa
     )
 
 
-def _marker(style: Style, point: Point) -> int:
-    return style.hollow if point.client_limited else style.filled
+def _marker(style: Style, point: Point, percentile: str) -> int:
+    return style.hollow if point.client_limited or percentile in point.late else style.filled
 
 
 def _panel(rows: Sequence[tuple[Cell, ...]], box: layout.Box, title: str, names: bool) -> Panel:

@@ -91,6 +91,13 @@ def test_a_chart_has_the_points_below_saturation(run_dir: Path) -> None:
     assert [row[0] for row in chart.table] == sorted(row[0] for row in chart.table)
 
 
+def test_servers_that_no_rate_saturated_are_named(run_dir: Path) -> None:
+    chart = curve_chart(build(load(run_dir)), 0)
+    assert chart is not None
+    assert "Not saturated by the highest rate: quick; " in chart.subtitle
+    assert "base" not in chart.subtitle
+
+
 def test_a_line_is_broken_where_the_percentile_is_unknown(run_dir: Path) -> None:
     chart = curve_chart(build(load(run_dir)), 0)
     assert chart is not None
