@@ -29,8 +29,12 @@ COLUMNS: Mapping[str, type] = {
     "started_unix_ns": int, "wall_ns": int, "window_ns": int, "requests": int, "body_bytes": int,
     "unit": str, "units_per_s": float, "server_cpu_ns": int, "client_cpu_ns": int,
     "client_share": float, "p50_ns": int, "p90_ns": int, "p99_ns": int, "p999_ns": int,
-    "max_ns": int, "bystander_share": float, "resident_peak_bytes": int,
+    "max_ns": int, "rate_per_s": float, "arrivals": str, "due": int, "unsent": int,
+    "outstanding": int, "abandoned": int, "overload": int, "lateness_p50_ns": int,
+    "lateness_p99_ns": int, "lateness_max_ns": int, "bystander_share": float,
+    "resident_peak_bytes": int,
 }  # fmt: skip
+_OFFERED = ("rate_per_s", "arrivals", "due", "unsent", "outstanding", "abandoned")
 _LATENCIES = ("p50", "p90", "p99", "p999", "max")
 
 
@@ -85,6 +89,19 @@ def _load(sample: Sample, unit_bytes: int) -> dict[str, Value]:
         "client_cpu_ns": cpu.get("client_ns"),
         "client_share": cpu.get("client_share"),
         **{f"{name}_ns": latency.get(name) for name in _LATENCIES},
+        **_open_loop(document.get("open_loop") or {}),
+    }
+
+
+def _open_loop(found: Mapping[str, Any]) -> dict[str, Value]:
+    """What an open loop's latencies are to be read with; nothing of a closed loop."""
+    if not found:
+        return {}
+    late = found.get("lateness") or {}
+    return {
+        **{key: found.get(key) for key in _OFFERED},
+        "overload": int(found["overload"]),
+        **{f"lateness_{name}_ns": late.get(name) for name in ("p50", "p99", "max")},
     }
 
 
@@ -142,6 +159,7 @@ _FAMILIES = {
     "iolab_server_cpu_seconds": "Median server CPU time for one unit.",
     "iolab_blocks": "Blocks that a cell was measured in.",
     "iolab_cell_ok": "1 for a cell with numbers, 0 for one without; the label status says why.",
+    "iolab_client_limited": "1 for a cell that the client limited: its ratio shows no server.",
     "iolab_run_untrusted": "1 when an A/A pair of the run differs.",
 }
 
@@ -166,7 +184,9 @@ def to_openmetrics(run: Run) -> str:
             if cell.server_us_per_unit is not None:
                 unit = summary.workload.unit
                 put("iolab_server_cpu_seconds", cell.server_us_per_unit / 1e6, **labels, unit=unit)
-            if cell.ratio is not None:
+            put("iolab_client_limited", int(cell.client_limited), **labels)
+            # Of open loops the rates are those asked for, and their ratio is 1 for all who keep up.
+            if cell.ratio is not None and not summary.workload.open_loop:
                 beside = {**labels, "baseline": summary.baseline}
                 put("iolab_ratio", cell.ratio.ratio, **beside)
                 put("iolab_ratio_low", cell.ratio.low, **beside)

@@ -40,7 +40,7 @@ def write_report(run_dir: Path, document: dict[str, Any] | None = None) -> Path:
         return selftest.write(run_dir, document or evaluate(run_dir))
     run = load(run_dir)
     view = build(run)
-    latencies = hdrlog.log(run.samples)
+    latencies = hdrlog.log(run.plan, run.samples)
     drawn = [*charts.all_charts(view), *curves.curve_charts(view)]
     drawn += ablations.ablation_charts(view)
     if (crossover_map := crossover.crossover_chart(view)) is not None:

@@ -1,8 +1,9 @@
 """The latencies of a run as an HdrHistogram log, which the tools around HdrHistogram read.
 
-One line a cell, tagged with its name, holding all its slices. The format is that of HdrHistogram
-2.1's HistogramLogWriter (version 1.3) with histograms in its compressed encoding, version 2:
-`workloads/load/hdr_log.h` describes it. No count moves, for the load generator's buckets are those
+One line a cell, tagged with its name, holding all its slices that count. A histogram has no place
+for what was never answered: a comment says of which cells that is missing. The format is that of
+HdrHistogram 2.1's HistogramLogWriter (version 1.3) with histograms in its compressed encoding,
+version 2: `workloads/load/hdr_log.h` describes it. No count moves, for the load generator's buckets are those
 of HdrHistogram at two significant digits; runs of older load generators had others and have no log.
 """
 
@@ -15,8 +16,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from iolab import stats
 from iolab.histogram import SCHEME
-from iolab.model import Sample, Status
+from iolab.model import Plan, Sample, Status
 
 FILE = "latency.hlog"
 _BITS = 7  # 128 buckets an octave: two significant digits
@@ -25,17 +27,18 @@ _SIGNIFICANT_DIGITS = 2
 _HOUR_NS = 3600 * 10**9
 
 
-def log(samples: Iterable[Sample]) -> str | None:
-    """The log of the slices that are ok; None without one that can be written."""
+def log(plan: Plan, samples: Sequence[Sample]) -> str | None:
+    """The log of the slices that statistics count; None without one that can be written."""
     by_cell: dict[str, list[Sample]] = {}
-    for sample in samples:
+    for sample in stats.counted_samples(plan, samples):
         if sample.status is Status.OK and sample.load is not None and _fits(sample.load):
             by_cell.setdefault(sample.cell, []).append(sample)
     if not by_cell:
         return None
     base_s = min(s.started_unix_ns for found in by_cell.values() for s in found) / 1e9
     lines = [
-        "#[iolab: latencies in ns, a line for all slices of a cell]",
+        "#[iolab: latencies in ns, a line for all slices of a cell that count]",
+        *_missing(by_cell),
         "#[Histogram log format version 1.3]",
         f"#[StartTime: {base_s:.3f} (seconds since epoch)]",
         f"#[BaseTime: {base_s:.3f} (seconds since epoch)]",
@@ -43,6 +46,16 @@ def log(samples: Iterable[Sample]) -> str | None:
         *(_line(cell, found, base_s) for cell, found in by_cell.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _missing(by_cell: Mapping[str, Sequence[Sample]]) -> Iterable[str]:
+    """A comment for each cell of which requests were due that were never answered."""
+    for cell, found in by_cell.items():
+        opens = [one for s in found if s.load and (one := s.load.get("open_loop"))]
+        abandoned = sum(int(one["abandoned"]) for one in opens)
+        if abandoned:
+            due = sum(int(one["due"]) for one in opens)
+            yield f"#[{cell}: {abandoned} of {due} requests due were never answered]"
 
 
 def _fits(load: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from iolab.histogram import bucket
-from iolab.model import Sample, Status
+from iolab.model import Plan, Sample, Status
 from iolab.paths import find_house
 from iolab.report.hdrlog import encode, log
 
@@ -143,7 +143,8 @@ def test_the_reports_log_has_a_line_for_each_cell() -> None:
         sample(0, "epoll,cache=memory@1KiB", [[5, 1]]), sample(1, "nginx@1KiB", []),
         sample(2, "epoll,cache=memory@1KiB", [[5, 2], [9, 1]]), sample(3, "old", [[5, 1]], bits=5),
     ]  # fmt: skip
-    text = log(several)
+    plan = Plan("p", "", "epoll", ())
+    text = log(plan, several)
     assert text is not None
     lines = text.splitlines()
     assert "#[StartTime: 1000000000.000 (seconds since epoch)]" in lines
@@ -152,4 +153,4 @@ def test_the_reports_log_has_a_line_for_each_cell() -> None:
     assert decode(first[4]) == {5: 3, 9: 1}
     assert second[:4] == ["Tag=nginx@1KiB", "1.000", "0.200", "0.000000"]
     assert decode(second[4]) == {}
-    assert log(several[3:]) is None
+    assert log(plan, several[3:]) is None

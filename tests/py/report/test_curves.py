@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from synthetic import histogram, load_document, make_manifest
 
-from iolab import store
+from iolab import export, store
+from iolab.histogram import SCHEME
 from iolab.model import Cell, Plan, Sample, Server, Status, Workload
-from iolab.report import write_report
+from iolab.report import hdrlog, write_report
 from iolab.report.build import build
 from iolab.report.curves import curve_chart
 from iolab.report.run import load
@@ -89,6 +90,46 @@ def test_a_chart_has_the_points_below_saturation(run_dir: Path) -> None:
     assert rates["p99", "quick"] == list(RATES)
     assert rates["p99", "base"] == list(RATES[:2])
     assert [row[0] for row in chart.table] == sorted(row[0] for row in chart.table)
+
+
+def test_exports_have_what_an_open_loops_latency_needs(run_dir: Path) -> None:
+    run = load(run_dir)
+    table = export.rows(run)
+    (overloaded,) = {row["cell"] for row in table if row.get("overload")}
+    assert str(overloaded).startswith("base@")
+    row = next(row for row in table if row["cell"] == overloaded)
+    assert (row["rate_per_s"], row["unsent"], row["abandoned"]) == (9000, 9, 5)
+    assert row["due"] == row["requests"]
+    late = next(row for row in table if row["server"] == LATE and row.get("rate_per_s"))
+    assert late["lateness_max_ns"] == 45_000
+    closed = next(row for row in table if row["workload"] == run.plan.workloads[0].name)
+    assert closed.get("rate_per_s") is None
+    assert set(row) <= set(export.columns(table))
+    metrics = export.to_openmetrics(run).splitlines()
+    ratios = [line for line in metrics if line.startswith("iolab_ratio{")]
+    assert ratios
+    assert not [line for line in ratios if "-load" in line]
+    limited = [line for line in metrics if line.startswith("iolab_client_limited{")]
+    assert {line[-1] for line in limited} <= {"0", "1"}
+    assert len(limited) == len([line for line in metrics if line.startswith("iolab_cell_ok")])
+
+
+def test_the_log_of_latencies_counts_what_counts(run_dir: Path) -> None:
+    run = load(run_dir)
+    samples = []
+    for sample in run.samples:
+        document = sample.load or {}
+        latency = document["latency"] | {"scheme": SCHEME, "sub_bucket_bits": 7}
+        samples.append(replace(sample, load=document | {"latency": latency}))
+    whole = hdrlog.log(run.plan, samples)
+    assert whole is not None
+    assert f"#[base@{run.plan.workloads[-1].name}: 40 of " in whole
+    disturbed = []
+    for sample in samples:
+        busy = {"bystanders": {"ns": 100, "cpu_ns": {"other": 50}}} if sample.block == 3 else {}
+        disturbed.append(replace(sample, extra=sample.extra | busy))
+    less = [sample for sample in samples if sample.block != 3]
+    assert hdrlog.log(run.plan, disturbed) == hdrlog.log(run.plan, less) != whole
 
 
 def test_servers_that_no_rate_saturated_are_named(run_dir: Path) -> None:
