@@ -186,7 +186,7 @@ def headline(cells: Sequence[CellView], baseline: str) -> Headline:
         for cell in cells
         if cell.rank is None and cell.ratio is not None and cell.ratio.value > best
     )
-    return Headline(leader, tied, _sure(leader), faster)
+    return Headline(leader, tied, _sure(leader, cells), faster)
 
 
 def _why_no_leader(cells: Sequence[CellView], baseline: str) -> str:
@@ -197,10 +197,16 @@ def _why_no_leader(cells: Sequence[CellView], baseline: str) -> str:
     return "no ranking: no cell that the server limits has a number"
 
 
-def _sure(leader: CellView) -> str:
+def _sure(leader: CellView, cells: Sequence[CellView]) -> str:
+    """How sure the lead over the baseline is, its p corrected for all cells it was chosen from."""
     if leader.place == "baseline":
         return "nothing ranked measured faster"
-    ahead = f"ahead in {leader.ahead} of {leader.blocks} blocks, p {_p(leader.p_value)}"
+    family = [cell for cell in cells if cell.p_value is not None and cell.place != "baseline"]
+    adjusted = stats.holm([cell.p_value for cell in family if cell.p_value is not None])
+    p = next((p for c, p in zip(family, adjusted, strict=True) if c is leader), leader.p_value)
+    ahead = f"ahead in {leader.ahead} of {leader.blocks} blocks, p {_p(p)}"
+    if len(family) > 1:
+        ahead += f" (Holm, {len(family)} cells)"
     if leader.ratio is not None and leader.ratio.low <= 1 <= leader.ratio.high:
         return f"not shown to differ from the baseline ({ahead})"
     return ahead

@@ -18,9 +18,9 @@ from synthetic import Synthetic, load_document, make_manifest, make_plan
 from iolab import stats, store
 from iolab.model import Cell, CopyLoad, Plan, Sample, Server, Status, Workload
 from iolab.report import ReportError, fmt, summarise_run, write_readme_picture, write_report
-from iolab.report.build import build
+from iolab.report.build import build, headline
 from iolab.report.run import load
-from iolab.report.view import ZeroCopy
+from iolab.report.view import CellView, Estimate, ZeroCopy
 
 CHARTS = ("ratio", "throughput", "cost", "drift", "latency")
 
@@ -437,3 +437,17 @@ def test_a_run_of_copies_is_told_in_gib_and_in_files(tmp_path: Path) -> None:
     script = (run_dir / "report" / "throughput.gp").read_text(encoding="utf-8")
     assert "GiB/s; 1 file, warm" in script
     assert "files/s; 512 files" in script
+
+
+def test_the_headlines_p_is_that_of_a_winner_among_many() -> None:
+    """The fastest of ten is chosen by its ratio: its own p would be too small by about ten."""
+    base = CellView("n@w", "nginx", "w", "ok", None, "baseline", 2, blocks=20, p_value=1.0)
+    cells = [
+        CellView(
+            f"e{at}@w", f"e{at}", "w", "ok", None, "ranked", at + 1, blocks=20, ahead=15,
+            ratio=Estimate(1.1, 1.01, 1.2, 0.96), p_value=0.02 + at / 100,
+        )
+        for at in range(10)
+    ]  # fmt: skip
+    assert re.search(r"p = 0\.20? \(Holm, 10 cells\)", headline([*cells, base], "nginx").sure)
+    assert "p = 0.02" in headline([cells[0], base], "nginx").sure
