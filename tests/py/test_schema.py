@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,9 @@ LOAD
     ("role", "load"),
     [
         ("syscall_check = true", 'size = "1KiB"\nconnections = 2'),
+        ("wrk_check = true", 'size = "1KiB"\nconnections = 2\nadd = ["engine:splice"]'),
+        ("", 'size = "1KiB"\nconnections = 2\nrate = 500'),
+        ('testbed = "netns"', 'size = "1KiB"\nconnections = 2'),
         ('role = "relay"', 'size = "64KiB"\npairs = 1'),
         ('role = "forward"', "pairs = 1"),
     ],
@@ -93,10 +97,18 @@ def test_a_real_run_stores_what_the_schemas_say(
     monkeypatch.setenv("IOLAB_RESULTS", str(tmp_path))
     matrix = tmp_path / "tiny.toml"
     matrix.write_text(TINY.replace("ROLE", role).replace("LOAD", load))
+    if "netns" in role and os.geteuid() != 0:
+        pytest.skip("network namespaces need root")
+    if "wrk" in role and shutil.which("wrk") is None:
+        pytest.skip("wrk is not installed: apt-get install wrk")
     with open_lab() as lab:
         result = run_plan(lab, lab.plan(str(matrix)))
     # Up to two blocks of the baseline and its twin, and their ends.
     assert check_run(result.run_dir) >= 3
+    assert (result.run_dir / store.WRK).exists() == ("wrk" in role)
+    text = (result.run_dir / store.SAMPLES).read_text()
+    assert ('"open_loop":{' in text) == ("rate" in load)
+    assert ('"testbed":"netns"' in text) == ("netns" in role)
 
 
 def test_other_kinds_of_runs_are_what_the_schemas_say() -> None:
