@@ -26,9 +26,10 @@ NAME = "candidate@selftest"
 class Drawn:
     """What gates of `blocks` blocks did at one planted slowdown.
 
-    `alarms` are single comparisons that read as faster or slower, `wrong` those that say the
-    opposite of the truth. `found` are gates that end with 1, `unclear` those that end with 2; of a
-    slowdown, all others missed it: they said `same`.
+    `alarms` are single comparisons that read as faster or slower, `wrong` those that are clear and
+    not true: see `is_wrong`. `disjoint` is how many stretches of that length share no block: what
+    the draws rest upon, however many they are. `found` are gates that end with 1, `unclear` those
+    that end with 2; of a slowdown, all others missed it: they said `same`.
     """
 
     percent: int
@@ -38,6 +39,7 @@ class Drawn:
     unclear: Rate
     alarms: Rate
     wrong: Rate
+    disjoint: int
 
 
 def draw(
@@ -67,11 +69,18 @@ def draw(
         found=Rate(codes.count(1), nr),
         unclear=Rate(codes.count(2), nr),
         alarms=Rate(sum(one in (Effect.SLOWER, Effect.FASTER) for one in effects), nr),
-        wrong=Rate(sum(_is_wrong(one, percent) for one in effects), nr),
+        wrong=Rate(sum(is_wrong(one, percent, threshold) for one in effects), nr),
+        disjoint=disjoint(usable, blocks),
     )
 
 
-def _is_wrong(effect: Effect, percent: int) -> bool:
+def is_wrong(effect: Effect, percent: int, threshold: float) -> bool:
+    """Whether a clear verdict is not true: `same` of a slowdown beyond the threshold is not.
+
+    Of a slowdown as large as the threshold either is fair: the truth lies on the border.
+    """
+    if effect is Effect.SAME:
+        return percent > 100 * threshold + 1e-9
     return effect is Effect.FASTER or (effect is Effect.SLOWER and percent == 0)
 
 

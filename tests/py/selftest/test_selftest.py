@@ -18,6 +18,7 @@ from iolab.selftest import resample
 from iolab.selftest.evaluate import end_to_end, evaluate, overhead_targets, targets
 from iolab.selftest.model import GATES, KIND, PLANTED, Rate, Session, Settings
 from iolab.selftest.record import gate_plan, session_plan
+from iolab.verdict import Effect
 
 EPOLL = Server("engine", "epoll")
 SMALL = Settings(sessions=3, blocks=40, draws=30, repetitions=1)
@@ -204,7 +205,14 @@ def test_targets_are_met_missed_or_left_open() -> None:
     assert set(found.values()) == {None}  # 20 draws say nothing of 1%
     drawn = [one for one in few if one is not None]
     plenty = [
-        replace(one, seconds=50.0, found=Rate(300, 300), alarms=Rate(30, 300), wrong=Rate(0, 300))
+        replace(
+            one,
+            seconds=50.0,
+            found=Rate(300 if one.percent else 0, 300),
+            alarms=Rate(30, 300),
+            wrong=Rate(0, 300),
+            disjoint=20,
+        )
         for one in drawn
     ]
     gates = [{"percent": 0, "budget_s": 60.0, "exit_code": 0, "first_s": 9.0}] * 20
@@ -215,6 +223,7 @@ def test_targets_are_met_missed_or_left_open() -> None:
         "planted 5%": True,
         "wrong rather than unclear": True,
         "whole gates without a slowdown": True,
+        "whole gates, planted 0%": None,  # none drawn is as short
     }
     (row,) = end_to_end(gates, drawn)
     assert (row["found"]["share"], row["drawn"]) == (0.0, None)
@@ -247,3 +256,54 @@ def test_what_the_harness_costs_is_a_target(tmp_path: Path) -> None:
 def test_the_twin_of_a_session_is_the_controls(tmp_path: Path) -> None:
     plan = session_plan(EPOLL, SMALL, 0)
     assert [twin.server.label for _, twin in control.pairs(plan)] == ["epoll#2"]
+
+
+def drawn_at(blocks: int, percent: int = 0, **found: Any) -> resample.Drawn:
+    """Drawn gates without any finding, but for what is given."""
+    none = {"found": Rate(0, 300), "unclear": Rate(0, 300), "alarms": Rate(0, 300)}
+    fields = {**none, "wrong": Rate(0, 300), "disjoint": 20, **found}
+    return resample.Drawn(percent, blocks, blocks * 0.5, **fields)
+
+
+def met(drawn: list[resample.Drawn], gates: list[dict[str, Any]], name: str) -> bool | None:
+    return next(one.met for one in targets(drawn, gates) if one.name == name)
+
+
+def test_false_alarms_at_one_length_are_not_hidden_by_the_others() -> None:
+    quiet = [drawn_at(blocks, disjoint=100) for blocks in (8, 12, 20, 30, 45, 60, 90)]
+    assert met([*quiet, drawn_at(120)], [], "false alarms") is True
+    assert met([*quiet, drawn_at(120, alarms=Rate(30, 300))], [], "false alarms") is False
+    assert met([*quiet, drawn_at(120, alarms=Rate(6, 300))], [], "false alarms") is None
+
+
+def test_draws_from_few_stretches_judge_nothing() -> None:
+    few = [drawn_at(100, 10, found=Rate(300, 300), disjoint=19)]
+    assert met(few, [], "planted 10%") is None
+    assert met([drawn_at(100, disjoint=19)], [], "false alarms") is None
+
+
+@pytest.mark.parametrize(
+    ("effect", "percent", "wrong"),
+    [
+        (Effect.SAME, 20, True),
+        (Effect.SAME, 10, True),
+        (Effect.SAME, 5, False),
+        (Effect.SAME, 0, False),
+        (Effect.FASTER, 5, True),
+        (Effect.SLOWER, 0, True),
+        (Effect.SLOWER, 10, False),
+        (Effect.UNCLEAR, 20, False),
+    ],
+)
+def test_a_wrong_pass_is_wrong(effect: Effect, percent: int, wrong: bool) -> None:
+    assert resample.is_wrong(effect, percent, 0.05) is wrong
+
+
+def test_whole_gates_that_find_less_than_drawn_ones_miss_a_target() -> None:
+    drawn = [drawn_at(100, 10, found=Rate(288, 300))]
+    kind = {"percent": 10, "budget_s": 60.0, "first_s": 55.0}
+    half = [{**kind, "exit_code": code} for code in (1, 2)] * 10
+    assert met(drawn, half, "planted 10%") is True
+    assert met(drawn, half, "whole gates, planted 10%") is False
+    assert met(drawn, [{**kind, "exit_code": 1}] * 20, "whole gates, planted 10%") is True
+    assert met(drawn, half[:10], "whole gates, planted 10%") is None
