@@ -19,11 +19,12 @@ from iolab.executor import HostExecutor
 from iolab.paths import find_house
 from iolab.trial.verb import validate
 from iolab.tuning import bench, journal
-from iolab.tuning.bench import Applied, Restored, Result
+from iolab.tuning.bench import Applied, Result
 from iolab.tuning.host import Host
 from iolab.tuning.placement import Side, place
 from iolab.tuning.planning import Item, Plan, make_plan
 from iolab.tuning.profile import load_profile, profile_names
+from iolab.tuning.restore import Restored
 from iolab.tuning.scene import Scene, calling_shell
 from iolab.tuning.shell import export
 from iolab.tuning.state import journalled, state_dir
@@ -343,7 +344,8 @@ def _show_restored(restored: list[Restored], dry_run: bool, as_json: bool) -> No
         return
     table = Table("knob", "restored to" if not dry_run else "would be restored to", "remark")
     for one in restored:
-        table.add_row(*_cells(one.knob, one.original, one.problem or one.note))
+        restored_to = None if one.gone or one.problem else one.original
+        table.add_row(*_cells(one.knob, restored_to, one.problem or one.gone or one.note))
     print_table(table)
 
 
@@ -352,7 +354,7 @@ def _status(host: Host) -> dict[str, Any]:
     if found is None:  # reverted by somebody else just now
         return {"state": "none", "profile": None, "drift": [], "journal": str(host.state)}
     state = "applied" if found.finished else "interrupted"
-    if found.boot_id != bench.boot_id(host):
+    if found.boot_id != journal.boot_id(host):
         state = "of an earlier boot"
     elif journal.busy(host.state):
         state = "being changed"

@@ -1,27 +1,24 @@
-"""Apply, verify, revert: the only module that writes knobs.
+"""Apply, verify, revert; only this module and `restore` write knobs.
 
 Apply is all or nothing: a knob that refuses, or comes out otherwise than asked, undoes the whole,
-unless the caller wants it partial. Revert restores in reverse order, then looks at all values once
-more: restoring one may have moved another (queues and their masks, a root and default_qdisc).
+unless the caller wants it partial.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from iolab.errors import IolabError
-from iolab.tuning import hold
 from iolab.tuning import journal as journals
 from iolab.tuning.families import FAMILIES
 from iolab.tuning.host import Host
-from iolab.tuning.journal import Entry, Journal
-from iolab.tuning.knob import Gone, KnobError, Outcome, Target, judge
+from iolab.tuning.identity import identify, require_own_namespace
+from iolab.tuning.journal import Entry, Journal, boot_id
+from iolab.tuning.knob import KnobError, Outcome, Target, judge
 from iolab.tuning.planning import AFTER_CHANNELS, Item, Plan, make_plan, require
 from iolab.tuning.profile import Loaded
+from iolab.tuning.restore import Restored, complain, restore
 from iolab.tuning.scene import Scene
-
-_PASSES = 3  # restoring one value may move another, which is seen in the next pass
 
 
 @dataclass(frozen=True)
@@ -59,16 +56,6 @@ class Applied:
         return self.kept and all(result.good for result in self.results)
 
 
-@dataclass(frozen=True)
-class Restored:
-    """One value after a revert. `problem` is empty when it is as it was."""
-
-    knob: str
-    original: str
-    problem: str = ""
-    note: str = ""
-
-
 def apply(loaded: Loaded, scene: Scene, partial: bool = False, holder: str = "") -> Applied:
     """Applies a profile. IolabError when something is in the way; nothing is written then.
 
@@ -81,19 +68,18 @@ def apply(loaded: Loaded, scene: Scene, partial: bool = False, holder: str = "")
         if not partial:
             require(plan)
         entries = _entries(plan)
-        names = {entry.target.netns for entry in entries} - {""}
-        cookies = {name: host.cookie(name) for name in names}
-        journal = Journal.create(host.state, plan.profile, boot_id(host), entries, cookies, holder)
+        identity = identify(host, (entry.target for entry in entries))
+        journal = Journal.create(host.state, plan.profile, boot_id(host), entries, identity, holder)
         try:
             results = _write_all(journal, plan, loaded, scene, partial)
             kept = partial or all(result.good for result in results)
         except BaseException:
-            _restore(host, journal)
+            restore(host, journal)
             raise
         if kept:
             journal.finish()
         else:
-            _complain(_restore(host, journal))
+            complain(restore(host, journal))
         return Applied(plan.profile, kept, tuple(results))
 
 
@@ -102,6 +88,7 @@ def verify(host: Host) -> list[Result]:
     journal = journals.load(host.state)
     if journal is None:
         raise IolabError("no profile is applied", "iolab tune apply PROFILE")
+    _require_here(host, journal)
     results = [_verify(host, entry, journal.effective.get(n)) for n, entry in journal.wanted()]
     failed = [_failed(journal, n, reason) for n, reason in sorted(journal.failed.items())]
     return [*results, *failed]
@@ -120,15 +107,17 @@ def revert(host: Host) -> list[Restored]:
         if journal.boot_id != boot_id(host):
             journal.remove()
             return []
-        return _restore(host, journal)
+        _require_here(host, journal)
+        return restore(host, journal)
 
 
-def boot_id(host: Host) -> str:
-    """A value that every boot changes (random(4))."""
+def _require_here(host: Host, journal: Journal) -> None:
+    """IolabError when the journal's own namespace is not the one iolab runs in now."""
+    targets = [entry.target for entry in journal.entries]
     try:
-        return host.tree().read("proc/sys/kernel/random/boot_id")
-    except OSError:
-        return ""
+        require_own_namespace(host, journal.identity, targets)
+    except IolabError as error:
+        raise IolabError(f"profile {journal.profile}: {error.message}", error.remedy) from error
 
 
 def _refuse_second(host: Host) -> None:
@@ -242,86 +231,3 @@ def _failed(journal: Journal, number: int, reason: str) -> Result:
         entry.target.key, entry.place, entry.requested or "", entry.original, None, outcome,
         f"not applied: {reason}", entry.optional,
     )  # fmt: skip
-
-
-def _restore(host: Host, journal: Journal) -> list[Restored]:
-    """Restores what was or may have been written, in passes until nothing has to be written."""
-    notes = {n: _meddled(host, journal, n, entry) for n, entry in journal.to_restore()}
-    problems: dict[int, str] = {}
-    for _ in range(_PASSES):
-        problems, wrote = {}, False
-        for number, entry in journal.to_restore():
-            if _replaced(host, journal, entry.target.netns):
-                continue
-            problem, written = _restore_one(host, entry)
-            wrote = wrote or written
-            if problem:
-                problems[number] = problem
-        if not wrote:
-            break
-    if not problems:
-        journal.remove()
-        hold.end(host.state)  # one that came to run only now, started by whoever was killed
-    once: dict[Target, Restored] = {}  # collateral may be a setting as well
-    for n, entry in journal.to_restore():
-        one = Restored(entry.target.key, entry.original or "", problems.get(n, ""), notes[n])
-        if entry.target not in once or one.problem:
-            once[entry.target] = one
-    return list(once.values())
-
-
-def _restore_one(host: Host, entry: Entry) -> tuple[str, bool]:
-    """The problem, empty when the value is as it was, and whether it had to be written."""
-    target, original = entry.target, entry.original or ""
-    family = FAMILIES[target.family]
-    try:
-        if family.read(host, target) == original:
-            return "", False
-        family.write(host, target, original)
-        now = family.read(host, target)
-    except Gone:
-        return "", False
-    except KnobError as error:
-        return ("", False) if _vanished(host, target) else (str(error), False)
-    return ("" if now == original else f"wrote {original!r}, has {now!r}"), True
-
-
-def _meddled(host: Host, journal: Journal, number: int, entry: Entry) -> str:
-    """Says so when somebody else changed the value after it was applied."""
-    applied = journal.effective.get(number)
-    if applied is None:
-        return ""
-    try:
-        now = FAMILIES[entry.target.family].read(host, entry.target)
-    except KnobError:
-        return ""
-    if now in (applied, entry.original):
-        return ""
-    return f"somebody else had changed it to {now}"
-
-
-def _replaced(host: Host, journal: Journal, netns: str) -> bool:
-    """True when the namespace is gone, though another may have its name now."""
-    try:
-        return bool(netns) and host.cookie(netns) != journal.cookies.get(netns, "")
-    except Gone:
-        return True
-
-
-def _vanished(host: Host, target: Target) -> bool:
-    """True when the interface or its namespace is gone, and its settings with it."""
-    if not target.device or target.family == "limits":
-        return False
-    try:
-        return not host.tree(target.netns).exists(f"sys/class/net/{target.device}")
-    except Gone:
-        return True
-
-
-def _complain(restored: Iterable[Restored]) -> None:
-    """IolabError when an undone application left something behind."""
-    left = [f"{one.knob}: {one.problem}" for one in restored if one.problem]
-    if left:
-        raise IolabError(
-            "\n".join(["not everything could be restored:", *left]), "iolab tune revert"
-        )

@@ -16,7 +16,7 @@ from pathlib import Path
 from iolab.executor import Completed, Executor, ProcessError
 from iolab.topology import Topology, this_machine
 from iolab.tuning.knob import Gone, KnobError
-from iolab.tuning.netns import NamespaceThread
+from iolab.tuning.netns import NamespaceThread, cookie_of, own_cookie, places
 
 LIMITS = {"nofile": resource.RLIMIT_NOFILE, "memlock": resource.RLIMIT_MEMLOCK}
 """The limits that profiles may set, by the names of ulimit(1) and limits.conf(5)."""
@@ -128,10 +128,23 @@ class Host:
     def cookie(self, netns: str) -> str:
         """What tells a namespace from a later one of its name; empty where nothing does.
 
-        Gone when there is no namespace of that name.
+        Without a name, the one that iolab runs in. Gone when there is no namespace of that name.
         """
+        if not netns:
+            return own_cookie() if self.root == Path("/") else ""
         tree = self.tree(netns)
         return tree.cookie if isinstance(tree, NamespaceTree) else ""
+
+    def namespaces(self) -> list[str]:
+        """The names of all namespaces that have one, as `ip netns` lists them."""
+        return self.tree().names("run/netns")
+
+    def find_namespace(self, cookie: str) -> Path | None:
+        """A file of the namespace with that cookie, None when it is gone.
+
+        OSError when there are namespaces that may not be entered to look.
+        """
+        return next((place for place in places() if cookie_of(place) == cookie), None)
 
     def run(self, argv: Sequence[str], netns: str = "") -> Completed:
         """Runs a tool in the namespace; KnobError when it is missing or fails, with its words."""

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from iolab.errors import IolabError
+from iolab.tuning.host import Host
+from iolab.tuning.identity import Identity
 from iolab.tuning.knob import Target
 
 SCHEMA_VERSION = 1
@@ -44,8 +46,8 @@ class Journal:
     profile: str
     boot_id: str
     entries: list[Entry]
-    cookies: dict[str, str] = field(default_factory=dict)
-    """Of the namespaces of the entries, by name: what tells them from later ones."""
+    identity: Identity = field(default_factory=Identity)
+    """Of the namespaces and interfaces of the entries: what tells them from later ones."""
     holder: str = ""
     """`PID STARTTIME` of the process that will revert it; empty when somebody asked for it."""
     begun: set[int] = field(default_factory=set)
@@ -64,17 +66,18 @@ class Journal:
         profile: str,
         boot_id: str,
         entries: Iterable[Entry],
-        cookies: dict[str, str] | None = None,
+        identity: Identity | None = None,
         holder: str = "",
     ) -> Journal:
         """A new journal, durable when this returns."""
-        journal = cls(state / FILE, profile, boot_id, list(entries), cookies or {}, holder)
+        identity = identity or Identity()
+        journal = cls(state / FILE, profile, boot_id, list(entries), identity, holder)
         state.mkdir(parents=True, exist_ok=True)
         head = {
             "schema_version": SCHEMA_VERSION,
             "profile": profile,
             "boot_id": boot_id,
-            "cookies": journal.cookies,
+            **identity.document(),
             "holder": holder,
             "entries": [asdict(entry) for entry in journal.entries],
         }
@@ -163,8 +166,9 @@ def load(state: Path) -> Journal | None:
             raise IolabError(f"{path}: schema_version {head['schema_version']} is not ours")
         entries = _entries(head["entries"])
         journal = Journal(
-            path, head["profile"], head["boot_id"], entries, head["cookies"], head.get("holder", "")
-        )
+            path, head["profile"], head["boot_id"], entries, Identity.of_document(head),
+            head.get("holder", ""),
+        )  # fmt: skip
         for line in lines[1:]:
             with contextlib.suppress(json.JSONDecodeError):  # cut off by the crash
                 _replay(journal, json.loads(line))
@@ -239,6 +243,14 @@ def leftover(state: Path) -> str | None:
     return (
         f"profile {journal.profile} is left applied in part by a run cut short: iolab tune revert"
     )
+
+
+def boot_id(host: Host) -> str:
+    """A value that every boot changes (random(4))."""
+    try:
+        return host.tree().read("proc/sys/kernel/random/boot_id")
+    except OSError:
+        return ""
 
 
 def holder_of(pid: int) -> str:

@@ -24,6 +24,8 @@ _CLONE_NEWNS = 0x00020000
 _CLONE_NEWNET = 0x40000000
 _MS_REC_SLAVE = 0x4000 | 0x80000  # MS_REC | MS_SLAVE: our mounts do not reach the host
 _MNT_DETACH = 2
+NAMED = Path("/run/netns")
+"""Where ip-netns(8) keeps the namespaces that have names."""
 _COOKIE = 71  # SO_NETNS_COOKIE, asm-generic/socket.h
 
 ResultT = TypeVar("ResultT")
@@ -66,7 +68,7 @@ class NamespaceThread:
 
         Inode numbers of namespaces are used again. Empty on an older kernel.
         """
-        return self.call(_cookie)
+        return self.call(own_cookie)
 
     def close(self) -> None:
         """Ends the thread; its mount namespace goes with it."""
@@ -84,12 +86,67 @@ class NamespaceThread:
             work()
 
 
-def _cookie() -> str:
+def own_cookie() -> str:
+    """The cookie of the calling thread's namespace; empty before Linux 5.14.
+
+    Inode numbers of namespaces are used again, cookies are not (SO_NETNS_COOKIE,
+    net/core/net_namespace.c).
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             return str(struct.unpack("=Q", probe.getsockopt(socket.SOL_SOCKET, _COOKIE, 8))[0])
         except OSError:
             return ""
+
+
+def cookie_of(place: Path) -> str:
+    """The cookie of the namespace behind a file such as /proc/PID/ns/net; empty when it is gone.
+
+    A thread enters it and ends there. OSError when it may not (CAP_SYS_ADMIN).
+    """
+    found: list[str | OSError] = []
+
+    def look() -> None:
+        try:
+            with place.open("rb") as handle:
+                _check(
+                    ctypes.CDLL(None, use_errno=True).setns(handle.fileno(), _CLONE_NEWNET), "setns"
+                )
+            found.append(own_cookie())
+        except FileNotFoundError:
+            found.append("")
+        except OSError as error:
+            found.append(error)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    if isinstance(found[0], OSError):
+        raise found[0]
+    return found[0]
+
+
+def places() -> list[Path]:
+    """A file for each network namespace that can be seen from here, named ones first.
+
+    Those that are mounted (ip-netns(8), container engines; mountinfo calls them nsfs) and those of
+    processes. One that only a descriptor of some process keeps alive is not among them.
+    """
+    found: dict[int, Path] = {}
+    for place in [*_mounted(), *Path("/proc").glob("[0-9]*/ns/net")]:
+        try:
+            found.setdefault(place.stat().st_ino, place)
+        except OSError:  # it ended meanwhile
+            continue
+    return list(found.values())
+
+
+def _mounted() -> list[Path]:
+    """Mount points of network namespaces (proc(5), mountinfo: fields 4 and 5, file system)."""
+    lines = Path("/proc/thread-self/mountinfo").read_text(errors="replace").splitlines()
+    fields = [line.split() for line in lines]
+    mounted = {Path(one[4]) for one in fields if "nsfs" in one and one[3].startswith("net:")}
+    return sorted(mounted, key=lambda path: (path.parent != NAMED, path))
 
 
 def _enter(place: Path) -> None:

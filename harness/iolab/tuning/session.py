@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 from iolab.errors import IolabError
 from iolab.tuning import bench
-from iolab.tuning.bench import Applied, Restored, Result
+from iolab.tuning.bench import Applied, Result
 from iolab.tuning.journal import holder_of
 from iolab.tuning.placement import Side, place
 from iolab.tuning.profile import Loaded
+from iolab.tuning.restore import Restored
 from iolab.tuning.scene import Scene
 
 

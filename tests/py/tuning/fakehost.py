@@ -92,7 +92,10 @@ def _build_nic(root: Path) -> None:
     (root / "sys/class/net").mkdir(parents=True)
     (root / _NIC).mkdir(parents=True)
     (root / "sys/class/net/eth0").symlink_to(root / _NIC)
+    (root / _PCI / "virtio2").mkdir(exist_ok=True)
     (root / _NIC / "device").symlink_to(root / _PCI / "virtio2")
+    put(root, f"{_NIC}/ifindex", "2")
+    put(root, f"{_NIC}/address", "52:54:00:12:34:56")
     route = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n"
     put(root, "proc/net/route", f"{route}eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000")
     lines = ["           CPU0       CPU1       CPU2       CPU3"]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from fakehost import WriteProfile, in_child, was_killed
+from realnet import ip, namespace
 
 from iolab.executor import Completed, HostExecutor
 from iolab.tuning import bench, journal
@@ -45,30 +46,11 @@ TWO_QUEUES = PROFILE.format(channels=2, qdisc="mq/pfifo")
 ONE_QUEUE = PROFILE.format(channels=1, qdisc="pfifo").replace('xps = "one-per-queue"', "")
 
 
-def ip(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["ip", *args], capture_output=True, text=True, check=False)
-
-
 @pytest.fixture
 def netns() -> Iterator[str]:
     """A namespace with the pair v0, v1 of two queues each."""
-    if os.geteuid() != 0:
-        pytest.skip("making network namespaces needs root")
-    name = f"iolab-test-tune-{os.getpid()}"
-    queues = ("numtxqueues", "2", "numrxqueues", "2")
-    try:
-        for command in (
-            ("netns", "add", name),
-            ("-n", name, "link", "add", "v0", *queues, "type", "veth", "peer", "v1", *queues),
-            ("-n", name, "link", "set", "v0", "up"),
-            ("-n", name, "link", "set", "v1", "up"),
-        ):
-            done = ip(*command)
-            if done.returncode != 0:
-                pytest.skip(f"ip {' '.join(command)}: {done.stderr.strip()}")
+    with namespace() as name:
         yield name
-    finally:
-        ip("netns", "del", name)
 
 
 @pytest.fixture
