@@ -15,6 +15,7 @@ from iolab.tuning.host import Host
 from iolab.tuning.identity import identify, require_own_namespace
 from iolab.tuning.journal import Entry, Journal, boot_id
 from iolab.tuning.knob import KnobError, Outcome, Target, judge
+from iolab.tuning.overlap import others, refuse_overlap
 from iolab.tuning.planning import AFTER_CHANNELS, Item, Plan, make_plan, require
 from iolab.tuning.profile import Loaded
 from iolab.tuning.restore import Restored, complain, restore
@@ -64,12 +65,18 @@ def apply(loaded: Loaded, scene: Scene, partial: bool = False, holder: str = "")
     host = scene.host
     with journals.locked(host.state):
         _refuse_second(host)
+        held = others(host)
         plan = make_plan(loaded, scene)
         if not partial:
             require(plan)
         entries = _entries(plan)
         identity = identify(host, (entry.target for entry in entries))
         journal = Journal.create(host.state, plan.profile, boot_id(host), entries, identity, holder)
+        try:
+            refuse_overlap(journal, [*held, *others(host)])
+        except BaseException:
+            journal.remove()
+            raise
         try:
             results = _write_all(journal, plan, loaded, scene, partial)
             kept = partial or all(result.good for result in results)

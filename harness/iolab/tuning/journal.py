@@ -134,11 +134,15 @@ class Journal:
         ]
 
     def to_restore(self) -> list[tuple[int, Entry]]:
-        """What has to be as it was, in the order of restoring: newest first, collateral last."""
+        """What has to be as it was, in the order of restoring: newest first, collateral last.
+
+        Nothing before the first write: collateral moves with others only.
+        """
         return [
             (number, entry)
             for number, entry in reversed(list(enumerate(self.entries)))
-            if entry.original is not None and (entry.requested is None or number in self.begun)
+            if entry.original is not None
+            and (number in self.begun or (entry.requested is None and self.begun))
         ]
 
     def _append(self, event: dict[str, Any]) -> None:
@@ -173,7 +177,10 @@ def load(state: Path) -> Journal | None:
             with contextlib.suppress(json.JSONDecodeError):  # cut off by the crash
                 _replay(journal, json.loads(line))
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise IolabError(f"{path}: not a journal of this version: {error!r}") from error
+        raise IolabError(
+            f"{path}: not a journal of this version: {error!r}",
+            "it says what the host was like; remove it once that is set right by hand",
+        ) from error
     return journal
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from iolab.tuning.journal import FILE, load
 
+_NETNS = "netns"
+
 
 def state_dir(netns: str = "") -> Path:
     """/var/lib/iolab/tuning for root, below XDG_STATE_HOME for others; IOLAB_STATE overrides.
@@ -26,13 +28,22 @@ def state_dir(netns: str = "") -> Path:
     else:
         home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
         base = home / "iolab/tuning"
-    return base / "netns" / netns if netns else base
+    return base / _NETNS / netns if netns else base
+
+
+def beside(state: Path) -> list[Path]:
+    """The state directories with a journal, of this host, other than `state`."""
+    base = state.parent.parent if state.parent.name == _NETNS else state
+    return [one for one in _journalled(base) if one != state]
 
 
 def journalled() -> list[Path]:
-    """The state directories that hold a journal: namespaces first, they are the newer ones."""
-    base = state_dir()
-    return [path.parent for path in [*sorted(base.glob(f"netns/*/{FILE}")), *base.glob(FILE)]]
+    """The state directories that hold a journal. No value is in two of them: see overlap.py."""
+    return _journalled(state_dir())
+
+
+def _journalled(base: Path) -> list[Path]:
+    return [path.parent for path in [*sorted(base.glob(f"{_NETNS}/*/{FILE}")), *base.glob(FILE)]]
 
 
 def forget(state: Path) -> None:

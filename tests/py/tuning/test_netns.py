@@ -10,12 +10,15 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakehost import WriteProfile, in_child, was_killed
-from realnet import ip, namespace
+from realnet import inside, ip, namespace
 
+from iolab.errors import IolabError
 from iolab.executor import Completed, HostExecutor
 from iolab.tuning import bench, journal
 from iolab.tuning.host import Host, NamespaceTree, Tree
@@ -244,3 +247,61 @@ def test_what_a_killed_session_leaves_is_announced_and_reverted(
     assert [one for one in bench.revert(real) if one.problem] == []
     assert values(real, netns) == before
     assert journal.leftover(tmp_path / "state") is None
+
+
+def test_a_value_that_another_journal_holds_is_refused(
+    real: Host, netns: str, write_profile: WriteProfile, tmp_path: Path
+) -> None:
+    """The namespace's own journal, the host's, and one of a process inside: one value."""
+    before = values(real, netns)
+    alone = replace(real, state=tmp_path / "state/netns" / netns)
+    loaded = write_profile('[sysctl]\n"net.core.somaxconn" = 17')
+    assert bench.apply(loaded, scene_of(alone, netns)).ok
+    tuned = values(real, netns)
+    with pytest.raises(IolabError, match=f"net.core.somaxconn in namespace {netns}: held") as told:
+        bench.apply(write_profile('[sysctl]\n"net.core.somaxconn" = 18'), Scene(real, netns=netns))
+    assert told.value.remedy == f"iolab tune revert --netns {netns}"
+    for host in (real, alone):
+        host.close()
+
+    def apply_inside() -> None:
+        with pytest.raises(IolabError, match=r"net\.core\.somaxconn: held by profile trial"):
+            bench.apply(loaded, Scene(Host(HostExecutor(), state=tmp_path / "state")))
+
+    inside(netns, apply_inside)
+    assert journal.load(real.state) is None
+    assert values(real, netns) == tuned
+    real.close()
+    other = write_profile('[sysctl]\n"net.ipv4.tcp_fin_timeout" = 33')
+    assert bench.apply(other, Scene(real, netns=netns)).ok
+    for host in (alone, real):
+        assert [one for one in bench.revert(host) if one.problem] == []
+        host.close()
+    assert values(real, netns) == before
+
+
+def test_of_two_that_begin_together_one_sees_the_other(
+    real: Host,
+    netns: str,
+    write_profile: WriteProfile,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other one comes between the reading of the old values and the first write."""
+    before = values(real, netns)
+    alone = replace(real, state=tmp_path / "state/netns" / netns)
+    loaded = write_profile('[sysctl]\n"net.core.somaxconn" = 17')
+    create = journal.Journal.create
+
+    def late(*args: Any) -> journal.Journal:
+        monkeypatch.setattr(journal.Journal, "create", create)
+        assert bench.apply(loaded, scene_of(alone, netns)).ok
+        return create(*args)
+
+    monkeypatch.setattr(journal.Journal, "create", late)
+    with pytest.raises(IolabError, match="held by profile trial"):
+        bench.apply(loaded, Scene(real, netns=netns))
+    assert journal.load(real.state) is None
+    bench.revert(alone)
+    alone.close()
+    assert values(real, netns) == before
