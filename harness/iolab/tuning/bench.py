@@ -6,7 +6,7 @@ unless the caller wants it partial.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from iolab.errors import IolabError
 from iolab.tuning import journal as journals
@@ -20,6 +20,8 @@ from iolab.tuning.planning import AFTER_CHANNELS, Item, Plan, make_plan, require
 from iolab.tuning.profile import Loaded
 from iolab.tuning.restore import Restored, complain, restore
 from iolab.tuning.scene import Scene
+
+_PASSES = 3  # writing one value may move another, which is written again
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,15 @@ class Applied:
     def ok(self) -> bool:
         """True when the profile is in force whole."""
         return self.kept and all(result.good for result in self.results)
+
+
+@dataclass
+class _Written:
+    """A setting that was written, by its number in the journal, and what became of it."""
+
+    number: int
+    item: Item
+    result: Result
 
 
 def apply(loaded: Loaded, scene: Scene, partial: bool = False, holder: str = "") -> Applied:
@@ -157,19 +168,22 @@ def _entries(plan: Plan, known: dict[Target, str | None] | None = None) -> list[
 def _write_all(
     journal: Journal, plan: Plan, loaded: Loaded, scene: Scene, partial: bool
 ) -> list[Result]:
-    """Writes the plan's items in order, the rest computed anew after the queues have changed."""
-    results: list[Result] = []
+    """Writes the plan's items in order, the rest computed anew after the queues have changed.
+
+    Then reads everything again: a knob may have moved one that was written before it.
+    """
+    written: list[_Written] = []
     queue = list(enumerate(plan.items, len(plan.collateral)))
     while queue:
         number, item = queue.pop(0)
-        result = _write(journal, number, item, scene.host)
-        results.append(result)
-        if not result.good and not partial:
-            break
+        one = _Written(number, item, _write(journal, number, item, scene.host))
+        written.append(one)
+        if not one.result.good and not partial:
+            return [each.result for each in written]
         wrote_channels = item.setting.target.family == "channels" and number in journal.begun
-        if wrote_channels and result.good:
+        if wrote_channels and one.result.good:
             queue = _plan_anew(journal, queue, loaded, scene)
-    return results
+    return [each.result for each in _settle(journal, written, scene.host)]
 
 
 def _plan_anew(
@@ -184,6 +198,45 @@ def _plan_anew(
     return list(enumerate(fresh.items, first))
 
 
+def _settle(journal: Journal, written: list[_Written], host: Host) -> list[_Written]:
+    """Writes once more what another knob has moved, and says of which it moves all the same."""
+    for _ in range(_PASSES):
+        moved = [one for one in written if _has_moved(host, one)]
+        if not moved:
+            return written
+        for one in moved:
+            again = replace(one.item, unchanged=False)
+            one.result = _write(journal, one.number, again, host)
+    for one in written:
+        if _has_moved(host, one):
+            one.result = _moved(journal, one, host)
+    return written
+
+
+def _has_moved(host: Host, one: _Written) -> bool:
+    """True for a value that was as asked and is not any more, or cannot be read any more."""
+    if one.result.outcome is not Outcome.EXACT:
+        return False
+    target = one.item.setting.target
+    family = FAMILIES[target.family]
+    try:
+        return not family.same(target, one.item.setting.value, family.read(host, target))
+    except KnobError:
+        return True
+
+
+def _moved(journal: Journal, one: _Written, host: Host) -> Result:
+    target = one.item.setting.target
+    try:
+        now = FAMILIES[target.family].read(host, target)
+    except KnobError as error:
+        journal.fail(one.number, error.message)
+        return _result(one.item, None, Outcome.REFUSED, str(error))
+    reason = "took its value, and another knob of the profile moved it"
+    journal.fail(one.number, f"{reason}: asked for {one.item.setting.value}, has {now}")
+    return _result(one.item, now, Outcome.DIFFERENT, reason)
+
+
 def _write(journal: Journal, number: int, item: Item, host: Host) -> Result:
     target, asked = item.setting.target, item.setting.value
     if item.problem is not None:
@@ -192,7 +245,8 @@ def _write(journal: Journal, number: int, item: Item, host: Host) -> Result:
     family = FAMILIES[target.family]
     if item.unchanged:
         return _result(item, item.original, Outcome.EXACT, "as it was")
-    journal.begin(number)
+    if number not in journal.begun:
+        journal.begin(number)
     try:
         before = family.read(host, target)
         family.write(host, target, asked)
