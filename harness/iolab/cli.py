@@ -6,7 +6,6 @@ Exit codes: 0 ok, 1 finding or failure (also an interrupted run), 2 usage or wro
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import pkgutil
 import signal
@@ -19,7 +18,6 @@ import click
 
 from iolab import __version__, commands
 from iolab.errors import IolabError
-from iolab.tuning.journal import leftover
 from iolab.tuning.state import journalled
 
 
@@ -54,8 +52,10 @@ def cli(context: click.Context) -> None:
     Start with `iolab quick`: it checks every engine, measures for a few minutes and writes a
     report.
     """
-    if context.invoked_subcommand != "tune":  # which offers to revert it
-        _warn_of_leftovers()
+    if context.invoked_subcommand != "tune" and journalled():  # tune offers to revert it
+        from iolab.startup import announce  # much to import for the usual case, that there is none
+
+        announce()
 
 
 def main() -> NoReturn:
@@ -90,13 +90,6 @@ def _failure() -> int:
     """What a failure of the verb that was called ends with."""
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     return 2 if verb == "gate" else 1
-
-
-def _warn_of_leftovers() -> None:
-    """Says so when a killed `tune apply` left this host changed: it would be measured like that."""
-    with contextlib.suppress(IolabError):
-        for left in filter(None, map(leftover, journalled())):
-            click.echo(f"iolab: {left}", err=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,13 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from iolab.console import emit_json, print_table, say
-from iolab.errors import IolabError
-from iolab.executor import HostExecutor
 from iolab.paths import find_house
+from iolab.startup import host_of, offer_to_revert
 from iolab.trial.verb import validate
 from iolab.tuning import bench, journal
 from iolab.tuning.bench import Applied, Result
 from iolab.tuning.host import Host
+from iolab.tuning.leftovers import lost
 from iolab.tuning.placement import Side, place
 from iolab.tuning.planning import Item, Plan, make_plan
 from iolab.tuning.profile import load_profile, profile_names
@@ -58,7 +55,7 @@ dry_option = click.option(
 def tune(context: click.Context, auto_revert: bool) -> None:
     """Apply a profile of kernel and NIC settings, prove that it took, and undo it exactly."""
     if context.invoked_subcommand not in ("revert", "status", "validate"):
-        _mind_leftovers(auto_revert)
+        offer_to_revert(auto_revert)
 
 
 tune.add_command(validate)
@@ -89,7 +86,7 @@ def plan(
 ) -> None:
     """Show what PROFILE would change, old and new. Exit 1 when something is in the way."""
     loaded = load_profile(find_house().root / "tuning/profiles", profile)
-    with _host(state_dir(netns if only_netns else "")) as host:
+    with host_of(state_dir(netns if only_netns else "")) as host:
         scene = _scene(host, interface, netns, only_netns, limits_of)
         made = make_plan(loaded, scene)
         sides = place(loaded.profile, scene)
@@ -120,7 +117,7 @@ def apply(
 ) -> None:
     """Apply PROFILE: all of it or, when a knob does not take its value, nothing."""
     loaded = load_profile(find_house().root / "tuning/profiles", profile)
-    with _host(state_dir(netns if only_netns else "")) as host:
+    with host_of(state_dir(netns if only_netns else "")) as host:
         scene = _scene(host, interface, netns, only_netns, limits_of)
         if dry_run:
             made = make_plan(loaded, scene)
@@ -137,7 +134,7 @@ def verify(as_json: bool) -> None:
     """Read every knob of what is applied back. Exit 1 when one has drifted."""
     results: list[Result] = []
     for state in journalled() or [state_dir()]:
-        with _host(state) as host:
+        with host_of(state) as host:
             results += bench.verify(host)
     if as_json:
         emit_json({"schema_version": _SCHEMA, "knobs": [_result_json(one) for one in results]})
@@ -154,8 +151,8 @@ def revert(netns: str | None, dry_run: bool, as_json: bool) -> None:
     """Restore what was applied, exactly and in reverse order, after a crash too."""
     restored: list[Restored] = []
     for state in journalled() if netns is None else [state_dir(netns)]:
-        with _host(state) as host:
-            restored += _would_restore(host) if dry_run else bench.revert(host)
+        with host_of(state) as host:
+            restored += bench.preview(host) if dry_run else bench.revert(host)
     _show_restored(restored, dry_run, as_json)
     raise SystemExit(1 if any(one.problem for one in restored) else 0)
 
@@ -166,13 +163,13 @@ def status(as_json: bool) -> None:
     """Say what is applied, and whether its knobs still hold."""
     documents = []
     for state in journalled():
-        with _host(state) as host:
+        with host_of(state) as host:
             documents.append(_status(host))
     if as_json:
         emit_json({"schema_version": _SCHEMA, "profiles": documents})
     else:
         _say_status(documents)
-    good = all(one["state"] == "applied" and not one["drift"] for one in documents)
+    good = all(one["state"] in ("applied", "lost") and not one["drift"] for one in documents)
     raise SystemExit(0 if good else 1)
 
 
@@ -196,16 +193,6 @@ def profiles(as_json: bool) -> None:
     print_table(table)
 
 
-@contextmanager
-def _host(state: Path) -> Iterator[Host]:
-    with HostExecutor() as executor:
-        host = Host(executor, state=state)
-        try:
-            yield host
-        finally:
-            host.close()
-
-
 def _scene(
     host: Host, interface: str | None, netns: str, only_netns: bool, limits_of: int | None
 ) -> Scene:
@@ -213,34 +200,6 @@ def _scene(
         raise click.UsageError("--only-netns needs --netns NAME")
     pid = limits_of if limits_of is not None else calling_shell(host.tree())
     return Scene(host, interface, netns, only_netns, pid)
-
-
-def _mind_leftovers(auto_revert: bool) -> None:
-    """What a killed run left applied is undone with --auto-revert, offered on a terminal."""
-    for state in journalled():
-        left = journal.leftover(state)
-        if left is None:
-            continue
-        say(left)
-        asked = sys.stdin.isatty() and sys.stderr.isatty()
-        if auto_revert or (asked and click.confirm("revert it now?", default=True, err=True)):
-            _revert_leftovers(state)
-
-
-def _revert_leftovers(state: Path) -> None:
-    with _host(state) as host:
-        bad = [one for one in bench.revert(host) if one.problem]
-    if bad:
-        lines = [f"{one.knob}: {one.problem}" for one in bad]
-        raise IolabError("\n".join(["not everything could be restored:", *lines]))
-    say("reverted")
-
-
-def _would_restore(host: Host) -> list[Restored]:
-    found = journal.load(host.state)
-    pairs = found.to_restore() if found else []
-    once = {one.target: Restored(one.target.key, one.original or "") for _, one in pairs}
-    return list(once.values())
 
 
 def _write_scripts(made: Plan, script: Path) -> None:
@@ -352,18 +311,24 @@ def _show_restored(restored: list[Restored], dry_run: bool, as_json: bool) -> No
 def _status(host: Host) -> dict[str, Any]:
     found = journal.load(host.state)
     if found is None:  # reverted by somebody else just now
-        return {"state": "none", "profile": None, "drift": [], "journal": str(host.state)}
-    state = "applied" if found.finished else "interrupted"
-    if found.boot_id != journal.boot_id(host):
-        state = "of an earlier boot"
-    elif journal.busy(host.state):
-        state = "being changed"
-    drift = (
-        [_result_json(one) for one in bench.verify(host) if not one.good]
-        if state == "applied"
-        else []
-    )
-    return {"state": state, "profile": found.profile, "drift": drift, "journal": str(found.path)}
+        return _document(host.state, "none")
+    why_lost = lost(host, found)
+    if why_lost:
+        return _document(found.path, "lost", found.profile, why_lost)
+    if journal.busy(host.state):
+        return _document(found.path, "being changed", found.profile)
+    if not found.finished:
+        return _document(found.path, "interrupted", found.profile)
+    drift = [_result_json(one) for one in bench.verify(host) if not one.good]
+    return {**_document(found.path, "applied", found.profile), "drift": drift}
+
+
+def _document(
+    place: Path, state: str, profile: str | None = None, reason: str = ""
+) -> dict[str, Any]:
+    return {
+        "state": state, "profile": profile, "reason": reason, "drift": [], "journal": str(place)
+    }  # fmt: skip
 
 
 def _say_status(documents: list[dict[str, Any]]) -> None:
@@ -374,5 +339,7 @@ def _say_status(documents: list[dict[str, Any]]) -> None:
         for one in document["drift"]:
             asked, now = one["requested"], one["effective"]
             click.echo(f"  {one['knob']}: {one['outcome']}: asked {asked}, has {now}")
-        if document["state"] != "applied":
+        if document["state"] == "lost":
+            click.echo(f"  {document['reason']}: nothing is left to restore")
+        elif document["state"] != "applied":
             click.echo("  iolab tune revert restores what it changed")

@@ -3,8 +3,8 @@
 One line a cell, tagged with its name, holding all its slices that count. A histogram has no place
 for what was never answered: a comment says of which cells that is missing. The format is that of
 HdrHistogram 2.1's HistogramLogWriter (version 1.3) with histograms in its compressed encoding,
-version 2: `workloads/load/hdr_log.h` describes it. No count moves, for the load generator's buckets are those
-of HdrHistogram at two significant digits; runs of older load generators had others and have no log.
+version 2: `workloads/load/hdr_log.h` describes it. No count moves, for the load generator's buckets
+are those of HdrHistogram at two significant digits; runs of older ones had others and have no log.
 """
 
 from __future__ import annotations

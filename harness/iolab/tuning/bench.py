@@ -15,10 +15,11 @@ from iolab.tuning.host import Host
 from iolab.tuning.identity import identify, require_own_namespace
 from iolab.tuning.journal import Entry, Journal, boot_id
 from iolab.tuning.knob import KnobError, Outcome, Target, judge
+from iolab.tuning.leftovers import lost
 from iolab.tuning.overlap import others, refuse_overlap
 from iolab.tuning.planning import AFTER_CHANNELS, Item, Plan, make_plan, require
 from iolab.tuning.profile import Loaded
-from iolab.tuning.restore import Restored, complain, restore
+from iolab.tuning.restore import Restored, complain, look, restore
 from iolab.tuning.scene import Scene
 
 _PASSES = 3  # writing one value may move another, which is written again
@@ -75,7 +76,7 @@ def apply(loaded: Loaded, scene: Scene, partial: bool = False, holder: str = "")
     """
     host = scene.host
     with journals.locked(host.state):
-        _refuse_second(host)
+        _make_way(host)
         held = others(host)
         plan = make_plan(loaded, scene)
         if not partial:
@@ -106,6 +107,12 @@ def verify(host: Host) -> list[Result]:
     journal = journals.load(host.state)
     if journal is None:
         raise IolabError("no profile is applied", "iolab tune apply PROFILE")
+    reason = lost(host, journal)
+    if reason:
+        raise IolabError(
+            f"profile {journal.profile} is not applied any more: {reason}",
+            f"iolab tune apply {journal.profile}",
+        )
     _require_here(host, journal)
     results = [_verify(host, entry, journal.effective.get(n)) for n, entry in journal.wanted()]
     failed = [_failed(journal, n, reason) for n, reason in sorted(journal.failed.items())]
@@ -129,6 +136,15 @@ def revert(host: Host) -> list[Restored]:
         return restore(host, journal)
 
 
+def preview(host: Host) -> list[Restored]:
+    """What `revert` would restore; nothing is written."""
+    journal = journals.load(host.state)
+    if journal is None or journal.boot_id != boot_id(host):
+        return []
+    _require_here(host, journal)
+    return look(host, journal)
+
+
 def _require_here(host: Host, journal: Journal) -> None:
     """IolabError when the journal's own namespace is not the one iolab runs in now."""
     targets = [entry.target for entry in journal.entries]
@@ -138,11 +154,16 @@ def _require_here(host: Host, journal: Journal) -> None:
         raise IolabError(f"profile {journal.profile}: {error.message}", error.remedy) from error
 
 
-def _refuse_second(host: Host) -> None:
+def _make_way(host: Host) -> None:
+    """IolabError when another profile is applied; a journal whose values are lost is dropped."""
     journal = journals.load(host.state)
-    if journal is not None:
-        state = "is applied" if journal.finished else "is left applied in part by a run cut short"
-        raise IolabError(f"profile {journal.profile} {state}", "iolab tune revert")
+    if journal is None:
+        return
+    if lost(host, journal):
+        journal.remove()
+        return
+    state = "is applied" if journal.finished else "is left applied in part by a run cut short"
+    raise IolabError(f"profile {journal.profile} {state}", "iolab tune revert")
 
 
 def _entries(plan: Plan, known: dict[Target, str | None] | None = None) -> list[Entry]:

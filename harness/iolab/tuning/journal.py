@@ -21,9 +21,9 @@ from iolab.errors import IolabError
 from iolab.tuning.host import Host
 from iolab.tuning.identity import Identity
 from iolab.tuning.knob import Target
+from iolab.tuning.state import FILE
 
 SCHEMA_VERSION = 1
-FILE = "journal.jsonl"
 _LOCK = "lock"
 
 
@@ -236,20 +236,19 @@ def busy(state: Path) -> bool:
     return False
 
 
-def leftover(state: Path) -> str | None:
-    """A sentence on what a killed run left applied; None when nothing is, or it still runs."""
-    if not (state / FILE).exists() or busy(state):
-        return None
-    journal = load(state)
-    if journal is None:
-        return None
-    if journal.finished:
-        if not journal.holder or holder_of(int(journal.holder.split()[0])) == journal.holder:
-            return None
-        return f"profile {journal.profile} is left applied by a killed run: iolab tune revert"
-    return (
-        f"profile {journal.profile} is left applied in part by a run cut short: iolab tune revert"
-    )
+def lives(holder: str) -> bool:
+    """True while the process `PID STARTTIME` is there; also when it may not be looked at."""
+    pid = int(holder.split()[0])
+    found = holder_of(pid)
+    if found:
+        return found == holder
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # hidden by proc(5), hidepid
+        return True
+    except ProcessLookupError:
+        return False
+    return False
 
 
 def boot_id(host: Host) -> str:

@@ -45,11 +45,7 @@ class _Work:
 
 def restore(host: Host, journal: Journal) -> list[Restored]:
     """Restores what was or may have been written; removes the journal when all is as it was."""
-    finder = Finder(host, journal.identity)
-    works = [
-        _locate(host, finder, entry, journal.effective.get(number))
-        for number, entry in journal.to_restore()
-    ]
+    works = _works(host, journal)
     for _ in range(_PASSES):
         wrote = [_restore_one(host, work, work.target) for work in works if work.target]
         if not any(wrote):
@@ -62,6 +58,11 @@ def restore(host: Host, journal: Journal) -> list[Restored]:
     return _report(works)
 
 
+def look(host: Host, journal: Journal) -> list[Restored]:
+    """What `restore` would restore; nothing is written."""
+    return _report(_works(host, journal))
+
+
 def complain(restored: Iterable[Restored]) -> None:
     """IolabError when an undone application left something behind."""
     left = [f"{one.knob}: {one.problem}" for one in restored if one.problem]
@@ -69,6 +70,14 @@ def complain(restored: Iterable[Restored]) -> None:
         raise IolabError(
             "\n".join(["not everything could be restored:", *left]), "iolab tune revert"
         )
+
+
+def _works(host: Host, journal: Journal) -> list[_Work]:
+    finder = Finder(host, journal.identity)
+    return [
+        _locate(host, finder, entry, journal.effective.get(number))
+        for number, entry in journal.to_restore()
+    ]
 
 
 def _locate(host: Host, finder: Finder, entry: Entry, applied: str | None) -> _Work:

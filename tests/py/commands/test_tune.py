@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tuning"))  # fakehost.py
 import fakehost
 from click.testing import CliRunner, Result
 
-from iolab import cli
+from iolab import cli, startup
 from iolab.commands import tune
 from iolab.errors import IolabError
 from iolab.executor import HostExecutor
@@ -38,7 +38,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         with HostExecutor() as executor:
             yield fakehost.FakeHost(executor, root, state)
 
-    monkeypatch.setattr(tune, "_host", host)
+    for module in (tune, startup):
+        monkeypatch.setattr(module, "host_of", host)
     monkeypatch.setattr(tune, "calling_shell", lambda tree: fakehost.PID)
     monkeypatch.setenv("IOLAB_STATE", str(tmp_path / "state"))
     return root

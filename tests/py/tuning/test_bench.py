@@ -25,6 +25,7 @@ from faketools import load
 from iolab.errors import IolabError
 from iolab.tuning import bench, journal
 from iolab.tuning.knob import Outcome
+from iolab.tuning.leftovers import leftover
 from iolab.tuning.profile import Loaded
 from iolab.tuning.scene import Scene
 
@@ -162,13 +163,13 @@ def test_a_kill_after_each_write_leaves_nothing_behind(
     for change in range(1, changes + 1):
         killed_at(machine, state, loaded, change)
         assert snapshot(machine) != before
-        left = journal.leftover(state)
+        left = leftover(make(machine, state))
         assert left is not None
         assert "trial" in left
         host = make(machine, state)
         assert [one for one in bench.revert(host) if one.problem] == []
         assert snapshot(machine) == before, f"killed at change {change}"
-        assert journal.leftover(state) is None
+        assert leftover(make(machine, state)) is None
 
 
 @pytest.mark.usefixtures("unsynced")
@@ -350,14 +351,36 @@ def test_one_profile_at_a_time_and_one_iolab(
     assert bench.revert(host) == []
 
 
+def reboot(machine: Path) -> None:
+    (machine / "proc/sys/kernel/random/boot_id").write_text("another\n")
+
+
 def test_after_a_reboot_there_is_nothing_to_restore(
     machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
 ) -> None:
     bench.apply(write_profile('[sysctl]\n"net.core.somaxconn" = 65535'), scene)
-    (machine / "proc/sys/kernel/random/boot_id").write_text("another\n")
+    assert [one.original for one in bench.preview(host)] == ["4096"]
+    reboot(machine)
+    assert bench.preview(host) == []
+    with pytest.raises(IolabError, match=r"trial is not applied any more: .* with an earlier boot"):
+        bench.verify(host)
     assert bench.revert(host) == []
     assert text(machine, "proc/sys/net/core/somaxconn") == "65535"
     assert journal.load(host.state) is None
+
+
+def test_after_a_reboot_another_profile_can_be_applied(
+    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
+) -> None:
+    loaded = write_profile('[sysctl]\n"net.core.somaxconn" = 65535')
+    bench.apply(loaded, scene)
+    # A reboot takes the values with it, and a journal cut short is no leftover then.
+    (machine / "proc/sys/net/core/somaxconn").write_text("128\n")
+    reboot(machine)
+    assert leftover(host) is None
+    assert bench.apply(loaded, scene).ok
+    bench.revert(host)
+    assert text(machine, "proc/sys/net/core/somaxconn") == "128"
 
 
 def test_a_process_that_ended_took_its_limits_along(

@@ -218,3 +218,18 @@ def test_a_device_on_the_bus_without_an_interface_is_somewhere(
     assert all("is gone" in one.gone for one in bench.revert(host))
     (machine / "elsewhere").rename(link)
     assert snapshot(machine) == before
+
+
+def test_a_new_interface_of_the_old_name_can_be_tuned(
+    real: Host, netns: str, write_profile: WriteProfile
+) -> None:
+    loaded, scene = write_profile(OF_V0), Scene(real, netns=netns, only_netns=True)
+    bench.apply(loaded, scene)
+    assert ip("-n", netns, "link", "del", "v0").returncode == 0
+    assert ip("-n", netns, "link", "add", "v0", "type", "veth", "peer", "v1").returncode == 0
+    with pytest.raises(IolabError, match="went with their namespace or interface"):
+        bench.verify(real)
+    before = of_device(real, netns, "v0")
+    assert bench.apply(loaded, scene).ok
+    bench.revert(real)
+    assert of_device(real, netns, "v0") == before

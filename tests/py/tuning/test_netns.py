@@ -23,6 +23,7 @@ from iolab.executor import Completed, HostExecutor
 from iolab.tuning import bench, journal
 from iolab.tuning.host import Host, NamespaceTree, Tree
 from iolab.tuning.knob import Gone
+from iolab.tuning.leftovers import leftover
 from iolab.tuning.planning import make_plan
 from iolab.tuning.profile import Loaded
 from iolab.tuning.scene import Scene
@@ -156,7 +157,7 @@ def test_a_kill_at_each_write_is_reverted(
     loaded = write_profile(ONE_QUEUE)
     for writes in range(1, 50):
         cut_short = killed(loaded, netns, tmp_path / "state", writes)
-        assert (journal.leftover(tmp_path / "state") is not None) == cut_short
+        assert (leftover(real) is not None) == cut_short
         assert [one for one in bench.revert(real) if one.problem] == []
         assert values(real, netns) == before, f"killed at write {writes}"
         real.close()
@@ -237,16 +238,16 @@ def test_what_a_killed_session_leaves_is_announced_and_reverted(
     def work() -> None:
         host = Host(HostExecutor(), state=tmp_path / "state")
         with session(loaded, scene_of(host, netns)):
-            assert journal.leftover(host.state) is None  # its holder lives
+            assert leftover(host) is None  # its holder lives
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert was_killed(in_child(work))
-    said = journal.leftover(tmp_path / "state")
+    said = leftover(real)
     assert said is not None
     assert "is left applied by a killed run: iolab tune revert" in said
     assert [one for one in bench.revert(real) if one.problem] == []
     assert values(real, netns) == before
-    assert journal.leftover(tmp_path / "state") is None
+    assert leftover(real) is None
 
 
 def test_a_value_that_another_journal_holds_is_refused(

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from iolab.executor import ProcessError
 from iolab.tuning import hold
 from iolab.tuning.host import Host
-from iolab.tuning.journal import FILE
 from iolab.tuning.knob import KnobError, Setting, Target
 from iolab.tuning.profile import Profile
 from iolab.tuning.scene import Scene
+from iolab.tuning.state import FILE
 
 DEVICE = "dev/cpu_dma_latency"
 NONE = "none"

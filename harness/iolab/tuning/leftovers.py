@@ -1,0 +1,50 @@
+"""What runs that were killed left behind, found at the next start of any verb.
+
+A journal whose values went with an earlier boot, or with their namespaces and interfaces, is no
+leftover: nothing is to be restored, and it is dropped.
+"""
+
+from __future__ import annotations
+
+from iolab.tuning import journal as journals
+from iolab.tuning.host import Host
+from iolab.tuning.identity import Finder
+from iolab.tuning.journal import Journal
+from iolab.tuning.knob import Gone, KnobError, Target
+
+
+def leftover(host: Host) -> str | None:
+    """A sentence on what a killed run left applied; None when nothing is, or it still runs."""
+    if journals.busy(host.state):
+        return None
+    journal = journals.load(host.state)
+    if journal is None or lost(host, journal):
+        return None
+    if not journal.finished:
+        how = "in part by a run cut short"
+    elif journal.holder and not journals.lives(journal.holder):
+        how = "by a killed run"
+    else:
+        return None
+    return f"profile {journal.profile} is left applied {how}: iolab tune revert"
+
+
+def lost(host: Host, journal: Journal) -> str:
+    """Why nothing of the journal can be there any more; empty when something may be."""
+    if journal.boot_id != journals.boot_id(host):
+        return "its values were lost with an earlier boot"
+    finder = Finder(host, journal.identity)
+    targets = [entry.target for _, entry in journal.to_restore()]
+    if targets and all(_gone(finder, target) for target in targets):
+        return "its values went with their namespace or interface"
+    return ""
+
+
+def _gone(finder: Finder, target: Target) -> bool:
+    try:
+        finder.find(target)
+    except Gone:
+        return True
+    except KnobError:
+        return False
+    return False
