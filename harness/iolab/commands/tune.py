@@ -18,6 +18,7 @@ from iolab.tuning import bench, journal
 from iolab.tuning.bench import Applied, Result
 from iolab.tuning.host import Host
 from iolab.tuning.leftovers import lost
+from iolab.tuning.lock import busy
 from iolab.tuning.placement import Side, place
 from iolab.tuning.planning import Item, Plan, make_plan
 from iolab.tuning.profile import load_profile, profile_names
@@ -315,7 +316,7 @@ def _status(host: Host) -> dict[str, Any]:
     why_lost = lost(host, found)
     if why_lost:
         return _document(found.path, "lost", found.profile, why_lost)
-    if journal.busy(host.state):
+    if busy(host.state):
         return _document(found.path, "being changed", found.profile)
     if not found.finished:
         return _document(found.path, "interrupted", found.profile)

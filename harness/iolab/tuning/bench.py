@@ -16,6 +16,7 @@ from iolab.tuning.identity import identify, require_own_namespace
 from iolab.tuning.journal import Entry, Journal, boot_id
 from iolab.tuning.knob import KnobError, Outcome, Target, judge
 from iolab.tuning.leftovers import lost
+from iolab.tuning.lock import locked
 from iolab.tuning.overlap import others, refuse_overlap
 from iolab.tuning.planning import AFTER_CHANNELS, Item, Plan, make_plan, require
 from iolab.tuning.profile import Loaded
@@ -75,7 +76,7 @@ def apply(loaded: Loaded, scene: Scene, partial: bool = False, holder: str = "")
     `holder` is the process that will revert it by itself; see Journal.
     """
     host = scene.host
-    with journals.locked(host.state):
+    with locked(host.state):
         _make_way(host)
         held = others(host)
         plan = make_plan(loaded, scene)
@@ -125,7 +126,7 @@ def revert(host: Host) -> list[Restored]:
     Nothing to do without a journal; one of an earlier boot is only removed, for its values were
     lost with that boot.
     """
-    with journals.locked(host.state):
+    with locked(host.state):
         journal = journals.load(host.state)
         if journal is None:
             return []

@@ -9,10 +9,9 @@ whose result is read anew. The file exists exactly as long as there is something
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from iolab.tuning.knob import Target
 from iolab.tuning.state import FILE
 
 SCHEMA_VERSION = 1
-_LOCK = "lock"
 
 
 @dataclass(frozen=True)
@@ -201,39 +199,6 @@ def _replay(journal: Journal, event: dict[str, Any]) -> None:
 
 def _entries(documents: list[dict[str, Any]]) -> list[Entry]:
     return [Entry(**{**document, "target": Target(**document["target"])}) for document in documents]
-
-
-@contextlib.contextmanager
-def locked(state: Path) -> Iterator[None]:
-    """Keeps others from tuning this host meanwhile; the kernel drops it with the process."""
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-        handle = os.open(state / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise IolabError(f"{state}: {error.strerror}", "as root?") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise IolabError("another iolab is tuning this host", "wait until it ends") from None
-        yield
-    finally:
-        os.close(handle)
-
-
-def busy(state: Path) -> bool:
-    """True while a process tunes this host."""
-    try:
-        handle = os.open(state / _LOCK, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def lives(holder: str) -> bool:

@@ -11,11 +11,12 @@ from iolab.tuning.host import Host
 from iolab.tuning.identity import Finder
 from iolab.tuning.journal import Journal
 from iolab.tuning.knob import Gone, KnobError, Target
+from iolab.tuning.lock import busy
 
 
 def leftover(host: Host) -> str | None:
     """A sentence on what a killed run left applied; None when nothing is, or it still runs."""
-    if journals.busy(host.state):
+    if busy(host.state):
         return None
     journal = journals.load(host.state)
     if journal is None or lost(host, journal):

@@ -26,6 +26,7 @@ from iolab.errors import IolabError
 from iolab.tuning import bench, journal
 from iolab.tuning.knob import Outcome
 from iolab.tuning.leftovers import leftover
+from iolab.tuning.lock import busy, locked
 from iolab.tuning.profile import Loaded
 from iolab.tuning.scene import Scene
 
@@ -340,8 +341,8 @@ def test_one_profile_at_a_time_and_one_iolab(
     host: FakeHost, scene: Scene, write_profile: WriteProfile
 ) -> None:
     loaded = write_profile('[sysctl]\n"net.core.somaxconn" = 65535')
-    with journal.locked(host.state):
-        assert journal.busy(host.state)
+    with locked(host.state):
+        assert busy(host.state)
         with pytest.raises(IolabError, match="another iolab"):
             bench.apply(loaded, scene)
     bench.apply(loaded, scene)
