@@ -75,6 +75,7 @@ def main() -> NoReturn:
         sys.exit(max(error.exit_code, _failure()))
     except (KeyboardInterrupt, click.Abort):
         click.echo("iolab: interrupted; every process it started has ended", err=True)
+        _warn_of_applied()
         sys.exit(_failure())
     except BrokenPipeError:
         # Whoever read our output has left, as `head` does; closing stderr keeps Python quiet.
@@ -90,6 +91,17 @@ def _failure() -> int:
     """What a failure of the verb that was called ends with."""
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     return 2 if verb == "gate" else 1
+
+
+def _warn_of_applied() -> None:
+    """An interrupted run has reverted; where that could not be, its host is said to be tuned."""
+    if not journalled():
+        return
+    from iolab.startup import still_applied
+
+    applied = still_applied()
+    if applied:
+        click.echo(f"iolab: {applied}\n  remedy: iolab tune revert", err=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -37,6 +37,7 @@ from iolab.tuning.profile import Loaded, load_profile, without
 from iolab.tuning.scene import Scene
 from iolab.tuning.session import Session, session
 from iolab.tuning.state import forget, state_dir
+from iolab.tuning.undisturbed import undisturbed
 
 
 @dataclass(frozen=True)
@@ -222,8 +223,8 @@ class Conditions:
         self._leave.close()
 
     def close(self) -> None:
-        """Reverts everything that is applied."""
-        with ExitStack() as all_of_them:
+        """Reverts everything that is applied; signals that ask for an end have to wait."""
+        with undisturbed(), ExitStack() as all_of_them:
             for stack in self._standing.values():
                 all_of_them.callback(stack.close)
             all_of_them.callback(self._leave.close)

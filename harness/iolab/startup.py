@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +14,9 @@ import click
 from iolab.console import say
 from iolab.errors import IolabError
 from iolab.executor import HostExecutor
-from iolab.tuning import bench
+from iolab.tuning import bench, journal
 from iolab.tuning.host import Host
+from iolab.tuning.journal import holder_of
 from iolab.tuning.leftovers import leftover
 from iolab.tuning.state import journalled
 
@@ -50,6 +53,17 @@ def offer_to_revert(auto_revert: bool) -> None:
         asked = sys.stdin.isatty() and sys.stderr.isatty()
         if auto_revert or (asked and click.confirm("revert it now?", default=True, err=True)):
             _revert(state)
+
+
+def still_applied() -> str:
+    """A sentence on what this process has applied and not reverted; empty when there is nothing."""
+    mine = holder_of(os.getpid()).split()
+    for state in journalled():
+        with contextlib.suppress(IolabError):
+            found = journal.load(state)
+            if found is not None and (not found.finished or found.holder.split()[:2] == mine):
+                return f"profile {found.profile} is still applied, in part or whole"
+    return ""
 
 
 def _leftover(state: Path) -> str | None:

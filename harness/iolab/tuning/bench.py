@@ -22,6 +22,7 @@ from iolab.tuning.planning import AFTER_CHANNELS, Item, Plan, make_plan, require
 from iolab.tuning.profile import Loaded
 from iolab.tuning.restore import Restored, complain, look, restore
 from iolab.tuning.scene import Scene
+from iolab.tuning.undisturbed import undisturbed
 
 _PASSES = 3  # writing one value may move another, which is written again
 
@@ -73,7 +74,7 @@ class _Written:
 def apply(loaded: Loaded, scene: Scene, partial: bool = False, holder: str = "") -> Applied:
     """Applies a profile. IolabError when something is in the way; nothing is written then.
 
-    `holder` is the process that will revert it by itself; see Journal.
+    `holder` will revert it by itself; see Journal.
     """
     host = scene.host
     with locked(host.state):
@@ -120,13 +121,16 @@ def verify(host: Host) -> list[Result]:
     return [*results, *failed]
 
 
-def revert(host: Host) -> list[Restored]:
+def revert(host: Host, holder: str = "") -> list[Restored]:
     """Restores everything the journal holds, and removes it when all is as it was.
 
     Nothing to do without a journal; one of an earlier boot is only removed, for its values were
-    lost with that boot.
+    lost with that boot. With `holder`, a journal of somebody else is left alone. Signals that ask
+    for an end have to wait.
     """
-    with locked(host.state):
+    if holder and not _is_held(host, holder):
+        return []
+    with undisturbed(), locked(host.state):
         journal = journals.load(host.state)
         if journal is None:
             return []
@@ -135,6 +139,11 @@ def revert(host: Host) -> list[Restored]:
             return []
         _require_here(host, journal)
         return restore(host, journal)
+
+
+def _is_held(host: Host, holder: str) -> bool:
+    journal = journals.load(host.state)
+    return journal is not None and journal.holder == holder
 
 
 def preview(host: Host) -> list[Restored]:

@@ -47,7 +47,10 @@ class Journal:
     identity: Identity = field(default_factory=Identity)
     """Of the namespaces and interfaces of the entries: what tells them from later ones."""
     holder: str = ""
-    """`PID STARTTIME` of the process that will revert it; empty when somebody asked for it."""
+    """`PID STARTTIME NUMBER` of the process that will revert it and of its session.
+
+    Empty when somebody asked for it.
+    """
     begun: set[int] = field(default_factory=set)
     """Entries whose write began, and perhaps happened."""
     effective: dict[int, str] = field(default_factory=dict)
@@ -202,11 +205,12 @@ def _entries(documents: list[dict[str, Any]]) -> list[Entry]:
 
 
 def lives(holder: str) -> bool:
-    """True while the process `PID STARTTIME` is there; also when it may not be looked at."""
-    pid = int(holder.split()[0])
+    """True while the process of a journal's holder is there; also when it may not be looked at."""
+    words = holder.split()
+    pid = int(words[0])
     found = holder_of(pid)
     if found:
-        return found == holder
+        return found.split() == words[:2]
     try:
         os.kill(pid, 0)
     except PermissionError:  # hidden by proc(5), hidepid

@@ -17,6 +17,7 @@ from iolab.tuning.host import Host
 from iolab.tuning.identity import Finder, interface_of
 from iolab.tuning.journal import Entry, Journal
 from iolab.tuning.knob import Gone, KnobError, Target
+from iolab.tuning.undisturbed import undisturbed
 
 _PASSES = 3
 
@@ -44,7 +45,15 @@ class _Work:
 
 
 def restore(host: Host, journal: Journal) -> list[Restored]:
-    """Restores what was or may have been written; removes the journal when all is as it was."""
+    """Restores what was or may have been written; removes the journal when all is as it was.
+
+    Signals that ask for an end have to wait.
+    """
+    with undisturbed():
+        return _restore(host, journal)
+
+
+def _restore(host: Host, journal: Journal) -> list[Restored]:
     works = _works(host, journal)
     for _ in range(_PASSES):
         wrote = [_restore_one(host, work, work.target) for work in works if work.target]

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 
 from iolab.errors import IolabError
 from iolab.tuning import bench
@@ -24,14 +25,20 @@ from iolab.tuning.profile import Loaded
 from iolab.tuning.restore import Restored
 from iolab.tuning.scene import Scene
 
+_NUMBERS = count(1)
+
 
 @dataclass
 class Session:
-    """An applied profile. `placement` says where server and client are to run."""
+    """An applied profile. `placement` says where server and client are to run.
+
+    `holder` tells its journal from one that somebody wrote after reverting this one.
+    """
 
     scene: Scene
     applied: Applied
     placement: dict[str, Side]
+    holder: str
     reverted: bool = False
 
     def verify(self) -> list[Result]:
@@ -42,10 +49,7 @@ class Session:
         """Restores the host; the second call does nothing. IolabError when something is left."""
         if self.reverted:
             return []
-        restored = bench.revert(self.scene.host)
-        left = [f"{one.knob}: {one.problem}" for one in restored if one.problem]
-        if left:
-            raise IolabError("\n".join(["not restored:", *left]), "iolab tune revert")
+        restored = _revert(self.scene, self.holder)
         self.reverted = True
         return restored
 
@@ -57,12 +61,31 @@ def session(loaded: Loaded, scene: Scene, partial: bool = False) -> Iterator[Ses
     `scene` says where: a testbed with namespaces gives one with `netns` and `only_netns`.
     IolabError when the profile does not take whole and `partial` is not given.
     """
-    applied = bench.apply(loaded, scene, partial, holder_of(os.getpid()))
-    if not applied.kept:
-        bad = [f"{one.place}: {one.knob}: {one.outcome}" for one in applied.results if not one.good]
-        raise IolabError("\n".join([f"profile {applied.profile} did not take:", *bad]))
-    tuned = Session(scene, applied, place(loaded.profile, scene))
+    placement = place(loaded.profile, scene)
+    holder = f"{holder_of(os.getpid())} {next(_NUMBERS)}"
+    tuned = None
     try:
+        applied = bench.apply(loaded, scene, partial, holder)
+        if not applied.kept:
+            raise IolabError(
+                "\n".join([f"profile {applied.profile} did not take:", *_bad(applied)])
+            )
+        tuned = Session(scene, applied, placement, holder)
         yield tuned
     finally:
-        tuned.revert()
+        if tuned is not None:
+            tuned.revert()
+        else:  # interrupted as apply returned, or nothing is there to revert
+            _revert(scene, holder)
+
+
+def _bad(applied: Applied) -> list[str]:
+    return [f"{one.place}: {one.knob}: {one.outcome}" for one in applied.results if not one.good]
+
+
+def _revert(scene: Scene, holder: str) -> list[Restored]:
+    restored = bench.revert(scene.host, holder)
+    left = [f"{one.knob}: {one.problem}" for one in restored if one.problem]
+    if left:
+        raise IolabError("\n".join(["not restored:", *left]), "iolab tune revert")
+    return restored

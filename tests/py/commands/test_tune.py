@@ -157,6 +157,27 @@ def test_other_verbs_announce_it_too(machine: Path, tmp_path: Path) -> None:
     assert "iolab tune revert" in done.stderr
 
 
+def test_an_interrupted_verb_says_what_it_left_applied(
+    machine: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    monkeypatch.setattr(cli.cli, "main", interrupted)
+    for left in ("", "profile trial is still applied, in part or whole"):
+        if left:
+            interrupt(tmp_path / "state", machine)
+        with pytest.raises(SystemExit):
+            cli.main()
+        said = capsys.readouterr().err
+        assert ("still applied" in said, "iolab tune revert" in said) == (bool(left), bool(left))
+        assert left in said
+
+
 def test_namespaces_and_the_host_stand_side_by_side(
     machine: Path, profile: Path, tmp_path: Path
 ) -> None:
