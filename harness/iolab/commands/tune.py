@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.markup import escape
 from rich.table import Table
 
 from iolab.console import emit_json, print_table, say
+from iolab.errors import IolabError
 from iolab.paths import find_house
 from iolab.startup import host_of, offer_to_revert
 from iolab.trial.verb import validate
@@ -28,6 +30,7 @@ from iolab.tuning.shell import export
 from iolab.tuning.state import journalled, state_dir
 
 _SCHEMA = 1
+FoundT = TypeVar("FoundT")
 
 profile_argument = click.argument("profile")
 interface_option = click.option(
@@ -133,15 +136,15 @@ def apply(
 @json_option
 def verify(as_json: bool) -> None:
     """Read every knob of what is applied back. Exit 1 when one has drifted."""
-    results: list[Result] = []
-    for state in journalled() or [state_dir()]:
-        with host_of(state) as host:
-            results += bench.verify(host)
+    found, failures = _on_each(journalled() or [state_dir()], bench.verify)
+    results = [result for each in found for result in each]
     if as_json:
-        emit_json({"schema_version": _SCHEMA, "knobs": [_result_json(one) for one in results]})
-    else:
+        knobs = [_result_json(one) for one in results]
+        emit_json({"schema_version": _SCHEMA, "knobs": knobs, "failures": failures})
+    elif results:
         print_table(_result_table(results))
-    raise SystemExit(0 if all(result.good for result in results) else 1)
+    _say_failures(failures)
+    raise SystemExit(0 if not failures and all(result.good for result in results) else 1)
 
 
 @tune.command()
@@ -150,28 +153,25 @@ def verify(as_json: bool) -> None:
 @json_option
 def revert(netns: str | None, dry_run: bool, as_json: bool) -> None:
     """Restore what was applied, exactly and in reverse order, after a crash too."""
-    restored: list[Restored] = []
-    for state in journalled() if netns is None else [state_dir(netns)]:
-        with host_of(state) as host:
-            restored += bench.preview(host) if dry_run else bench.revert(host)
-    _show_restored(restored, dry_run, as_json)
-    raise SystemExit(1 if any(one.problem for one in restored) else 0)
+    work = bench.preview if dry_run else bench.revert
+    found, failures = _on_each(journalled() if netns is None else [state_dir(netns)], work)
+    restored = [one for each in found for one in each]
+    _show_restored(restored, failures, dry_run, as_json)
+    raise SystemExit(1 if failures or any(one.problem for one in restored) else 0)
 
 
 @tune.command()
 @json_option
 def status(as_json: bool) -> None:
     """Say what is applied, and whether its knobs still hold."""
-    documents = []
-    for state in journalled():
-        with host_of(state) as host:
-            documents.append(_status(host))
+    documents, failures = _on_each(journalled(), _status)
     if as_json:
-        emit_json({"schema_version": _SCHEMA, "profiles": documents})
-    else:
+        emit_json({"schema_version": _SCHEMA, "profiles": documents, "failures": failures})
+    elif documents or not failures:
         _say_status(documents)
+    _say_failures(failures)
     good = all(one["state"] in ("applied", "lost") and not one["drift"] for one in documents)
-    raise SystemExit(0 if good else 1)
+    raise SystemExit(0 if good and not failures else 1)
 
 
 @tune.command()
@@ -192,6 +192,26 @@ def profiles(as_json: bool) -> None:
     for row in found:
         table.add_row(*row)
     print_table(table)
+
+
+def _on_each(states: list[Path], work: Callable[[Host], FoundT]) -> tuple[list[FoundT], list[str]]:
+    """What `work` finds for each journal, and what was in the way of those where it failed.
+
+    A journal that cannot be read, or whose namespace another iolab is tuning, stops no other.
+    """
+    found, failures = [], []
+    for state in states:
+        try:
+            with host_of(state) as host:
+                found.append(work(host))
+        except IolabError as error:
+            failures.append(str(error))
+    return found, failures
+
+
+def _say_failures(failures: list[str]) -> None:
+    for failure in failures:
+        say(f"iolab: {failure}")
 
 
 def _scene(
@@ -294,13 +314,16 @@ def _cells(*texts: str | None) -> list[str]:
     return [escape("-" if text is None else " ".join(text.split())) for text in texts]
 
 
-def _show_restored(restored: list[Restored], dry_run: bool, as_json: bool) -> None:
+def _show_restored(
+    restored: list[Restored], failures: list[str], dry_run: bool, as_json: bool
+) -> None:
+    _say_failures(failures)
     if as_json:
-        knobs = [asdict(one) for one in restored]
-        emit_json({"schema_version": _SCHEMA, "dry_run": dry_run, "knobs": knobs})
+        document = {"dry_run": dry_run, "knobs": list(map(asdict, restored)), "failures": failures}
+        emit_json({"schema_version": _SCHEMA, **document})
         return
     if not restored:
-        say("nothing to revert")
+        say("nothing to revert" if not failures else "nothing else to revert")
         return
     table = Table("knob", "restored to" if not dry_run else "would be restored to", "remark")
     for one in restored:

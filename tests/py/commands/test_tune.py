@@ -22,6 +22,7 @@ from iolab.executor import HostExecutor
 from iolab.tuning import journal
 from iolab.tuning.journal import Entry, Journal
 from iolab.tuning.knob import Target
+from iolab.tuning.lock import locked
 
 PROFILE = 'summary = "a trial"\n[sysctl]\n"net.core.somaxconn" = 65535\n'
 
@@ -200,6 +201,34 @@ def test_namespaces_and_the_host_stand_side_by_side(
     assert call("revert").exit_code == 0
     assert [one.read_text() for one in values.values()] == ["128\n"] * 2
     assert value(machine) == "4096"
+
+
+def test_a_journal_that_cannot_be_reverted_stops_no_other(
+    machine: Path, profile: Path, tmp_path: Path
+) -> None:
+    """One is corrupt, one is being changed; the host's own is reverted all the same."""
+    for name in ("corrupt", "locked"):
+        own = machine / f"run/netns/{name}/proc/sys/net/core/somaxconn"
+        own.parent.mkdir(parents=True)
+        own.write_text("128\n")
+        assert call("apply", profile, "--netns", name, "--only-netns").exit_code == 0
+    assert call("apply", profile).exit_code == 0
+    states = tmp_path / "state/netns"
+    (states / "corrupt/journal.jsonl").write_text("{}\n")
+    with locked(states / "locked"):
+        status = call("status", "--json")
+        assert status.exit_code == 1
+        states_of = [one["state"] for one in json.loads(status.stdout)["profiles"]]
+        assert states_of == ["being changed", "applied"]
+        done = call("revert", "--json")
+    assert done.exit_code == 1
+    assert value(machine) == "4096"
+    failures = json.loads(done.stdout)["failures"]
+    assert ["corrupt/journal.jsonl" in failures[0], "another iolab" in failures[1]] == [True, True]
+    assert "corrupt/journal.jsonl: not a journal" in done.stderr
+    assert call("verify").exit_code == 1
+    (states / "corrupt/journal.jsonl").unlink()
+    assert call("revert").exit_code == 0
 
 
 def test_the_profiles_of_the_tree_are_listed(machine: Path) -> None:
