@@ -27,6 +27,11 @@ _COUPLINGS = (
         "conf/all and conf/default are copied to interfaces",
     ),
     (
+        r"/proc/sys/net/ipv4/ip_forward",
+        r"/proc/sys/net/ipv4/conf/.*/(forwarding|accept_redirects)",
+        "a router forwards on every interface and takes no redirects",
+    ),
+    (
         r"/sys/class/net/[^/]+/mtu",
         r"/proc/sys/net/ipv6/conf/[^/]+/mtu",
         "IPv6 follows the MTU of the interface",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from iolab.errors import IolabError
+from iolab.errors import InputError, IolabError
 
 if TYPE_CHECKING:
     from iolab.tuning.host import Host
@@ -21,6 +21,15 @@ class KnobError(IolabError):
 
 class Gone(KnobError):
     """A process, interface or namespace that is no more, and whose values went with it."""
+
+
+class Impossible(InputError):
+    """What a profile asks by `key` cannot be meant for this host; planning adds the file."""
+
+    def __init__(self, key: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{key}: {reason}", remedy)
+        self.key = key
+        self.reason = reason
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from iolab.errors import IolabError
+from iolab.errors import InputError, IolabError
 from iolab.tuning.families import FAMILIES
-from iolab.tuning.knob import KnobError, Setting, Target
+from iolab.tuning.knob import Impossible, KnobError, Setting, Target
 from iolab.tuning.profile import Loaded
 from iolab.tuning.scene import Scene
 
@@ -64,8 +64,7 @@ def make_plan(loaded: Loaded, scene: Scene, families: Sequence[str] = tuple(FAMI
     items: list[Item] = []
     collateral: dict[Target, str] = {}
     for name in families:
-        for setting in FAMILIES[name].settings(loaded.profile, scene):
-            items.append(_item(loaded, scene, setting))
+        items += [_item(loaded, scene, one) for one in _settings(loaded, scene, name)]
         for target in FAMILIES[name].collateral(loaded.profile, scene):
             original = _try_read(scene, target)
             if original is not None:
@@ -73,6 +72,14 @@ def make_plan(loaded: Loaded, scene: Scene, families: Sequence[str] = tuple(FAMI
     return Plan(
         loaded.name, tuple(items), tuple(collateral.items()), _left_out(loaded, scene, items)
     )
+
+
+def _settings(loaded: Loaded, scene: Scene, family: str) -> Iterator[Setting]:
+    """What a family makes of the profile; its complaint gets the file that the key stands in."""
+    try:
+        yield from FAMILIES[family].settings(loaded.profile, scene)
+    except Impossible as error:
+        raise InputError(f"{loaded.place(error.key)}: {error.reason}", error.remedy) from error
 
 
 def require(plan: Plan) -> None:
@@ -91,9 +98,7 @@ def _left_out(loaded: Loaded, scene: Scene, items: Sequence[Item]) -> tuple[str,
         return ()
     targets = {item.setting.target for item in items}
     whole = replace(scene, only_netns=False)
-    everything = [
-        one for family in FAMILIES.values() for one in family.settings(loaded.profile, whole)
-    ]
+    everything = [one for family in FAMILIES for one in _settings(loaded, whole, family)]
     return tuple(dict.fromkeys(one.key for one in everything if one.target not in targets))
 
 

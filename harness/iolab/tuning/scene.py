@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 
-from iolab.errors import InputError
 from iolab.topology import Topology
 from iolab.tuning.host import Host, Tree
+from iolab.tuning.knob import Impossible
 from iolab.tuning.nic import Nic, default_interface, read_nic
 
 _PASSING = ("sudo", "su", "doas", "pkexec", "setpriv")
@@ -34,24 +34,26 @@ class Scene:
         """The host's CPUs, nodes and devices."""
         return self.host.topology()
 
-    def nic(self, asked: str | None, place: str) -> Nic:
+    def nic(self, asked: str | None, key: str) -> Nic:
         """The interface of a profile's [nic] table: the caller's, the table's, the default route's.
 
-        InputError names `place` when there is none.
+        Impossible names `key`, the profile's key that wants it, when there is none.
         """
         tree = self.host.tree(self.netns)
         name = self.interface or asked or default_interface(tree)
         present = [one for one in tree.names("sys/class/net") if one != "lo"]
         inside = f" in namespace {self.netns}" if self.netns else ""
         if name is None:
-            raise InputError(
-                f"{place}: no interface is named and there is no default route{inside}",
+            raise Impossible(
+                key,
+                f"no interface is named and there is no default route{inside}",
                 f"--interface IF, one of: {', '.join(present) or 'none is here'}",
             )
         nic = read_nic(self.host, self.topology, name, self.netns)
         if nic is None:
-            raise InputError(
-                f"{place}: interface {name!r}: not found{inside}",
+            raise Impossible(
+                key,
+                f"interface {name!r}: not found{inside}",
                 f"--interface IF, one of: {', '.join(present) or 'none is here'}",
             )
         return nic

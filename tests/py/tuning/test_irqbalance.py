@@ -180,7 +180,9 @@ def test_it_can_be_reported_instead(
 def test_it_can_be_refused_instead(
     daemon: FakeDaemon, host: FakeHost, scene: Scene, write_profile: WriteProfile
 ) -> None:
-    with pytest.raises(InputError, match=r"irqbalance runs \(process 99\)"):
+    with pytest.raises(
+        InputError, match=r"trial\.toml: irq\.policy: irqbalance runs \(process 99\)"
+    ):
         bench.apply(write_profile('[irq]\npolicy = "all"\nirqbalance = "refuse"'), scene)
     assert host.changes == 0
     assert daemon.spared == {7}

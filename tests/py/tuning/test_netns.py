@@ -109,6 +109,47 @@ def test_a_namespace_is_tuned_and_restored(
     assert values(real, netns) == before
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '"net.ipv4.ip_forward" = {other}',
+        '"net.ipv4.conf.default.rp_filter" = {other}',
+        '"net.ipv4.neigh.v0.unres_qlen" = 7',
+        '"net.ipv6.conf.all.forwarding" = {other}',
+    ],
+)
+def test_sysctls_that_the_kernel_moves_along_come_back(
+    real: Host, netns: str, write_profile: WriteProfile, line: str
+) -> None:
+    name = line.split('"')[1].replace(".", "/")
+    tree = real.tree(netns)
+    if not tree.exists(f"proc/sys/{name}"):
+        pytest.skip(f"this kernel has no /proc/sys/{name}")
+    if name.endswith("ip_forward"):  # as a careful admin has it: no redirects before either
+        tree.write("proc/sys/net/ipv4/conf/all/accept_redirects", "0")
+        tree.write("proc/sys/net/ipv4/conf/v0/forwarding", "1")
+    other = "1" if tree.read(f"proc/sys/{name}") == "0" else "0"
+    before = sysctls(real, netns)
+    applied = bench.apply(
+        write_profile(f"[sysctl]\n{line.format(other=other)}"), scene_of(real, netns)
+    )
+    try:
+        assert applied.ok, [one for one in applied.results if not one.good]
+        moved = {one for one, value in sysctls(real, netns).items() if before[one] != value}
+        assert len(moved) > 1
+    finally:
+        restored = bench.revert(real)
+    assert [one for one in restored if one.problem] == []
+    assert sysctls(real, netns) == before
+
+
+def sysctls(host: Host, netns: str) -> dict[str, str]:
+    """Every readable sysctl of the namespace by its file."""
+    script = "find /proc/sys/net -type f -perm -400 -exec grep -HE '' {} + 2>&1 || true"
+    lines = host.run(["sh", "-c", script], netns).stdout.splitlines()
+    return dict(line.partition(":")[::2] for line in lines)
+
+
 class KillingHost(Host):
     """Dies by SIGKILL with its n-th write, whether to a file or by a tool."""
 

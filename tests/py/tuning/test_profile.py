@@ -117,7 +117,9 @@ def test_a_missing_interface_is_answered_with_those_there_are(
     host: FakeHost, write_profile: WriteProfile
 ) -> None:
     loaded = write_profile('[steering]\nrps = "all"')
-    with pytest.raises(InputError, match=r"steering.rps: interface 'eth7': not found\n.*eth0"):
+    with pytest.raises(
+        InputError, match=r"trial\.toml: steering\.rps: interface 'eth7': not found\n.*eth0"
+    ):
         bench.apply(loaded, Scene(host, interface="eth7"))
     assert host.changes == 0
 

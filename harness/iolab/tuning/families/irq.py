@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from iolab.errors import InputError
 from iolab.topology import parse_cpu_list
 from iolab.tuning import irqbalance
 from iolab.tuning.cpus import candidates, format_list
 from iolab.tuning.families.base import FileFamily
 from iolab.tuning.host import Host
-from iolab.tuning.knob import KnobError, Setting, Target
+from iolab.tuning.knob import Impossible, KnobError, Setting, Target
 from iolab.tuning.nic import Irq, Nic
 from iolab.tuning.profile import Profile
 from iolab.tuning.scene import Scene
@@ -49,8 +48,9 @@ class IrqAffinity(FileFamily):
     def _mind_irqbalance(self, profile: Profile, scene: Scene) -> None:
         pid = irqbalance.running(scene.host.tree())
         if pid is not None and profile.irq.irqbalance == "refuse":
-            raise InputError(
-                f"irq.policy: irqbalance runs (process {pid}) and would move the interrupts back",
+            raise Impossible(
+                "irq.policy",
+                f"irqbalance runs (process {pid}) and would move the interrupts back",
                 'systemctl stop irqbalance, or irq.irqbalance = "ban" or "report"',
             )
 
