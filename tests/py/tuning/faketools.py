@@ -14,6 +14,9 @@ from iolab.tuning.knob import KnobError
 
 KEY = "6d:5a:56:da"
 
+_TSO = ("tx-tcp-segmentation", "tx-tcp-ecn-segmentation", "tx-tcp-mangleid-segmentation",
+        "tx-tcp6-segmentation")  # fmt: skip
+
 
 def put(root: Path, where: str, text: str) -> None:
     """Makes a file of the machine, with the kernel's newline."""
@@ -66,7 +69,11 @@ def ethtool(root: Path, args: list[str]) -> str:
     elif flag == "-K" and rest[0] == "ntuple":
         state["ntuple"] = rest[1]
     elif flag == "-K":
-        state["features"][rest[0]] = rest[1]
+        # A group switches all its members, whatever each of them was.
+        names = _TSO if rest[0] == "tso" else rest[:1]
+        state["features"] |= {
+            name: rest[1] for name in names if "fixed" not in state["features"][name]
+        }
     elif flag == "-N":
         state["tcp4"] = rest[2]
     elif flag == "-X" and rest[0] == "hkey":
@@ -122,9 +129,10 @@ def _show_coalesce(state: dict[str, Any]) -> str:
 
 def _show_features(state: dict[str, Any]) -> str:
     on = state["features"]
+    tso = "on" if any(on[name] == "on" for name in _TSO) else "off"
+    members = "".join(f"\t{name}: {on[name]}\n" for name in _TSO)
     return (
-        "Features for eth0:\n"
-        f"tcp-segmentation-offload: {on['tso']}\n\ttx-tcp-segmentation: {on['tso']}\n"
+        f"Features for eth0:\ntcp-segmentation-offload: {tso}\n{members}"
         f"generic-segmentation-offload: {on['gso']}\ngeneric-receive-offload: {on['gro']}\n"
         f"large-receive-offload: {on['lro']}\nntuple-filters: {state['ntuple']}\n"
     )

@@ -150,6 +150,21 @@ def sysctls(host: Host, netns: str) -> dict[str, str]:
     return dict(line.partition(":")[::2] for line in lines)
 
 
+def test_offloads_that_were_off_inside_a_group_stay_off(
+    real: Host, netns: str, write_profile: WriteProfile
+) -> None:
+    real.run(["ethtool", "-K", "v0", "tx-tcp-mangleid-segmentation", "off"], netns)
+    before = values(real, netns)["v0 -k"]
+    text = '[nic]\ninterface = "v0"\n[nic.offloads]\ntso = false\ntx = false'
+    applied = bench.apply(write_profile(text), scene_of(real, netns))
+    try:
+        assert applied.ok, [one for one in applied.results if not one.good]
+    finally:
+        restored = bench.revert(real)
+    assert [one for one in restored if one.problem] == []
+    assert values(real, netns)["v0 -k"] == before
+
+
 class KillingHost(Host):
     """Dies by SIGKILL with its n-th write, whether to a file or by a tool."""
 
