@@ -44,7 +44,7 @@ class Result:
     def good(self) -> bool:
         """True when nothing is to be complained of."""
         return self.outcome is Outcome.EXACT or (
-            self.optional and self.outcome is Outcome.UNAVAILABLE
+            self.optional and self.outcome in (Outcome.UNAVAILABLE, Outcome.REFUSED)
         )
 
 

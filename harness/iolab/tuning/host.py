@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,10 @@ class Tree:
         """What access(2) says; files of /proc/sys honour their mode even for root."""
         return os.access(self.root / where, os.W_OK)
 
+    def mode(self, where: str) -> int:
+        """Permission bits: root passes access(2) where the kernel gives nobody leave to write."""
+        return stat.S_IMODE((self.root / where).stat().st_mode)
+
     def names(self, where: str) -> list[str]:
         """The names in a directory in order of their numbers (`rx-2` before `rx-10`)."""
         try:
@@ -86,6 +91,10 @@ class NamespaceTree(Tree):
     def writable(self, where: str) -> bool:
         """See Tree."""
         return self._thread.call(lambda: Tree.writable(self, where))
+
+    def mode(self, where: str) -> int:
+        """See Tree."""
+        return self._thread.call(lambda: Tree.mode(self, where))
 
     def names(self, where: str) -> list[str]:
         """See Tree."""

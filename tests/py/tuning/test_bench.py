@@ -294,6 +294,7 @@ def test_without_privilege_nothing_is_written(
 ) -> None:
     before = snapshot(machine)
     monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(IolabError, match=r"sysctl.net.core.somaxconn: .*not writable; as root\?"):
         bench.apply(write_profile('[sysctl]\n"net.core.somaxconn" = 65535'), scene)
     assert snapshot(machine) == before

@@ -61,15 +61,40 @@ def test_a_stale_effective_affinity_is_said_and_no_failure(
     assert "still delivered to CPU 1 until the next" in reasons["affinity of 41 (virtio2-input.0)"]
 
 
+@pytest.mark.parametrize("error", [errno.EIO, errno.EPERM])
 def test_managed_interrupts_refuse_and_nothing_stays(
-    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
+    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile, error: int
 ) -> None:
     before = snapshot(machine)
-    host.rules["proc/irq/44/smp_affinity_list"] = refuse(errno.EIO)
+    host.rules["proc/irq/44/smp_affinity_list"] = refuse(error)
     applied = bench.apply(write_profile('[irq]\npolicy = "local-node"'), scene)
     assert not applied.kept
     assert "the kernel manages" in applied.results[-1].reason
     assert snapshot(machine) == before
+
+
+def test_an_optional_policy_leaves_managed_interrupts_alone(
+    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
+) -> None:
+    before = snapshot(machine)
+    host.rules["proc/irq/44/smp_affinity_list"] = refuse(errno.EIO)
+    applied = bench.apply(write_profile('optional = ["irq.*"]\n[irq]\npolicy = "all"'), scene)
+    assert applied.ok
+    refused = [one for one in applied.results if one.outcome is Outcome.REFUSED]
+    assert [one.knob for one in refused] == ["affinity of 44 (virtio2-output.1)"]
+    assert all(one.good for one in bench.verify(host))
+    bench.revert(host)
+    assert snapshot(machine) == before
+
+
+def test_a_managed_interrupt_is_known_by_its_file(
+    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
+) -> None:
+    (machine / "proc/irq/44/smp_affinity_list").chmod(0o444)
+    with pytest.raises(IolabError, match=r"44 \(virtio2-output.1\): .*kernel manages") as caught:
+        bench.apply(write_profile('[irq]\npolicy = "all"'), scene)
+    assert "as root?" not in str(caught.value)
+    assert host.changes == 0
 
 
 def test_flow_counts_are_inert_without_the_global_table(

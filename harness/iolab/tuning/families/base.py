@@ -13,11 +13,9 @@ from iolab.tuning.profile import Profile
 from iolab.tuning.scene import Scene
 
 _MEANING = {
-    errno.EPERM: "not permitted; as root?",
-    errno.EACCES: "not permitted; as root?",
     errno.EINVAL: "invalid argument: the kernel does not take this value here",
     errno.ENOENT: "the kernel knows no such name; is its module there (modprobe)?",
-    errno.EIO: "I/O error: an interrupt whose affinity the kernel manages cannot be moved",
+    errno.EIO: "I/O error",
     errno.EOVERFLOW: "value too large: a mask names CPUs beyond those of this kernel",
     errno.ERANGE: "out of range: a list names CPUs beyond those of this kernel",
     errno.EROFS: "read-only file system; in a container?",
@@ -48,7 +46,7 @@ class FileFamily:
         if not tree.exists(target.where):
             return f"/{target.where}: this kernel or device has no such file"
         if not tree.writable(target.where):
-            return f"/{target.where}: not writable; as root?"
+            return f"/{target.where}: not writable; {who()}"
         return why_unreadable(self.read, host, target)
 
     def read(self, host: Host, target: Target) -> str:
@@ -145,7 +143,14 @@ def privileged(host: Host) -> bool:
 def explain(error: OSError) -> str:
     """The errno by name and what it means for a knob."""
     name = errno.errorcode.get(error.errno or 0, "error")
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return f"{name}, not permitted; {who()}"
     return f"{name}, {_MEANING.get(error.errno or 0, error.strerror or str(error))}"
+
+
+def who() -> str:
+    """The remedy of a refusal: root does not ask whether it should be root."""
+    return "as root?" if os.geteuid() != 0 else "not even to root: the kernel or a container"
 
 
 def ask(host: Host, target: Target, *args: str) -> str:

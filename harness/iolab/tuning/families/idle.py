@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from iolab.executor import ProcessError
 from iolab.tuning import hold
+from iolab.tuning.families.base import who
 from iolab.tuning.host import Host
 from iolab.tuning.knob import KnobError, Setting, Target
 from iolab.tuning.profile import Profile
@@ -44,7 +45,7 @@ class IdleLatency:
         tree = host.tree()
         if not tree.exists(DEVICE):
             return f"/{DEVICE}: this kernel has no such device"
-        return None if tree.writable(DEVICE) else f"/{DEVICE}: not writable; as root?"
+        return None if tree.writable(DEVICE) else f"/{DEVICE}: not writable; {who()}"
 
     def read(self, host: Host, target: Target) -> str:
         """See Family: what our holder asks for; other processes may ask for less."""

@@ -2,24 +2,29 @@
 
 effective_affinity_list (Linux 4.13) says where the interrupt is delivered; it may be stale until
 the next interrupt, when the move is made (kernel/irq/migration.c). Managed interrupts, spread by
-the driver, refuse with EIO. The names are the driver's: virtio's are `virtio2-input.0`, never
+the kernel, refuse with EIO, new kernels with EPERM and files that have no mode to write
+(kernel/irq/proc.c, register_irq_proc). The names are the driver's: virtio's are `virtio2-input.0`, never
 `eth0`, so that the device's msi_irqs decide, not a search for the interface's name. A running
 irqbalance moves interrupts back, unless it is told to leave them alone (family `irqbalance`).
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 
 from iolab.topology import parse_cpu_list
 from iolab.tuning import irqbalance
 from iolab.tuning.cpus import candidates, format_list
-from iolab.tuning.families.base import FileFamily
+from iolab.tuning.families.base import FileFamily, explain
 from iolab.tuning.host import Host
 from iolab.tuning.knob import Impossible, KnobError, Setting, Target
 from iolab.tuning.nic import Irq, Nic
 from iolab.tuning.profile import Profile
 from iolab.tuning.scene import Scene
+
+
+_MANAGED = "the kernel manages this interrupt's affinity: nobody else can set it"
 
 
 class IrqAffinity(FileFamily):
@@ -69,7 +74,20 @@ class IrqAffinity(FileFamily):
         """See Family."""
         if not target.where.startswith("proc/irq/"):
             return f"{target.device} has no interrupts of its own queues"
+        try:
+            if not host.tree().mode(target.where) & 0o222:
+                return f"/{target.where}: {_MANAGED}"
+        except OSError:
+            pass  # the file is not there, which is said below
         return super().available(host, target)
+
+    def write(self, host: Host, target: Target, value: str) -> None:
+        """See Family."""
+        try:
+            host.tree().write(target.where, value)
+        except OSError as error:
+            reason = _MANAGED if error.errno in (errno.EIO, errno.EPERM) else explain(error)
+            raise KnobError(f"/{target.where}: {value!r} refused: {reason}") from error
 
     def same(self, target: Target, requested: str, effective: str) -> bool:
         """See Family."""
