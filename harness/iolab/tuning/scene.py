@@ -20,7 +20,8 @@ class Scene:
     """What policies are computed from. `interface` is what the caller asked for, if anything.
 
     With `netns`, knobs that a network namespace has of its own go there, the others to the host;
-    `only_netns` leaves those others out. `limits_pid` is the process whose limits are set.
+    `only_netns` leaves those others out. `limits_pid` is the process whose limits are set, 0 when
+    there is none to set them on.
     """
 
     host: Host
@@ -62,18 +63,30 @@ class Scene:
 def calling_shell(tree: Tree) -> int:
     """Who called: the process whose limits are inherited by what it starts later.
 
-    sudo and its like end with the command; whoever called them goes on.
+    sudo and its like end with the command; whoever called them goes on. 0 when nobody of this
+    session did: from a unit, cron or `docker exec` the parent is a daemon, and its limits would
+    reach everything that it starts.
     """
-    pid = os.getppid()
-    while pid > 1 and _name_and_parent(tree, pid)[0] in _PASSING:
-        pid = _name_and_parent(tree, pid)[1]
-    return pid
+    session, parent = os.getsid(0), _process(tree, os.getppid())
+    while parent.pid > 1 and parent.name in _PASSING:
+        session, parent = parent.session, _process(tree, parent.parent)
+    return parent.pid if parent.pid > 1 and parent.session == session else 0
 
 
-def _name_and_parent(tree: Tree, pid: int) -> tuple[str, int]:
-    """From /proc/PID/stat (proc(5)); no name for a process that has ended."""
+@dataclass(frozen=True)
+class _Process:
+    """What /proc/PID/stat says of a process (proc(5)); `pid` is 0 for one that has ended."""
+
+    pid: int = 0
+    name: str = ""
+    parent: int = 0
+    session: int = -1
+
+
+def _process(tree: Tree, pid: int) -> _Process:
     try:
         head, _, rest = tree.read(f"proc/{pid}/stat").rpartition(")")
-        return head.partition("(")[2], int(rest.split()[1])
+        fields = rest.split()
+        return _Process(pid, head.partition("(")[2], int(fields[1]), int(fields[3]))
     except (OSError, ValueError, IndexError):
-        return "", 0
+        return _Process()

@@ -308,6 +308,9 @@ class FakeHost(Host):
         lines = (self.root / f"proc/{PID}/limits").read_text().splitlines()[1:]
         values = {"nofile": lines[0].split()[3:5], "memlock": lines[1].split()[3:5]}
         limits = {key: " ".join(pair) for key, pair in values.items()}
+        bound = int((self.root / "proc/sys/fs/nr_open").read_text())
+        if name == "nofile" and (hard < 0 or hard > bound):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         limits[name] = f"{soft} {hard}".replace("-1", "unlimited")
         _put_limits(self.root, limits)
         self.change()

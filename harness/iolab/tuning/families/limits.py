@@ -28,17 +28,20 @@ class ProcessLimits:
 
     def settings(self, profile: Profile, scene: Scene) -> Iterator[Setting]:
         """See Family."""
-        if scene.only_netns or not scene.limits_pid:
+        if scene.only_netns:
             return
         wanted = {"nofile": profile.limits.nofile, "memlock": profile.limits.memlock_bytes}
         for name, limit in wanted.items():
             if limit is not None:
-                target = self.target(scene.host, scene.limits_pid, name)
                 key = "limits.nofile" if name == "nofile" else "limits.memlock_bytes"
-                yield Setting(target, self._value(scene.host, target, limit), key)
+                target = self.target(scene.host, scene.limits_pid, name)
+                value = self._value(scene.host, target, limit) if scene.limits_pid else str(limit)
+                yield Setting(target, value, key)
 
     def target(self, host: Host, pid: int, name: str) -> Target:
         """A limit of a process; the start time tells it from a later one with its id."""
+        if not pid:
+            return Target(self.name, name, name)
         started = start_time(host, pid)
         key = f"{name} of process {pid} ({comm(host, pid)})"
         return Target(self.name, key, name, device=f"{pid} {started}")
@@ -49,10 +52,17 @@ class ProcessLimits:
 
     def available(self, host: Host, target: Target) -> str | None:
         """See Family."""
+        if not target.device:
+            return (
+                "iolab was called by no process of this session (a unit, cron, docker exec?): "
+                "--limits-of PID, or set it there (LimitNOFILE=)"
+            )
         return why_unreadable(self.read, host, target)
 
     def read(self, host: Host, target: Target) -> str:
         """See Family."""
+        if not target.device:
+            raise KnobError(f"{target.key}: no process to read it of")
         pid = self._pid(host, target)
         try:
             lines = host.tree().read(f"proc/{pid}/limits").splitlines()
@@ -72,8 +82,9 @@ class ProcessLimits:
             host.prlimit(pid, target.where, soft, hard)
         except (OSError, ValueError) as error:
             reason = explain(error) if isinstance(error, OSError) else str(error)
+            bound = _bound(host) if target.where == "nofile" else ""
             raise KnobError(
-                f"{target.key}: {value} refused: {reason}",
+                f"{target.key}: {value} refused: {reason}{bound}",
                 "raising a hard limit needs root, and fs.nr_open at least as high",
             ) from error
 
@@ -110,6 +121,14 @@ class ProcessLimits:
         if start_time(host, int(pid)) != started:
             raise Gone(f"process {pid} has ended, and its limits with it")
         return int(pid)
+
+
+def _bound(host: Host) -> str:
+    """A clause on fs.nr_open: setrlimit(2) refuses any hard limit above it, an old one as well."""
+    try:
+        return f"; fs.nr_open is {host.tree().read('proc/sys/fs/nr_open')}"
+    except OSError:
+        return ""
 
 
 def start_time(host: Host, pid: int) -> str:
