@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -237,6 +238,31 @@ def test_a_process_holds_the_idle_latency_until_the_revert(
     assert all(one.good for one in bench.verify(host))
     bench.revert(host)
     assert hold.living(host.state) is None
+
+
+@pytest.mark.parametrize(
+    ("effective", "found", "words"),
+    [(2_000_000_000, "2000000000", ""), (0, "5", "another process asks for 0")],
+)
+def test_the_latency_in_force_is_read_from_the_device(
+    machine: Path,
+    host: FakeHost,
+    scene: Scene,
+    write_profile: WriteProfile,
+    effective: int,
+    found: str,
+    words: str,
+) -> None:
+    device = machine / "dev/cpu_dma_latency"
+    device.unlink()
+    device.write_bytes(struct.pack("=i", 2_000_000_000))
+    assert bench.apply(write_profile("[cpu]\nlatency_usec = 5"), scene).ok
+    assert device.read_bytes() == struct.pack("=i", 5)
+    device.write_bytes(struct.pack("=i", effective))
+    (result,) = bench.verify(host)
+    assert result.effective == found
+    assert result.good is (found == "5")
+    assert words in result.reason
 
 
 def test_a_holder_that_was_killed_is_drift(

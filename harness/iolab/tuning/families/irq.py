@@ -3,9 +3,10 @@
 effective_affinity_list (Linux 4.13) says where the interrupt is delivered; it may be stale until
 the next interrupt, when the move is made (kernel/irq/migration.c). Managed interrupts, spread by
 the kernel, refuse with EIO, new kernels with EPERM and files that have no mode to write
-(kernel/irq/proc.c, register_irq_proc). The names are the driver's: virtio's are `virtio2-input.0`, never
-`eth0`, so that the device's msi_irqs decide, not a search for the interface's name. A running
-irqbalance moves interrupts back, unless it is told to leave them alone (family `irqbalance`).
+(kernel/irq/proc.c, register_irq_proc). The names are the driver's: virtio's are
+`virtio2-input.0`, never `eth0`, so that the device's msi_irqs decide, not a search for the
+interface's name. A running irqbalance moves interrupts back, unless it is told to leave them alone
+(family `irqbalance`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from iolab.tuning.knob import Impossible, KnobError, Setting, Target
 from iolab.tuning.nic import Irq, Nic
 from iolab.tuning.profile import Profile
 from iolab.tuning.scene import Scene
-
 
 _MANAGED = "the kernel manages this interrupt's affinity: nobody else can set it"
 
