@@ -16,11 +16,15 @@ _QUEUE_IRQ = re.compile(
 
 @dataclass(frozen=True)
 class Irq:
-    """An interrupt of one queue. virtio calls it `virtio2-input.0`, others `eth0-TxRx-0`."""
+    """An interrupt of one queue. virtio calls it `virtio2-input.0`, others `eth0-TxRx-0`.
+
+    `device` is the directory of the PCI function that raises it, below the root.
+    """
 
     number: int
     name: str
     queue: int
+    device: str
 
 
 @dataclass(frozen=True)
@@ -94,13 +98,23 @@ def _irqs(host_tree: Tree, tree: Tree, device: str | None) -> tuple[Irq, ...]:
     """The interrupts of the device that serve a queue, by queue and number."""
     if device is None:
         return ()
-    numbers = {int(name) for name in tree.names(f"{device}/msi_irqs") if name.isdigit()}
-    found = []
+    numbers, found = irq_numbers(tree, device), []
     for number, name in interrupt_names(host_tree).items():
-        match = _QUEUE_IRQ.search(name) if number in numbers else None
-        if match is not None:
-            found.append(Irq(number, name, int(match["queue"])))
+        queue = queue_of(name) if number in numbers else None
+        if queue is not None:
+            found.append(Irq(number, name, queue, device))
     return tuple(sorted(found, key=lambda irq: (irq.queue, irq.number)))
+
+
+def queue_of(name: str) -> int | None:
+    """The queue that an interrupt of this name serves, None when its name says none."""
+    match = _QUEUE_IRQ.search(name)
+    return int(match["queue"]) if match is not None else None
+
+
+def irq_numbers(tree: Tree, device: str) -> frozenset[int]:
+    """The numbers that a PCI function's interrupts have now; a driver may ask for them anew."""
+    return frozenset(int(name) for name in tree.names(f"{device}/msi_irqs") if name.isdigit())
 
 
 def interrupt_names(tree: Tree) -> dict[int, str]:

@@ -6,21 +6,23 @@ the kernel, refuse with EIO, new kernels with EPERM and files that have no mode 
 (kernel/irq/proc.c, register_irq_proc). The names are the driver's: virtio's are
 `virtio2-input.0`, never `eth0`, so that the device's msi_irqs decide, not a search for the
 interface's name. A running irqbalance moves interrupts back, unless it is told to leave them alone
-(family `irqbalance`).
+(family `irqbalance`). A driver that asks for its vectors anew gets other numbers, and the old ones
+may go to another device: an interrupt is found again by its device and name.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from dataclasses import replace
 
 from iolab.topology import parse_cpu_list
 from iolab.tuning import irqbalance
 from iolab.tuning.cpus import candidates, format_list
-from iolab.tuning.families.base import FileFamily, explain
+from iolab.tuning.families.base import FileFamily, explain, who, why_unreadable
 from iolab.tuning.host import Host
-from iolab.tuning.knob import Impossible, KnobError, Setting, Target
-from iolab.tuning.nic import Irq, Nic
+from iolab.tuning.knob import Gone, Impossible, KnobError, Setting, Target
+from iolab.tuning.nic import Irq, Nic, interrupt_names, irq_numbers, queue_of
 from iolab.tuning.profile import Profile
 from iolab.tuning.scene import Scene
 
@@ -28,7 +30,10 @@ _MANAGED = "the kernel manages this interrupt's affinity: nobody else can set it
 
 
 class IrqAffinity(FileFamily):
-    """The family `irq`: interrupts of one queue share a CPU, queues take the policy's in turn."""
+    """The family `irq`: interrupts of one queue share a CPU, queues take the policy's in turn.
+
+    A target's `where` is `NUMBER NAME DEVICE`, of which the number may be an old one.
+    """
 
     name = "irq"
 
@@ -46,8 +51,7 @@ class IrqAffinity(FileFamily):
             cpu = cpus[queues.index(irq.queue) % len(cpus)]
             yield Setting(self.target(nic, irq), format_list({cpu}), "irq.policy")
         if not nic.irqs:
-            where = "sys/class/net/" + nic.name + "/device/msi_irqs"
-            lack = Target(self.name, f"interrupts of {nic.name}", where, nic.name, nic.netns)
+            lack = Target(self.name, f"interrupts of {nic.name}", "", nic.name, nic.netns)
             yield Setting(lack, "", "irq.policy")
 
     def _mind_irqbalance(self, profile: Profile, scene: Scene) -> None:
@@ -67,27 +71,32 @@ class IrqAffinity(FileFamily):
 
     def target(self, nic: Nic, irq: Irq) -> Target:
         """The affinity of an interrupt."""
-        where = f"proc/irq/{irq.number}/smp_affinity_list"
+        where = f"{irq.number} {irq.name} {irq.device}"
         return Target(self.name, f"affinity of {irq.number} ({irq.name})", where, nic.name)
 
     def available(self, host: Host, target: Target) -> str | None:
         """See Family."""
-        if not target.where.startswith("proc/irq/"):
+        if not target.where:
             return f"{target.device} has no interrupts of its own queues"
-        try:
-            if not host.tree().mode(target.where) & 0o222:
-                return f"/{target.where}: {_MANAGED}"
-        except OSError:
-            pass  # the file is not there, which is said below
-        return super().available(host, target)
+        reason = why_unreadable(self.read, host, target)
+        if reason is None and not host.tree().mode(_file(host, target)) & 0o222:
+            reason = f"/{_file(host, target)}: {_MANAGED}"
+        if reason is None and not host.tree().writable(_file(host, target)):
+            reason = f"/{_file(host, target)}: not writable; {who()}"
+        return reason
+
+    def read(self, host: Host, target: Target) -> str:
+        """See Family."""
+        return super().read(host, replace(target, where=_file(host, target)))
 
     def write(self, host: Host, target: Target, value: str) -> None:
         """See Family."""
+        where = _file(host, target)
         try:
-            host.tree().write(target.where, value)
+            host.tree().write(where, value)
         except OSError as error:
             reason = _MANAGED if error.errno in (errno.EIO, errno.EPERM) else explain(error)
-            raise KnobError(f"/{target.where}: {value!r} refused: {reason}") from error
+            raise KnobError(f"/{where}: {value!r} refused: {reason}") from error
 
     def same(self, target: Target, requested: str, effective: str) -> bool:
         """See Family."""
@@ -98,18 +107,52 @@ class IrqAffinity(FileFamily):
 
     def doubt(self, host: Host, target: Target, value: str) -> str:
         """See Family."""
-        doubts = []
-        where = target.where.replace("smp_affinity_list", "effective_affinity_list")
         try:
-            effective = host.tree().read(where)
+            number = _number(host, target)
+        except KnobError:
+            return ""
+        doubts = []
+        try:
+            effective = host.tree().read(f"proc/irq/{number}/effective_affinity_list")
             if not parse_cpu_list(effective) <= parse_cpu_list(value):
                 doubts.append(f"still delivered to CPU {effective} until the next interrupt")
         except (OSError, ValueError):
             pass
         pid = irqbalance.running(host.tree())
-        if pid is not None and int(target.where.split("/")[2]) not in _left_alone(host, pid):
+        if pid is not None and number not in _left_alone(host, pid):
             doubts.append(f"irqbalance (process {pid}) may move it back")
         return "; ".join(doubts)
+
+    def shell(self, target: Target, value: str) -> list[str]:
+        """See Family: a script knows the numbers of now."""
+        number = target.where.split()[0]
+        return super().shell(
+            replace(target, where=f"proc/irq/{number}/smp_affinity_list", netns=""), value
+        )
+
+
+def _file(host: Host, target: Target) -> str:
+    return f"proc/irq/{_number(host, target)}/smp_affinity_list"
+
+
+def _number(host: Host, target: Target) -> int:
+    """The number that an interrupt has now. Gone when its device has none such.
+
+    A name that is not there any more may be that of a renamed interface: an interrupt of the same
+    device, number and queue is the same one.
+    """
+    if not target.where:
+        raise KnobError(f"{target.device} has no interrupts of its own queues")
+    then, name, device = target.where.split()
+    names = interrupt_names(host.tree())
+    numbers = irq_numbers(host.tree(), device)
+    here = sorted(number for number in numbers if names.get(number) == name)
+    if not here:
+        queue = queue_of(name)
+        here = [one for one in numbers & {int(then)} if queue_of(names.get(one, "")) == queue]
+    if not here:
+        raise Gone(f"interrupt {name} is gone, and its affinity with it")
+    return int(then) if int(then) in here else here[0]
 
 
 def _left_alone(host: Host, pid: int) -> frozenset[int]:
