@@ -40,6 +40,28 @@ def _count(least: int, *words: str) -> PlainValidator:
     return PlainValidator(check)
 
 
+def _indirection(given: Any) -> int | str | tuple[int, ...]:
+    """See Rss.indirection."""
+    if isinstance(given, str) and (given == "default" or _is_cpu_list(given)):
+        return given
+    if isinstance(given, int) and not isinstance(given, bool) and given >= 1:
+        return given
+    weights = tuple(given) if isinstance(given, list | tuple) else ()
+    if any(weights) and all(type(one) is int and one >= 0 for one in weights):
+        return weights
+    raise ValueError(
+        f"{given!r}: expected a number from 1 up, 'default', queues such as '2-3', "
+        "or weights such as [3, 1]"
+    )
+
+
+def _is_cpu_list(text: str) -> bool:
+    try:
+        return bool(parse_cpu_list(text))
+    except ValueError:
+        return False
+
+
 def _number_or_text(given: Any) -> int | str:
     if isinstance(given, str) or (isinstance(given, int) and not isinstance(given, bool)):
         return given
@@ -91,8 +113,8 @@ class Coalesce(Section):
 class Rss(Section):
     """Receive-side scaling, `ethtool -X`."""
 
-    indirection: Annotated[int | str, _count(1, "default")] | None = None
-    """`default`, or spread evenly over the first N rings."""
+    indirection: Annotated[int | str | tuple[int, ...], PlainValidator(_indirection)] | None = None
+    """`default`, evenly over the first N queues or those of a list `2-3,6`, or weights by queue."""
     hash_key: str | None = None
 
     @field_validator("hash_key")

@@ -129,7 +129,7 @@ def _build_nic(root: Path) -> None:
             },
             "ntuple": "off",
             "hkey": KEY,
-            "indirection": 4,
+            "indirection": [0, 1, 2, 3] * 4,
             "tcp4": "sd",
             "handle": "0:",
             "root": "mq",

@@ -64,6 +64,7 @@ def ethtool(root: Path, args: list[str]) -> str:
     elif flag == "-G":
         # Drivers round up to a power of two.
         state[f"{rest[0]}_ring"] = 1 << (int(rest[1]) - 1).bit_length()
+        _reset_affinities(root)
     elif flag == "-C":
         state["coalesce"][rest[0]] = rest[1]
     elif flag == "-K" and rest[0] == "ntuple":
@@ -81,9 +82,20 @@ def ethtool(root: Path, args: list[str]) -> str:
             raise KnobError("ethtool: Invalid hkey length")
         state["hkey"] = rest[1]
     elif flag == "-X":
-        state["indirection"] = state["channels"] if rest[0] == "default" else int(rest[1])
+        state["indirection"] = _indirection(state["channels"], rest)
     save(root, state)
     return ""
+
+
+def _indirection(channels: int, words: list[str]) -> list[int]:
+    """A table of 16 entries as ethtool fills it."""
+    if words[0] == "weight":
+        weights = [int(word) for word in words[1:]]
+        shares = [16 * sum(weights[: n + 1]) // sum(weights) for n in range(len(weights))]
+        return [sum(index >= share for share in shares) for index in range(16)]
+    first = int(words[1]) if words[0] == "start" else 0
+    count = channels if words[0] == "default" else int(words[-1])
+    return [first + index % count for index in range(16)]
 
 
 def _set_channels(root: Path, state: dict[str, Any], count: int) -> None:
@@ -95,12 +107,18 @@ def _set_channels(root: Path, state: dict[str, Any], count: int) -> None:
             shutil.rmtree(root / f"sys/class/net/eth0/queues/{kind}-{queue}", ignore_errors=True)
     for queue in range(count):
         build_queue(root, queue)
-    for number in range(41, 49):
-        put(root, f"proc/irq/{number}/smp_affinity_list", "0-3")
-    state["channels"] = state["indirection"] = count
+    _reset_affinities(root)
+    state["channels"] = count
+    state["indirection"] = _indirection(count, ["default"])
     if state["root"] == "mq":
         leaf = (root / "proc/sys/net/core/default_qdisc").read_text().strip()
         state["leaves"] = [leaf] * count
+
+
+def _reset_affinities(root: Path) -> None:
+    """The driver has asked for its interrupts anew."""
+    for number in range(41, 49):
+        put(root, f"proc/irq/{number}/smp_affinity_list", "0-3")
 
 
 def _show_channels(state: dict[str, Any]) -> str:
@@ -139,7 +157,7 @@ def _show_features(state: dict[str, Any]) -> str:
 
 
 def _show_rss(state: dict[str, Any]) -> str:
-    table = [index % state["indirection"] for index in range(16)]
+    table = state["indirection"]
     rows = [
         f"{start:5d}:  {' '.join(f'{one:5d}' for one in table[start : start + 8])}"
         for start in (0, 8)

@@ -31,6 +31,12 @@ def why_unreadable(read: Callable[[Host, Target], str], host: Host, target: Targ
     return None
 
 
+def remakes_queues(profile: Profile) -> bool:
+    """True when a driver may make its queues anew: `ethtool -L`, and `-G` on many of them."""
+    nic = profile.nic
+    return any(one is not None for one in (nic.channels, nic.rx_ring, nic.tx_ring))
+
+
 class FileFamily:
     """A family whose values are files below /proc or /sys, one value a file."""
 

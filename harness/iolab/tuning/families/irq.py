@@ -19,7 +19,7 @@ from dataclasses import replace
 from iolab.topology import parse_cpu_list
 from iolab.tuning import irqbalance
 from iolab.tuning.cpus import candidates, format_list
-from iolab.tuning.families.base import FileFamily, explain, who, why_unreadable
+from iolab.tuning.families.base import FileFamily, explain, remakes_queues, who, why_unreadable
 from iolab.tuning.host import Host
 from iolab.tuning.knob import Gone, Impossible, KnobError, Setting, Target
 from iolab.tuning.nic import Irq, Nic, interrupt_names, irq_numbers, queue_of
@@ -64,9 +64,9 @@ class IrqAffinity(FileFamily):
             )
 
     def collateral(self, profile: Profile, scene: Scene) -> Iterator[Target]:
-        """See Family: drivers set affinities anew when `ethtool -L` changes the queues."""
-        if profile.nic.channels is not None and not scene.only_netns:
-            nic = scene.nic(profile.nic.interface, "nic.channels")
+        """See Family: drivers set affinities anew as they ask for interrupts anew."""
+        if remakes_queues(profile) and not scene.only_netns:
+            nic = scene.nic(profile.nic.interface, "nic")
             yield from (self.target(nic, irq) for irq in nic.irqs)
 
     def target(self, nic: Nic, irq: Irq) -> Target:

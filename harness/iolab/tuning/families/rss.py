@@ -1,7 +1,8 @@
 """Receive-side scaling: table and hash key, `ethtool -x` and `-X` (Linux 2.6.36, key 3.16).
 
-The tool cannot write an arbitrary table, only `default`, `equal N` and weights. A table that is
-none of the first two could not be restored exactly, so that it is not touched.
+The tool writes tables in which queues take turns (`default`, `equal N`, `start S equal N`) and
+those in which each has one stretch (`weight W0 W1 ...`). Any other could not be restored, so that
+it is not touched. The driver makes a new table when `ethtool -L` changes the queues.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from iolab.topology import parse_cpu_list
 from iolab.tuning.families.base import ToolFamily, ask
 from iolab.tuning.host import Host
 from iolab.tuning.knob import KnobError, Setting, Target
+from iolab.tuning.nic import Nic
 from iolab.tuning.profile import Profile
 from iolab.tuning.scene import Scene
 
 
 class Rss(ToolFamily):
-    """The family `rss`: `indirection` (`default`, `equal N`) and `hkey`."""
+    """The family `rss`: `indirection`, spelled as after `ethtool -X IF`, and `hkey`."""
 
     name = "rss"
 
@@ -26,15 +29,20 @@ class Rss(ToolFamily):
         rss = profile.nic.rss
         wanted = rss.indirection
         if wanted is not None:
-            value = wanted if isinstance(wanted, str) else f"equal {wanted}"
-            yield self._setting(profile, scene, "indirection", value, "nic.rss.indirection")
+            nic = scene.nic(profile.nic.interface, "nic.rss.indirection")
+            yield Setting(self.target(nic, "indirection"), _spell(wanted), "nic.rss.indirection")
         if rss.hash_key is not None:
-            yield self._setting(profile, scene, "hkey", rss.hash_key, "nic.rss.hash_key")
+            nic = scene.nic(profile.nic.interface, "nic.rss.hash_key")
+            yield Setting(self.target(nic, "hkey"), rss.hash_key, "nic.rss.hash_key")
 
-    def _setting(self, profile: Profile, scene: Scene, what: str, value: str, key: str) -> Setting:
-        nic = scene.nic(profile.nic.interface, key)
-        target = Target(self.name, f"RSS {what} of {nic.name}", what, nic.name, nic.netns)
-        return Setting(target, value, key)
+    def collateral(self, profile: Profile, scene: Scene) -> Iterator[Target]:
+        """See Family."""
+        if profile.nic.channels is not None:
+            yield self.target(scene.nic(profile.nic.interface, "nic.channels"), "indirection")
+
+    def target(self, nic: Nic, what: str) -> Target:
+        """Table or key of an interface."""
+        return Target(self.name, f"RSS {what} of {nic.name}", what, nic.name, nic.netns)
 
     def read(self, host: Host, target: Target) -> str:
         """See Family."""
@@ -47,24 +55,89 @@ class Rss(ToolFamily):
         return [["ethtool", "-X", target.device, *words]]
 
     def same(self, target: Target, requested: str, effective: str) -> bool:
-        """See Family; a key of another length is refused by the driver, not cut."""
+        """See Family; weights say the same table by whatever numbers of one proportion."""
+        if requested.startswith("weight") and effective != "default":
+            size = sum(_weights(effective)) if effective.startswith("weight") else 0
+            return bool(size) and _stretches(_weights(requested), size) == _trim(effective)
         return requested == effective
 
 
+def irregular(text: str) -> bool:
+    """True for a table that `ethtool -x` shows and no `ethtool -X` could write."""
+    table, rings = _entries(text)
+    return bool(table) and _name(table, rings) is None
+
+
+def _spell(wanted: int | str | tuple[int, ...]) -> str:
+    if isinstance(wanted, int):
+        return f"equal {wanted}"
+    if isinstance(wanted, tuple):
+        return f"weight {' '.join(map(str, wanted))}"
+    if wanted == "default":
+        return wanted
+    queues = parse_cpu_list(wanted)
+    first, count = min(queues), len(queues)
+    if max(queues) == first + count - 1:
+        return f"start {first} equal {count}" if first else f"equal {count}"
+    return " ".join(["weight", *(str(int(one in queues)) for one in range(max(queues) + 1))])
+
+
 def _table(target: Target, text: str) -> str:
-    """`default` when entry i is ring i modulo their number, `equal N` when modulo fewer."""
+    table, rings = _entries(text)
+    if not table:
+        raise KnobError(f"{target.device}: the driver has no indirection table")
+    name = _name(table, rings)
+    if name is None:
+        raise KnobError(
+            f"{target.device}: its indirection table mixes queues in a way that ethtool -X could "
+            "not write again; `ethtool -X IF default` gives it up"
+        )
+    return name
+
+
+def _entries(text: str) -> tuple[list[int], int]:
+    """The queue of each entry, and the number of queues."""
     rings = re.search(r"with (\d+) RX ring", text)
     rows = re.findall(r"^\s*\d+:((?:\s+\d+)+)\s*$", text, re.MULTILINE)
     table = [int(word) for row in rows for word in row.split()]
-    if not table or rings is None:
-        raise KnobError(f"{target.device}: the driver has no indirection table")
-    count = max(table) + 1
-    if any(ring != index % count for index, ring in enumerate(table)):
-        raise KnobError(
-            f"{target.device}: its indirection table is neither `default` nor `equal N`; "
-            "ethtool could not restore it exactly"
-        )
-    return "default" if count == int(rings[1]) else f"equal {count}"
+    return (table, int(rings[1])) if rings else ([], 0)
+
+
+def _name(table: list[int], rings: int) -> str | None:
+    """How ethtool spells the table; None when it cannot."""
+    first, count = min(table), max(table) - min(table) + 1
+    if all(ring == first + index % count for index, ring in enumerate(table)):
+        if first:
+            return f"start {first} equal {count}"
+        return "default" if count == rings else f"equal {count}"
+    if table == sorted(table):
+        return " ".join(["weight", *(str(table.count(ring)) for ring in range(max(table) + 1))])
+    return None
+
+
+def _weights(value: str) -> list[int]:
+    return [int(word) for word in value.split()[1:]]
+
+
+def _trim(value: str) -> list[int]:
+    """The stretches of a table without queues behind the last that has one."""
+    weights = _weights(value)
+    while weights and not weights[-1]:
+        weights.pop()
+    return weights
+
+
+def _stretches(weights: list[int], size: int) -> list[int]:
+    """Entries of each queue when a table of `size` is filled by weights, as ethtool fills it."""
+    counts, queue, partial = [0] * len(weights), 0, weights[0]
+    for entry in range(size):
+        while entry >= size * partial // sum(weights):
+            queue += 1
+            partial += weights[queue]
+        counts[queue] += 1
+    while counts and not counts[-1]:
+        counts.pop()
+    return counts
 
 
 def _key(target: Target, text: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from iolab.topology import parse_cpu_list
 from iolab.tuning.cpus import Policy, candidates, format_mask, same_mask, share_out
-from iolab.tuning.families.base import FileFamily
+from iolab.tuning.families.base import FileFamily, remakes_queues
 from iolab.tuning.host import Host
 from iolab.tuning.knob import Setting, Target
 from iolab.tuning.nic import Nic
@@ -46,9 +46,9 @@ class Xps(FileFamily):
         return [format_mask(one) for one in share_out(len(nic.tx), every, order)]
 
     def collateral(self, profile: Profile, scene: Scene) -> Iterator[Target]:
-        """See Family: `ethtool -L` clears the maps (netif_reset_xps_queues_gt)."""
-        if profile.nic.channels is not None:
-            nic = scene.nic(profile.nic.interface, "nic.channels")
+        """See Family: `ethtool -L` clears the maps (netif_reset_xps_queues_gt), drivers may too."""
+        if remakes_queues(profile):
+            nic = scene.nic(profile.nic.interface, "nic")
             for queue in nic.tx:
                 yield self.target(nic, queue, "xps_rxqs")
                 yield self.target(nic, queue, "xps_cpus")
