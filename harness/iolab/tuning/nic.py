@@ -13,6 +13,8 @@ _QUEUE_IRQ = re.compile(
     re.IGNORECASE,
 )
 
+_RTF_REJECT = 0x0200  # linux/route.h
+
 
 @dataclass(frozen=True)
 class Irq:
@@ -62,16 +64,42 @@ def read_nic(host: Host, topology: Topology, name: str, netns: str = "") -> Nic 
 
 
 def default_interface(tree: Tree) -> str | None:
-    """The interface of the default route (/proc/net/route), None when there is none."""
-    try:
-        lines = tree.read("proc/net/route").splitlines()[1:]
-    except OSError:
-        return None
-    for line in lines:
-        fields = line.split()
-        if len(fields) > 7 and fields[1] == "00000000" and fields[7] == "00000000":
-            return fields[0]
+    """The interface of the default route, of IPv4 before IPv6; None when there is none.
+
+    The files are those of the calling thread's namespace: /proc/net is /proc/self/net, and that the
+    main thread's (fs/proc/proc_net.c; thread-self: Linux 3.17).
+    """
+    for routes in (_ipv4_defaults(tree), _ipv6_defaults(tree)):
+        if routes:
+            return min(routes, key=lambda route: route[0])[1]
     return None
+
+
+def _ipv4_defaults(tree: Tree) -> list[tuple[int, str]]:
+    """Metric and interface: destination and mask are 0, and a refusal has `*` for its interface."""
+    return [
+        (int(words[6]), words[0])
+        for words in _lines(tree, "proc/thread-self/net/route")
+        if len(words) > 7 and (words[1], words[7]) == ("0" * 8, "0" * 8) and words[0] != "*"
+    ]
+
+
+def _ipv6_defaults(tree: Tree) -> list[tuple[int, str]]:
+    """As above (net/ipv6/route.c, ipv6_route_seq_show): numbers are hexadecimal, without a head."""
+    return [
+        (int(words[5], 16), words[9])
+        for words in _lines(tree, "proc/thread-self/net/ipv6_route")
+        if len(words) > 9
+        and (words[0], words[1]) == ("0" * 32, "00")
+        and not int(words[8], 16) & _RTF_REJECT
+    ]
+
+
+def _lines(tree: Tree, where: str) -> list[list[str]]:
+    try:
+        return [line.split() for line in tree.read(where).splitlines()]
+    except OSError:
+        return []
 
 
 def _bus_device(tree: Tree, place: str) -> str | None:

@@ -97,7 +97,11 @@ def _build_nic(root: Path) -> None:
     put(root, f"{_NIC}/ifindex", "2")
     put(root, f"{_NIC}/address", "52:54:00:12:34:56")
     route = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n"
-    put(root, "proc/net/route", f"{route}eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000")
+    put(
+        root,
+        "proc/thread-self/net/route",
+        f"{route}eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000",
+    )
     lines = ["           CPU0       CPU1       CPU2       CPU3"]
     names = ["config", *(f"{kind}.{q}" for q in range(4) for kind in ("input", "output"))]
     for number, name in enumerate(names, 40):

@@ -24,6 +24,7 @@ from iolab.tuning import bench, journal
 from iolab.tuning.host import Host, NamespaceTree, Tree
 from iolab.tuning.knob import Gone
 from iolab.tuning.leftovers import leftover
+from iolab.tuning.nic import default_interface
 from iolab.tuning.planning import make_plan
 from iolab.tuning.profile import Loaded
 from iolab.tuning.scene import Scene
@@ -362,3 +363,23 @@ def test_of_two_that_begin_together_one_sees_the_other(
     bench.revert(alone)
     alone.close()
     assert values(real, netns) == before
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "gateway"),
+    [("-4", "192.0.2.1/24", "192.0.2.9"), ("-6", "2001:db8::1/64", "2001:db8::9")],
+)
+def test_the_default_route_is_that_of_the_namespace(
+    real: Host, netns: str, family: str, address: str, gateway: str
+) -> None:
+    assert default_interface(real.tree(netns)) is None
+    for command in (
+        ("address", "add", address, "dev", "v1", *(("nodad",) if family == "-6" else ())),
+        ("route", "add", "default", "via", gateway, "metric", "300"),
+        ("route", "add", "default", "dev", "v0", "metric", "200"),
+        ("route", "add", "unreachable", "default", "metric", "100"),
+    ):
+        done = ip("-n", netns, family, *command)
+        if done.returncode != 0:
+            pytest.skip(f"ip {family} {' '.join(command)}: {done.stderr.strip()}")
+    assert Scene(real, netns=netns).nic(None, "nic.channels").name == "v0"
