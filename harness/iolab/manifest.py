@@ -57,6 +57,7 @@ def host_facts(root: Path = Path("/"), topology: Topology | None = None) -> dict
         "cpu": _cpu(root),
         "mitigations": _directory(root, "sys/devices/system/cpu/vulnerabilities"),
         "governor": _governors(root),
+        "boost": _boost(root),
         "clocksource": _read(
             root, "sys/devices/system/clocksource/clocksource0/current_clocksource"
         ),
@@ -168,6 +169,23 @@ def _cpu(root: Path) -> dict[str, Any]:
         "smt": _read(root, "sys/devices/system/cpu/smt/active"),
         "l3": _read(root, "sys/devices/system/cpu/cpu0/cache/index3/size"),
     }
+
+
+def _boost(root: Path) -> dict[str, str]:
+    """What lets a CPU exceed its nominal frequency, and its energy preference, where it has them.
+
+    Documentation/admin-guide/pm/{cpufreq,intel_pstate}.rst of the kernel.
+    """
+    cpu = root / "sys/devices/system/cpu"
+    places = [cpu / "intel_pstate/no_turbo", cpu / "cpufreq/boost"]
+    found = {path.name: _read_path(path) for path in places if path.is_file()}
+    preferences = {
+        str(_read_path(path))
+        for path in cpu.glob("cpu[0-9]*/cpufreq/energy_performance_preference")
+    }
+    if preferences:
+        found["energy_performance_preference"] = ", ".join(sorted(preferences))
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _governors(root: Path) -> list[str] | None:

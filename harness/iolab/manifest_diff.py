@@ -13,7 +13,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "kernel": ("host.kernel", "host.kernel_version", "host.kernel_cmdline", "host.clocksource"),
     "CPU": ("host.cpu", "host.numa"),
     "mitigations": ("host.mitigations",),
-    "governor": ("host.governor",),
+    "governor": ("host.governor", "host.boost"),
     "NIC": ("host.nic",),
     "sysctls": ("host.sysctls", "host.transparent_hugepage"),
     "system": ("host.os", "host.privileged"),

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from iolab import manifest_diff
 from iolab.executor import Completed
 from iolab.fake_executor import FakeExecutor
 from iolab.manifest import git_facts, host_facts, quietness, tool_facts
@@ -83,3 +84,19 @@ def test_git_and_tools_answer_through_the_executor(tmp_path: Path) -> None:
     tools = tool_facts(FakeExecutor(), {"nginx": "nginx/1.22"})
     assert tools["nginx"] == "nginx/1.22"
     assert tools["python"].startswith("3.")
+
+
+def test_what_raises_frequencies_is_a_circumstance(tmp_path: Path) -> None:
+    cpu = tmp_path / "sys/devices/system/cpu"
+    (cpu / "intel_pstate").mkdir(parents=True)
+    (cpu / "cpu0/cpufreq").mkdir(parents=True)
+    (cpu / "intel_pstate/no_turbo").write_text("0\n")
+    (cpu / "cpu0/cpufreq/energy_performance_preference").write_text("performance\n")
+    before = {"host": {"boost": host_facts(tmp_path)["boost"]}}
+    (cpu / "intel_pstate/no_turbo").write_text("1\n")
+    after = {"host": {"boost": host_facts(tmp_path)["boost"]}}
+    (found,) = manifest_diff.differences(before, after)
+    assert (found.group, found.key, found.base, found.new) == (
+        "governor", "host.boost.no_turbo", "0", "1",
+    )  # fmt: skip
+    assert before["host"]["boost"]["energy_performance_preference"] == "performance"
