@@ -201,7 +201,11 @@ def _curve_point(one: Drawn, settings: Settings) -> dict[str, Any]:
 
 
 def end_to_end(gates: Sequence[dict[str, Any]], drawn: Sequence[Drawn]) -> list[dict[str, Any]]:
-    """Whole gates by what was planted, beside what drawing says for the time they took."""
+    """Whole gates by what was planted, beside what drawing says for the time they took.
+
+    `first_s` is the median time of the first measurement, `total_s` that of all of them: a
+    regression takes two.
+    """
     found = []
     kinds = dict.fromkeys((int(g["percent"]), float(g["budget_s"])) for g in gates)
     for percent, budget_s in kinds:
@@ -217,6 +221,7 @@ def end_to_end(gates: Sequence[dict[str, Any]], drawn: Sequence[Drawn]) -> list[
                 "percent": percent,
                 "budget_s": budget_s,
                 "first_s": seconds,
+                "total_s": float(np.median([g["measured_s"] for g in mine])),
                 "found": rate.to_json(),
                 "unclear": vague.to_json(),
                 "drawn": None if near is None else near.found.to_json(),
@@ -266,6 +271,7 @@ def _agreement(gates: Sequence[dict[str, Any]], drawn: Sequence[Drawn]) -> list[
         rate = Rate(row["found"]["hits"], row["found"]["nr"])
         text = f"{_percent(rate)}, "
         text += "none drawn" if row["drawn"] is None else f"drawn {row['drawn']['share']:.1%}"
+        text += f"; {row['first_s']:.0f} s measured first, {row['total_s']:.0f} s in all"
         ok = None if row["agrees"] is None else _judge(rate, 20, row["agrees"])
         name = f"whole gates, planted {row['percent']}%"
         found.append(Target(name, "as often found as by drawn gates", text, ok))

@@ -166,7 +166,13 @@ def write(tmp_path: Path, settings: Settings, nr_sessions: int) -> Path:
                     writer.append(Sample(block, order, cell.id, Status.OK, None, 0, 1, load))
                 writer.end_block(block, wall_ns=10**9, slices=len(plan.cells))
     for percent, code in ((0, 0), (10, 1)):
-        gate = {"percent": percent, "budget_s": 60.0, "exit_code": code, "first_s": 30.0}
+        gate = {
+            "percent": percent,
+            "budget_s": 60.0,
+            "exit_code": code,
+            "first_s": 30.0,
+            "measured_s": 45.0,
+        }
         store.append_jsonl(run_dir / GATES, {"schema_version": 1, **gate})
     return run_dir
 
@@ -215,7 +221,9 @@ def test_targets_are_met_missed_or_left_open() -> None:
         )
         for one in drawn
     ]
-    gates = [{"percent": 0, "budget_s": 60.0, "exit_code": 0, "first_s": 9.0}] * 20
+    gates = [
+        {"percent": 0, "budget_s": 60.0, "exit_code": 0, "first_s": 9.0, "measured_s": 9.0}
+    ] * 20
     found = {one.name: one.met for one in targets(plenty, gates)}
     assert found == {
         "false alarms": False,
@@ -301,7 +309,9 @@ def test_a_wrong_pass_is_wrong(effect: Effect, percent: int, wrong: bool) -> Non
 
 def test_whole_gates_that_find_less_than_drawn_ones_miss_a_target() -> None:
     drawn = [drawn_at(100, 10, found=Rate(288, 300))]
-    kind = {"percent": 10, "budget_s": 60.0, "first_s": 55.0}
+    kind = {"percent": 10, "budget_s": 60.0, "first_s": 55.0, "measured_s": 90.0}
+    (row,) = end_to_end([{**kind, "exit_code": 1}], drawn)
+    assert (row["first_s"], row["total_s"]) == (55.0, 90.0)
     half = [{**kind, "exit_code": code} for code in (1, 2)] * 10
     assert met(drawn, half, "planted 10%") is True
     assert met(drawn, half, "whole gates, planted 10%") is False
