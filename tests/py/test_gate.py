@@ -257,7 +257,7 @@ def test_open_loops_are_left_out_and_said_to_be() -> None:
     more = replace(both, cells=(*both.cells, Cell(Server("engine", "a"), paced)))
     plan = gate_plan(more, offer(), (), 0.05, None)
     assert paced not in plan.workloads
-    assert any("candidate/a@paced: an open loop" in note for note in plan.left_out)
+    assert any("a@paced: an open loop" in note for note in plan.left_out)
     with pytest.raises(InputError, match="an open loop"):
         gate_plan(replace(both, cells=more.cells[-1:]), offer(), (), 0.05, None)
 
