@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from iolab.tuning.families import FAMILIES
 from iolab.tuning.knob import Target
@@ -52,6 +52,26 @@ release_latency() {
 }
 """
 
+_PASSES = """
+# One value may keep another from coming back, as a governor does with the energy preference: what
+# fails is tried again after the others, and complained of the last time only.
+left="{steps}"
+for pass in first second last; do
+	again=
+	for step in $left; do
+		failed=0
+		if [ "$pass" = last ]; then
+			"step_$step"
+		else
+			"step_$step" 2>/dev/null
+		fi
+		[ "$failed" -eq 0 ] || again="$again $step"
+	done
+	left=$again
+done
+[ -z "$left" ] || failed=1
+"""
+
 _TAIL = '\n[ "$failed" -eq 0 ]\n'
 
 
@@ -66,16 +86,25 @@ def export(plan: Plan) -> tuple[str, str]:
     ]
     back += [pair for pair in reversed(plan.collateral) if forward]
     return (
-        _script(f"applies profile {plan.profile}", forward),
-        _script(f"undoes profile {plan.profile}", back),
+        _script(f"applies profile {plan.profile}", "\n".join(_writes(forward))),
+        _script(f"undoes profile {plan.profile}", _in_passes(back)),
     )
 
 
-def _script(title: str, writes: Iterable[tuple[Target, str]]) -> str:
-    lines: list[str] = []
-    for target, value in writes:
-        lines.append(f"\n# {target.key}" + (f", namespace {target.netns}" if target.netns else ""))
-        lines += FAMILIES[target.family].shell(target, value)
-    body = "\n".join(lines)
+def _writes(pairs: Iterable[tuple[Target, str]]) -> Iterator[str]:
+    for target, value in pairs:
+        inside = f", namespace {target.netns}" if target.netns else ""
+        lines = FAMILIES[target.family].shell(target, value)
+        yield "\n".join([f"\n# {target.key}{inside}", *lines])
+
+
+def _in_passes(pairs: Iterable[tuple[Target, str]]) -> str:
+    """Each write as a function, and the loop that calls them."""
+    steps = [f"\nstep_{number}() {{{write}\n}}" for number, write in enumerate(_writes(pairs), 1)]
+    numbers = " ".join(str(number) for number in range(1, len(steps) + 1))
+    return "\n".join([*steps, _PASSES.format(steps=numbers)])
+
+
+def _script(title: str, body: str) -> str:
     latency = _LATENCY if "_latency" in body else ""
     return f"{_HEAD.format(title=title)}{latency}{body}\n{_TAIL}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 from pathlib import Path
 
@@ -96,3 +97,43 @@ def test_the_scripts_are_posix_shell(scene: Scene, write_profile: WriteProfile) 
     for script in export(make_plan(write_profile(text), scene)):
         checked = subprocess.run(["dash", "-n"], input=script, text=True, check=False)
         assert checked.returncode == 0
+
+
+def test_the_undo_script_lowers_a_hard_limit_that_was_raised(
+    scene: Scene, machine: Path, write_profile: WriteProfile
+) -> None:
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 8192:
+        pytest.skip("this process may not have 8192 open files")
+    _, back = export(make_plan(write_profile("[limits]\nnofile = 8192"), scene))
+    done = run(f"ulimit -n 8192\n{back}\nulimit -S -n; ulimit -H -n", machine)
+    assert (done.stdout.split(), done.stderr) == (["1024", "4096"], "")
+
+
+_BUSY = """#!/bin/sh
+case "$1" in
+-G) echo rings >>"$ROOT/order" ;;
+*) grep -q rings "$ROOT/order" || { echo "busy" >&2; exit 1; }
+   echo "$1" >>"$ROOT/order" ;;
+esac
+"""
+
+
+def test_what_another_value_keeps_from_coming_back_is_tried_again(
+    scene: Scene, machine: Path, write_profile: WriteProfile
+) -> None:
+    """As an energy preference is busy (EBUSY) until the governor is restored."""
+    profile = "[nic]\nrx_ring = 512\n[nic.offloads]\ngro = true"
+    _, back = export(make_plan(write_profile(profile), scene))
+    (machine / "ethtool").write_text(_BUSY)
+    (machine / "ethtool").chmod(0o755)
+    (machine / "order").touch()
+    path = f"PATH={machine}:$PATH\n"
+    done = run(path + back, machine)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (machine / "order").read_text() == "rings\n-K\n"
+    (machine / "order").unlink()  # and now it stays busy
+    (machine / "order").mkdir()
+    done = run(path + back, machine)
+    assert done.returncode == 1
+    assert "busy" in done.stderr
+    assert done.stderr.count("failed: ethtool -K eth0 gro off") == 1

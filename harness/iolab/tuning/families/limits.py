@@ -97,13 +97,18 @@ class ProcessLimits:
         return "holds for this process and what it starts from now on"
 
     def shell(self, target: Target, value: str) -> list[str]:
-        """See Family: a script can only set its own; it has to be sourced to last."""
+        """See Family: a script can only set its own; it has to be sourced to last.
+
+        A soft limit must not exceed the hard one (EINVAL): lowered before that, raised after it.
+        """
         option = _ULIMIT[target.where]
         soft, hard = value.split()
         unit = 1024 if target.where == "memlock" else 1
         words = [word if word == "unlimited" else str(int(word) // unit) for word in (soft, hard)]
         return [
             "# a limit dies with its shell: source this file to keep it",
+            "# shellcheck disable=SC3045 # in dash, ksh, bash and busybox",
+            f"ulimit -S {option} {words[0]} 2>/dev/null || :",
             f"run ulimit -H {option} {words[1]}",
             f"run ulimit -S {option} {words[0]}",
         ]
