@@ -6,7 +6,6 @@ ended by its process id; its taps go with its network namespace, its share with 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import shutil
@@ -23,8 +22,10 @@ from iolab.guest.accelerator import kvm_works
 from iolab.guest.initramfs import ensure_initramfs
 from iolab.guest.machine import Machine, command
 from iolab.guest.parts import Parts
+from iolab.guest.share import LIMIT_BYTES, ShareError, read_file, read_files, require_room
 
 _POLL_S = 0.05
+_CHUNK_BYTES = 1 << 20
 _PREFIX = "iolab-guest-"
 _HERE = Path(__file__)
 
@@ -175,16 +176,20 @@ def _await_socket(process: Process, machine: Machine) -> None:
 
 
 def _follow(process: Process, machine: Machine, timeout_s: float, sink: Sink) -> None:
-    """Hands output on until QEMU has ended; GuestError when the time is over first."""
+    """Hands output on until QEMU has ended; GuestError when the time or the room is over first."""
     deadline = time.monotonic() + timeout_s
     seen = {"stdout": 0, "stderr": 0}
     while True:
         alive = process.alive()
-        for stream, offset in seen.items():
-            new = _read_from(machine.share / stream, offset)
-            seen[stream] += len(new)
-            if new:
-                sink(stream, new)
+        more = [_hand_on(machine.share, seen, stream, sink) for stream in seen]
+        try:
+            require_room(machine.share, machine.console)
+        except ShareError as error:
+            raise _dead(process, machine, error.message) from error
+        if max(seen.values()) > LIMIT_BYTES:  # a file with holes takes no room
+            raise _dead(process, machine, f"printed more than {LIMIT_BYTES >> 20} MiB")
+        if any(more):
+            continue
         if not alive:
             return
         if time.monotonic() > deadline:
@@ -192,11 +197,13 @@ def _follow(process: Process, machine: Machine, timeout_s: float, sink: Sink) ->
         time.sleep(_POLL_S)
 
 
-def _read_from(path: Path, offset: int) -> bytes:
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        file.seek(offset)
-        return file.read()
-    return b""
+def _hand_on(share: Path, seen: dict[str, int], stream: str, sink: Sink) -> bool:
+    """Hands on what is new, a chunk at most; True when there may be more."""
+    new = read_file(share / stream, seen[stream], _CHUNK_BYTES)
+    seen[stream] += len(new)
+    if new:
+        sink(stream, new)
+    return len(new) == _CHUNK_BYTES
 
 
 def _discard(stream: str, data: bytes) -> None:
@@ -204,7 +211,10 @@ def _discard(stream: str, data: bytes) -> None:
 
 
 def _outcome(share: Path, process: Process, machine: Machine) -> Outcome:
-    files = {path.name: path.read_bytes() for path in share.iterdir() if path.is_file()}
+    try:
+        files = read_files(share)
+    except ShareError as error:
+        raise _dead(process, machine, error.message) from error
     status = files.get("status", b"").strip()
     if not status.isdigit():
         raise _dead(process, machine, "ended without a result")
@@ -213,7 +223,16 @@ def _outcome(share: Path, process: Process, machine: Machine) -> Outcome:
 
 def _dead(process: Process, machine: Machine, what: str) -> GuestError:
     """What QEMU and the guest's kernel said last."""
-    log = machine.console.read_text(errors="replace") if machine.console.exists() else ""
+    log = _end_of(machine.console)
     lines = [*process.last_words().splitlines(), *log.splitlines()][-12:]
     shown = "".join(f"\n    | {line}" for line in lines if line.strip())
     return GuestError(f"the guest {what}{shown}")
+
+
+def _end_of(log: Path) -> str:
+    """The last lines of what the guest's kernel and its serial line said."""
+    try:
+        start = max(0, log.stat().st_size - _CHUNK_BYTES)
+    except FileNotFoundError:
+        return ""
+    return read_file(log, start, _CHUNK_BYTES).decode(errors="replace")

@@ -13,6 +13,7 @@ PROBE = """
 echo said
 echo complained >&2
 touch /etc/iolab-was-here || exit 9
+ln -s /etc/passwd /run/iolab/secret && ln -s /dev/zero /run/iolab/endless || exit 9
 {
 	nproc
 	cat /sys/class/net/nic0/device/../numa_node
@@ -39,5 +40,6 @@ def test_a_guest_is_what_it_says_and_leaves_nothing_on_the_host(real_parts: Part
     assert facts == ["4", "1", "2-3", "4", "1", "refused"], json.dumps(heard, default=str)
     assert outcome.status == 7
     assert (outcome.stdout, outcome.stderr) == (b"said\n", b"complained\n")
+    assert not {"secret", "endless"} & outcome.files.keys()
     assert not Path("/etc/iolab-was-here").exists()
     assert interfaces() == before
