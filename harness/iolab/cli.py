@@ -18,7 +18,9 @@ import click
 
 from iolab import __version__, commands
 from iolab.errors import IolabError
-from iolab.tuning.state import journalled
+from iolab.tuning.state import journalled, of_root
+
+_HELP = "iolab.help"
 
 
 class Verbs(click.Group):
@@ -42,20 +44,33 @@ class Verbs(click.Group):
         assert isinstance(command, click.Command), f"commands/{name}.py defines no {name}"
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See click.Group. Notes whether the verb is only asked for its help."""
+        ctx.meta[_HELP] = bool({"-h", "--help"} & set(args))
+        return super().resolve_command(ctx, args)
+
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="iolab")
+@click.option(
+    "--auto-revert", is_flag=True, help="First undo what a killed run left applied, unasked."
+)
 @click.pass_context
-def cli(context: click.Context) -> None:
+def cli(context: click.Context, auto_revert: bool) -> None:
     """Find which I/O path a server on this machine should use, and say how sure that is.
 
     Start with `iolab quick`: it checks every engine, measures for a few minutes and writes a
     report.
     """
-    if context.invoked_subcommand != "tune" and journalled():  # tune offers to revert it
-        from iolab.startup import announce  # much to import for the usual case, that there is none
+    verb = context.invoked_subcommand or ""
+    if context.meta.get(_HELP) or verb == "tune":  # whose verbs differ in this
+        return
+    if journalled() or of_root():
+        from iolab.startup import mind_leftovers  # much to import where there are none, as usual
 
-        announce()
+        mind_leftovers(verb, auto_revert)
 
 
 def main() -> NoReturn:

@@ -18,7 +18,10 @@ from iolab.tuning import bench, journal
 from iolab.tuning.host import Host
 from iolab.tuning.journal import holder_of
 from iolab.tuning.leftovers import leftover
-from iolab.tuning.state import journalled
+from iolab.tuning.state import journalled, of_root
+
+MEASURING = ("gate", "quick", "relay-bench", "run", "selftest")
+"""Verbs whose numbers depend on how the host is tuned."""
 
 
 @contextmanager
@@ -32,27 +35,42 @@ def host_of(state: Path) -> Iterator[Host]:
             host.close()
 
 
-def announce() -> None:
-    """Says so when a killed run left this host changed: it would be measured like that."""
-    for state in journalled():
-        left = _leftover(state)
-        if left is not None:
-            say(f"iolab: {left}")
+def mind_leftovers(verb: str, auto_revert: bool) -> None:
+    """What a killed run left applied is undone with `auto_revert`, and offered on a terminal.
 
-
-def offer_to_revert(auto_revert: bool) -> None:
-    """What a killed run left applied is undone when `auto_revert` says so, offered on a terminal.
-
-    IolabError when not everything could be restored.
+    Otherwise it is announced. IolabError when not everything could be restored, and when a verb
+    would measure the host as it was left.
     """
     for state in journalled():
         left = _leftover(state)
         if left is None:
             continue
-        say(left)
-        asked = sys.stdin.isatty() and sys.stderr.isatty()
-        if auto_revert or (asked and click.confirm("revert it now?", default=True, err=True)):
+        say(f"iolab: {left}")
+        if _is_wanted(auto_revert):
             _revert(state)
+        elif verb in MEASURING:
+            raise _would_measure(verb, "iolab tune revert, or iolab --auto-revert VERB")
+    for state in of_root():
+        left = _leftover(state)
+        if left is not None:
+            say(f"iolab: {left}, as root")
+            if verb in MEASURING:
+                raise _would_measure(verb, "sudo iolab tune revert")
+
+
+def _is_wanted(auto_revert: bool) -> bool:
+    if auto_revert:
+        return True
+    asked = sys.stdin.isatty() and sys.stderr.isatty()
+    return asked and click.confirm("revert it now?", default=True, err=True)
+
+
+def _would_measure(verb: str, remedy: str) -> IolabError:
+    """`gate` ends with 2 where it cannot tell; 1 is a regression."""
+    error = IolabError(f"{verb} would measure the host as the killed run left it", remedy)
+    if verb == "gate":
+        error.exit_code = 2
+    return error
 
 
 def still_applied() -> str:

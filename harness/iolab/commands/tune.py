@@ -14,7 +14,7 @@ from rich.table import Table
 from iolab.console import emit_json, print_table, say
 from iolab.errors import IolabError
 from iolab.paths import find_house
-from iolab.startup import host_of, offer_to_revert
+from iolab.startup import host_of, mind_leftovers
 from iolab.trial.verb import validate
 from iolab.tuning import bench, journal
 from iolab.tuning.bench import Applied, Result
@@ -58,8 +58,9 @@ dry_option = click.option(
 @click.pass_context
 def tune(context: click.Context, auto_revert: bool) -> None:
     """Apply a profile of kernel and NIC settings, prove that it took, and undo it exactly."""
-    if context.invoked_subcommand not in ("revert", "status", "validate"):
-        offer_to_revert(auto_revert)
+    if context.invoked_subcommand not in ("revert", "status"):
+        asked = auto_revert or context.find_root().params.get("auto_revert", False)
+        mind_leftovers(f"tune {context.invoked_subcommand}", asked)
 
 
 tune.add_command(validate)

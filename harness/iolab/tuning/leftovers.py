@@ -6,11 +6,12 @@ leftover: nothing is to be restored, and it is dropped.
 
 from __future__ import annotations
 
+from iolab.errors import IolabError
 from iolab.tuning import journal as journals
 from iolab.tuning.host import Host
 from iolab.tuning.identity import Finder
 from iolab.tuning.journal import Journal
-from iolab.tuning.knob import Gone, KnobError, Target
+from iolab.tuning.knob import Gone, Target
 from iolab.tuning.lock import busy
 
 
@@ -46,6 +47,6 @@ def _gone(finder: Finder, target: Target) -> bool:
         finder.find(target)
     except Gone:
         return True
-    except KnobError:
+    except IolabError:  # it is somewhere, or may not be looked for
         return False
     return False

@@ -12,6 +12,7 @@ from pathlib import Path
 
 FILE = "journal.jsonl"
 """A journal's name in its state directory."""
+OF_ROOT = Path("/var/lib/iolab/tuning")
 _NETNS = "netns"
 
 
@@ -24,7 +25,7 @@ def state_dir(netns: str = "") -> Path:
     if override:
         base = Path(override)
     elif os.geteuid() == 0:
-        base = Path("/var/lib/iolab/tuning")
+        base = OF_ROOT
     else:
         home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
         base = home / "iolab/tuning"
@@ -40,6 +41,11 @@ def beside(state: Path) -> list[Path]:
 def journalled() -> list[Path]:
     """The state directories that hold a journal. No value is in two of them: see overlap.py."""
     return _journalled(state_dir())
+
+
+def of_root() -> list[Path]:
+    """The state directories with a journal of root's, for others to mind; root minds its own."""
+    return [] if state_dir() == OF_ROOT or "IOLAB_STATE" in os.environ else _journalled(OF_ROOT)
 
 
 def _journalled(base: Path) -> list[Path]:

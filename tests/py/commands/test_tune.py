@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
+import click
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tuning"))  # fakehost.py
@@ -19,7 +21,7 @@ from iolab import cli, startup
 from iolab.commands import tune
 from iolab.errors import IolabError
 from iolab.executor import HostExecutor
-from iolab.tuning import journal
+from iolab.tuning import journal, state
 from iolab.tuning.journal import Entry, Journal
 from iolab.tuning.knob import Target
 from iolab.tuning.lock import locked
@@ -152,10 +154,66 @@ def test_a_killed_run_is_announced_and_undone_on_request(
 
 def test_other_verbs_announce_it_too(machine: Path, tmp_path: Path) -> None:
     interrupt(tmp_path / "state", machine)
-    done = CliRunner().invoke(cli.cli, ["engines", "--help"])
-    assert done.exit_code == 0
+    done = CliRunner().invoke(cli.cli, ["compare"])
+    assert "left applied in part by a run cut short: iolab tune revert" in done.stderr
+    done = CliRunner().invoke(cli.cli, ["run", "--help"])
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("verb", startup.MEASURING)
+def test_what_a_killed_run_left_is_not_measured(machine: Path, tmp_path: Path, verb: str) -> None:
+    assert verb in cli.cli.list_commands(click.Context(cli.cli))
+    interrupt(tmp_path / "state", machine)
+    done = CliRunner().invoke(cli.cli, [verb])
+    assert isinstance(done.exception, IolabError)
+    assert f"{verb} would measure the host" in str(done.exception)
+    assert "iolab tune revert" in str(done.exception)
+    assert done.exception.exit_code == (2 if verb == "gate" else 1)
+    assert value(machine) == "65535"
+
+
+def test_any_verb_reverts_it_on_request(machine: Path, profile: Path, tmp_path: Path) -> None:
+    for verb in (["run"], ["compare"], ["tune", "plan", str(profile)]):
+        interrupt(tmp_path / "state", machine)
+        done = CliRunner().invoke(cli.cli, ["--auto-revert", *verb])
+        assert "reverted" in done.stderr
+        assert value(machine) == "4096"
+        assert journal.load(tmp_path / "state") is None
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y", "4096"), ("n", "65535")])
+def test_it_is_offered_on_a_terminal(
+    machine: Path, tmp_path: Path, answer: str, left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(tmp_path / "state", machine)
+    terminal = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setattr(startup, "sys", SimpleNamespace(stdin=terminal, stderr=terminal))
+    done = CliRunner().invoke(cli.cli, ["run"], input=f"{answer}\n")
+    assert "revert it now?" in done.stderr
+    assert value(machine) == left
+    assert isinstance(done.exception, IolabError) == (answer == "n")
+
+
+def test_what_root_left_is_seen_by_others(
+    machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IOLAB_STATE")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "mine"))
+    monkeypatch.setattr(state, "OF_ROOT", tmp_path / "root")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    interrupt(tmp_path / "root", machine)
+    done = CliRunner().invoke(cli.cli, ["--auto-revert", "run"])
+    assert "left applied in part by a run cut short: iolab tune revert, as root" in done.stderr
+    assert isinstance(done.exception, IolabError)
+    assert done.exception.remedy == "sudo iolab tune revert"
+    assert value(machine) == "65535"
+
+
+def test_a_profile_that_somebody_applied_may_be_measured(machine: Path, profile: Path) -> None:
+    assert call("apply", profile).exit_code == 0
     done = CliRunner().invoke(cli.cli, ["run"])
-    assert "iolab tune revert" in done.stderr
+    assert done.exit_code == 2  # for want of a matrix
+    assert "left" not in done.stderr
 
 
 def test_an_interrupted_verb_says_what_it_left_applied(
