@@ -444,8 +444,8 @@ def test_the_lock_of_npm_pins_and_hashes_everything_and_names_no_registry() -> N
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a tree to somebody else")
-@pytest.mark.parametrize("verb", ["tune", "quick"])
-def test_through_sudo_only_tune_stays_root(tree: Tree, verb: str) -> None:
+@pytest.mark.parametrize("words", ["tune plan", "--auto-revert tune plan", "quick plan"])
+def test_through_sudo_only_tune_stays_root(tree: Tree, words: str) -> None:
     nobody = 65534
     os.chown(tree.path, nobody, -1)
     stub = tree.stubs / "setpriv"
@@ -454,12 +454,12 @@ def test_through_sudo_only_tune_stays_root(tree: Tree, verb: str) -> None:
         'while [ "$1" != env ]; do shift; done\nexec "$@"\n'
     )
     stub.chmod(0o755)
-    answer = tree.run(verb, "plan", SUDO_UID=str(nobody))
+    answer = tree.run(*words.split(), SUDO_UID=str(nobody))
     assert answer.returncode == 0, answer.stderr
     (call,) = [call for call in tree.calls() if call.startswith("setpriv")]
     assert f"--reuid {nobody}" in call
-    assert call.endswith("tune --help" if verb == "tune" else "quick plan")
-    assert answer.stdout.splitlines()[0] == f"harness {verb} plan"
+    assert call.endswith("tune --help" if "tune" in words else "quick plan")
+    assert answer.stdout.splitlines()[0] == f"harness {words}"
 
 
 def test_the_guest_is_fetched_when_asked_for_and_never_installed(tree: Tree) -> None:
