@@ -18,7 +18,8 @@ import click
 
 from iolab import __version__, commands
 from iolab.errors import IolabError
-from iolab.tuning.state import journalled, of_root
+from iolab.remains import something_remains
+from iolab.tuning.state import journalled
 
 _HELP = "iolab.help"
 
@@ -67,7 +68,7 @@ def cli(context: click.Context, auto_revert: bool) -> None:
     verb = context.invoked_subcommand or ""
     if context.meta.get(_HELP) or verb == "tune":  # whose verbs differ in this
         return
-    if journalled() or of_root():
+    if something_remains():
         from iolab.startup import mind_leftovers  # much to import where there are none, as usual
 
         mind_leftovers(verb, auto_revert)

@@ -14,11 +14,12 @@ import click
 from iolab.console import say
 from iolab.errors import IolabError
 from iolab.executor import HostExecutor
+from iolab.testbed.netns import sweep
 from iolab.tuning import bench, journal
 from iolab.tuning.host import Host
 from iolab.tuning.journal import holder_of
-from iolab.tuning.leftovers import leftover
-from iolab.tuning.state import journalled, of_root
+from iolab.tuning.leftovers import drop_lost, leftover, remove_idle
+from iolab.tuning.state import journalled, namespace_states, of_root
 
 MEASURING = ("gate", "quick", "relay-bench", "run", "selftest")
 """Verbs whose numbers depend on how the host is tuned."""
@@ -39,8 +40,10 @@ def mind_leftovers(verb: str, auto_revert: bool) -> None:
     """What a killed run left applied is undone with `auto_revert`, and offered on a terminal.
 
     Otherwise it is announced. IolabError when not everything could be restored, and when a verb
-    would measure the host as it was left.
+    would measure the host as it was left. What needs no decision is cleaned up: namespaces of
+    testbeds whose harness is gone, and journals and state directories of what is no more.
     """
+    _tidy()
     for state in journalled():
         left = _leftover(state)
         if left is None:
@@ -56,6 +59,19 @@ def mind_leftovers(verb: str, auto_revert: bool) -> None:
             say(f"iolab: {left}, as root")
             if verb in MEASURING:
                 raise _would_measure(verb, "sudo iolab tune revert")
+
+
+def _tidy() -> None:
+    """What cannot be removed, for want of privilege or because somebody is at it, stays."""
+    if os.geteuid() == 0:
+        with HostExecutor() as executor:
+            sweep(executor)
+    for state in [*journalled(), *namespace_states()]:
+        with contextlib.suppress(IolabError, OSError), host_of(state) as host:
+            dropped = drop_lost(host)
+            if dropped:
+                say(f"iolab: {dropped}")
+            remove_idle(host)
 
 
 def _is_wanted(auto_revert: bool) -> bool:

@@ -9,7 +9,7 @@ sides share the CPUs. Reports label such results.
 Commands are placed by nsenter(1) and not by `ip netns exec`, which mounts /sys anew and with that
 hides control groups and tracefs. The harness's own sockets enter a namespace by setns(2), for the
 calling thread and the time of a context. Names hold the process id of their harness: what one left
-behind that was killed is removed by the next.
+behind that was killed is removed at the next start of any verb.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from typing import Any, Literal
 
 from iolab.errors import IolabError
 from iolab.executor import Executor, ProcessError
+from iolab.remains import BED_PREFIX, NAMED_NAMESPACES
 
 Side = Literal["server", "client"]
 
-_PREFIX = "iolab-bed"
-_RUN = Path("/run/netns")
+_RUN = NAMED_NAMESPACES
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PREFIX_LENGTH = 30
@@ -55,7 +55,7 @@ class Netns:
 
     def namespace(self, side: Side) -> str:
         """The name of a side's namespace, as `ip netns` shows it."""
-        return f"{_PREFIX}-{self.owner}-{self.pair}-{side}"
+        return f"{BED_PREFIX}-{self.owner}-{self.pair}-{side}"
 
     def device(self, side: Side) -> str:
         """The side's end of the veth pair."""
@@ -132,7 +132,7 @@ def sweep(executor: Executor, run: Path = _RUN, proc: Path = Path("/proc")) -> l
 
     Returns the names removed. A namespace with a process in it lives on without a name.
     """
-    names = sorted(path.name for path in run.glob(f"{_PREFIX}-*")) if run.is_dir() else []
+    names = sorted(path.name for path in run.glob(f"{BED_PREFIX}-*")) if run.is_dir() else []
     dead = [name for name in names if (owner := _owner(name)) and not (proc / owner).exists()]
     for name in dead:
         _remove(executor, name)
@@ -140,7 +140,7 @@ def sweep(executor: Executor, run: Path = _RUN, proc: Path = Path("/proc")) -> l
 
 
 def _owner(name: str) -> str | None:
-    found = re.fullmatch(rf"{_PREFIX}-(\d+)-\d+-\w+", name)
+    found = re.fullmatch(rf"{BED_PREFIX}-(\d+)-\d+-\w+", name)
     return found[1] if found else None
 
 

@@ -6,13 +6,16 @@ leftover: nothing is to be restored, and it is dropped.
 
 from __future__ import annotations
 
+import shutil
+
 from iolab.errors import IolabError
 from iolab.tuning import journal as journals
 from iolab.tuning.host import Host
 from iolab.tuning.identity import Finder
 from iolab.tuning.journal import Journal
 from iolab.tuning.knob import Gone, Target
-from iolab.tuning.lock import busy
+from iolab.tuning.lock import busy, locked
+from iolab.tuning.state import FILE, is_of_namespace
 
 
 def leftover(host: Host) -> str | None:
@@ -40,6 +43,40 @@ def lost(host: Host, journal: Journal) -> str:
     if targets and all(_gone(finder, target) for target in targets):
         return "its values went with their namespace or interface"
     return ""
+
+
+def drop_lost(host: Host) -> str:
+    """Removes a journal whose values are lost; a sentence that says so, empty when there is none.
+
+    IolabError when it is being changed or cannot be removed.
+    """
+    if not _lost_journal(host):
+        return ""
+    with locked(host.state):
+        journal = _lost_journal(host)
+        if journal is None:
+            return ""
+        reason = lost(host, journal)
+        journal.remove()
+    return f"profile {journal.profile} is not applied any more: {reason}"
+
+
+def remove_idle(host: Host) -> None:
+    """Removes the state directory of a namespace that is gone, unless there is a journal.
+
+    IolabError when it is in use.
+    """
+    if not host.state.is_dir() or not is_of_namespace(host.state):
+        return
+    with locked(host.state):
+        named = host.tree().exists(f"run/netns/{host.state.name}")
+        if not named and not (host.state / FILE).exists():
+            shutil.rmtree(host.state)
+
+
+def _lost_journal(host: Host) -> Journal | None:
+    journal = journals.load(host.state)
+    return journal if journal is not None and lost(host, journal) else None
 
 
 def _gone(finder: Finder, target: Target) -> bool:

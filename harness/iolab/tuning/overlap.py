@@ -18,7 +18,7 @@ from iolab.tuning.host import Host
 from iolab.tuning.identity import Identity, lives_in_namespace
 from iolab.tuning.journal import Entry, Journal
 from iolab.tuning.knob import Target
-from iolab.tuning.state import beside
+from iolab.tuning.state import beside, is_of_namespace
 
 Place = tuple[str, ...]
 """What a value is, whatever its namespace is called: its cookie, file or tool's name, device."""
@@ -58,7 +58,7 @@ def refuse_overlap(journal: Journal, held: Iterable[Held]) -> None:
 
 
 def _remedy(other: Held) -> str:
-    inside = f" --netns {other.state.name}" if other.state.parent.name == "netns" else ""
+    inside = f" --netns {other.state.name}" if is_of_namespace(other.state) else ""
     return f"iolab tune revert{inside}"
 
 

@@ -34,13 +34,23 @@ def state_dir(netns: str = "") -> Path:
 
 def beside(state: Path) -> list[Path]:
     """The state directories with a journal, of this host, other than `state`."""
-    base = state.parent.parent if state.parent.name == _NETNS else state
+    base = state.parent.parent if is_of_namespace(state) else state
     return [one for one in _journalled(base) if one != state]
+
+
+def is_of_namespace(state: Path) -> bool:
+    """True for the state directory of a namespace that alone is tuned."""
+    return state.parent.name == _NETNS
 
 
 def journalled() -> list[Path]:
     """The state directories that hold a journal. No value is in two of them: see overlap.py."""
     return _journalled(state_dir())
+
+
+def namespace_states() -> list[Path]:
+    """The state directories of namespaces that were tuned alone, with a journal or without."""
+    return sorted(one for one in state_dir().glob(f"{_NETNS}/*") if one.is_dir())
 
 
 def of_root() -> list[Path]:

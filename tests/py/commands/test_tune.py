@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -207,6 +208,38 @@ def test_what_root_left_is_seen_by_others(
     assert isinstance(done.exception, IolabError)
     assert done.exception.remedy == "sudo iolab tune revert"
     assert value(machine) == "65535"
+
+
+def test_what_namespaces_took_along_is_cleaned_up(
+    machine: Path, profile: Path, tmp_path: Path
+) -> None:
+    for name in ("gone", "here"):
+        own = machine / f"run/netns/{name}/proc/sys/net/core/somaxconn"
+        own.parent.mkdir(parents=True)
+        own.write_text("128\n")
+        assert call("apply", profile, "--netns", name, "--only-netns").exit_code == 0
+    shutil.rmtree(machine / "run/netns/gone")
+    done = CliRunner().invoke(cli.cli, ["compare"])
+    assert "profile trial is not applied any more: its values went with" in done.stderr
+    states = tmp_path / "state/netns"
+    assert [path.name for path in states.iterdir()] == ["here"]
+    assert (states / "here/journal.jsonl").exists()
+    assert call("revert").exit_code == 0
+    shutil.rmtree(machine / "run/netns/here")
+    with locked(states / "here"):  # somebody is at it
+        CliRunner().invoke(cli.cli, ["compare"])
+        assert (states / "here").exists()
+    CliRunner().invoke(cli.cli, ["compare"])
+    assert not (states / "here").exists()
+
+
+def test_a_reboot_leaves_no_journal_behind(machine: Path, tmp_path: Path) -> None:
+    interrupt(tmp_path / "state", machine)
+    (machine / "proc/sys/kernel/random/boot_id").write_text("another\n")
+    done = CliRunner().invoke(cli.cli, ["run"])
+    assert done.exit_code == 2  # for want of a matrix
+    assert "is not applied any more: its values were lost with an earlier boot" in done.stderr
+    assert journal.load(tmp_path / "state") is None
 
 
 def test_a_profile_that_somebody_applied_may_be_measured(machine: Path, profile: Path) -> None:
