@@ -94,12 +94,12 @@ def apply(loaded: Loaded, scene: Scene, partial: bool = False, holder: str = "")
         try:
             results = _write_all(journal, plan, loaded, scene, partial)
             kept = partial or all(result.good for result in results)
+            if kept:
+                journal.finish()
         except BaseException:
             restore(host, journal)
             raise
-        if kept:
-            journal.finish()
-        else:
+        if not kept:
             complain(restore(host, journal))
         return Applied(plan.profile, kept, tuple(results))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,10 +70,9 @@ class Journal:
         identity: Identity | None = None,
         holder: str = "",
     ) -> Journal:
-        """A new journal, durable when this returns."""
+        """A new journal, durable when this returns. IolabError when it cannot be written."""
         identity = identity or Identity()
         journal = cls(state / FILE, profile, boot_id, list(entries), identity, holder)
-        state.mkdir(parents=True, exist_ok=True)
         head = {
             "schema_version": SCHEMA_VERSION,
             "profile": profile,
@@ -82,13 +81,8 @@ class Journal:
             "holder": holder,
             "entries": [asdict(entry) for entry in journal.entries],
         }
-        temporary = journal.path.with_suffix(".tmp")
-        with temporary.open("w") as file:
-            file.write(json.dumps(head) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(journal.path)
-        _sync(state)
+        with _writing(journal.path):
+            _put(journal.path, json.dumps(head))
         return journal
 
     def begin(self, number: int) -> None:
@@ -121,8 +115,9 @@ class Journal:
 
     def remove(self) -> None:
         """Everything is restored."""
-        self.path.unlink()
-        _sync(self.path.parent)
+        with _writing(self.path):
+            self.path.unlink()
+            _sync(self.path.parent)
 
     def wanted(self) -> list[tuple[int, Entry]]:
         """The entries that the profile asks for and that did not fail."""
@@ -147,7 +142,7 @@ class Journal:
         ]
 
     def _append(self, event: dict[str, Any]) -> None:
-        with self.path.open("a") as file:
+        with _writing(self.path), self.path.open("a") as file:
             file.write(json.dumps(event) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -235,6 +230,35 @@ def holder_of(pid: int) -> str:
         return f"{pid} {text.rpartition(')')[2].split()[19]}"
     except (OSError, IndexError):
         return ""
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """A full disk and the like as an IolabError: what was not journalled must not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise IolabError(
+            f"the journal {path} cannot be written: {error.strerror}",
+            "make room or make it writable; IOLAB_STATE names another directory",
+        ) from error
+
+
+def _put(path: Path, line: str) -> None:
+    """A file that is there whole and durable, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    try:
+        with temporary.open("w") as file:
+            file.write(f"{line}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+        _sync(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _sync(directory: Path) -> None:

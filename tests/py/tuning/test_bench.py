@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -144,6 +147,39 @@ def test_the_journal_is_on_disk_before_the_first_write(
     bench.apply(write_profile('[sysctl]\n"net.core.somaxconn" = 65535'), scene)
     # The whole under its temporary name, its new name, the announcement; then the write.
     assert order[:4] == ["journal.tmp", "state", "journal.jsonl", "write"]
+
+
+def refusal(loaded: Loaded, scene: Scene) -> str:
+    """What applying ends with; empty when it succeeds."""
+    try:
+        bench.apply(loaded, scene)
+    except IolabError as error:
+        return str(error)
+    return ""
+
+
+def test_a_full_disk_is_said_and_everything_undone(
+    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
+) -> None:
+    """Whichever write of the journal fails: the one of its head, of an event, of the end."""
+    before, loaded = snapshot(machine), write_profile('[sysctl]\n"net.core.somaxconn" = 65535')
+    for failing in range(1, 20):
+        calls = count(1)
+
+        def sync(handle: int, calls: Iterator[int] = calls, failing: int = failing) -> None:
+            if next(calls) == failing:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("os.fsync", sync)
+            said = refusal(loaded, scene)
+        if not said:
+            assert failing > 4
+            return
+        assert "journal.jsonl cannot be written: No space left" in said
+        assert snapshot(machine) == before
+        assert list(host.state.glob("journal*")) == []
+    pytest.fail("the profile was never applied")
 
 
 @pytest.fixture
