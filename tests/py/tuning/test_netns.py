@@ -224,6 +224,30 @@ def test_a_kill_at_each_write_is_reverted(
     pytest.fail("the profile was never applied whole")
 
 
+def test_a_kill_at_each_write_of_a_revert_is_made_good(
+    real: Host, netns: str, write_profile: WriteProfile
+) -> None:
+    before = values(real, netns)
+    loaded = write_profile(ONE_QUEUE)
+    for writes in range(1, 50):
+        assert bench.apply(loaded, scene_of(real, netns)).ok
+        real.close()  # the child must not inherit a thread's namespace
+
+        def work(writes: int = writes) -> None:
+            host = KillingHost(HostExecutor(), state=real.state)
+            host.left = writes
+            bench.revert(host)
+
+        cut_short = was_killed(in_child(work))
+        assert (journal.load(real.state) is not None) == cut_short
+        assert [one for one in bench.revert(real) if one.problem] == []
+        assert values(real, netns) == before, f"killed at write {writes} of the revert"
+        if not cut_short:
+            assert writes > 5
+            return
+    pytest.fail("the revert never ended")
+
+
 def stumble(tuned: Session, tree: Tree) -> None:
     """Sees drift where there is some, and fails as a block may."""
     assert tuned.verify() == []
