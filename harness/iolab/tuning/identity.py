@@ -105,7 +105,7 @@ def require_own_namespace(host: Host, identity: Identity, targets: Iterable[Targ
     if place is not None:
         raise IolabError(
             "it was applied from within another network namespace, whose values are not those here",
-            f"{_enter_command(place)} iolab tune ...",
+            f"{_enter_command(place)} iolab tune revert",
         )
 
 
