@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
-from collections.abc import Iterator
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -147,39 +144,6 @@ def test_the_journal_is_on_disk_before_the_first_write(
     bench.apply(write_profile('[sysctl]\n"net.core.somaxconn" = 65535'), scene)
     # The whole under its temporary name, its new name, the announcement; then the write.
     assert order[:4] == ["journal.tmp", "state", "journal.jsonl", "write"]
-
-
-def refusal(loaded: Loaded, scene: Scene) -> str:
-    """What applying ends with; empty when it succeeds."""
-    try:
-        bench.apply(loaded, scene)
-    except IolabError as error:
-        return str(error)
-    return ""
-
-
-def test_a_full_disk_is_said_and_everything_undone(
-    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
-) -> None:
-    """Whichever write of the journal fails: the one of its head, of an event, of the end."""
-    before, loaded = snapshot(machine), write_profile('[sysctl]\n"net.core.somaxconn" = 65535')
-    for failing in range(1, 20):
-        calls = count(1)
-
-        def sync(handle: int, calls: Iterator[int] = calls, failing: int = failing) -> None:
-            if next(calls) == failing:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("os.fsync", sync)
-            said = refusal(loaded, scene)
-        if not said:
-            assert failing > 4
-            return
-        assert "journal.jsonl cannot be written: No space left" in said
-        assert snapshot(machine) == before
-        assert list(host.state.glob("journal*")) == []
-    pytest.fail("the profile was never applied")
 
 
 @pytest.fixture
@@ -445,71 +409,3 @@ def test_revert_goes_backwards(host: FakeHost, scene: Scene, write_profile: Writ
     assert order == [*names]
     bench.revert(host)
     assert order == [*names, *reversed(names)]
-
-
-def moves(machine: Path, other: str, value: str) -> Rule:
-    """A sysctl that sets another one when it is written, as ip_forward does accept_redirects."""
-
-    def rule(old: str, new: str) -> str:
-        (machine / "proc/sys/net/core" / other).write_text(f"{value}\n")
-        return new
-
-    return rule
-
-
-FORWARD = '[sysctl]\n"net.core.busy_poll" = 50\n"net.core.somaxconn" = 65535'
-
-
-def test_a_knob_that_a_later_one_moves_is_written_again(
-    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
-) -> None:
-    before = snapshot(machine)
-    host.rules["proc/sys/net/core/somaxconn"] = moves(machine, "busy_poll", "0")
-    applied = bench.apply(write_profile(FORWARD), scene)
-    assert applied.ok
-    assert text(machine, "proc/sys/net/core/busy_poll") == "50"
-    assert all(one.good for one in bench.verify(host))
-    bench.revert(host)
-    assert snapshot(machine) == before
-
-
-def test_what_was_so_and_is_moved_is_written_and_restored(
-    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
-) -> None:
-    before = snapshot(machine)
-    host.rules["proc/sys/net/core/somaxconn"] = moves(machine, "busy_poll", "7")
-    loaded = write_profile(FORWARD.replace("50", "0"))
-    assert bench.apply(loaded, scene).ok
-    assert text(machine, "proc/sys/net/core/busy_poll") == "0"
-    bench.revert(host)
-    assert snapshot(machine) == before
-
-
-@pytest.mark.parametrize("keep", [False, True])
-def test_knobs_that_exclude_each_other_are_no_success(
-    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile, keep: bool
-) -> None:
-    before = snapshot(machine)
-    host.rules["proc/sys/net/core/somaxconn"] = moves(machine, "busy_poll", "0")
-    host.rules["proc/sys/net/core/busy_poll"] = moves(machine, "somaxconn", "4096")
-    applied = bench.apply(write_profile(FORWARD), scene, partial=keep)
-    assert not applied.ok
-    (bad,) = (one for one in applied.results if not one.good)
-    assert bad.outcome is Outcome.DIFFERENT
-    assert "another knob of the profile moved it" in bad.reason
-    if keep:
-        (found,) = (one for one in bench.verify(host) if not one.good)
-        assert found.knob == bad.knob
-        bench.revert(host)
-    assert snapshot(machine) == before
-
-
-def test_values_that_move_each_other_back_are_not_called_restored(
-    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
-) -> None:
-    bench.apply(write_profile(FORWARD), scene)
-    host.rules["proc/sys/net/core/somaxconn"] = moves(machine, "busy_poll", "1")
-    host.rules["proc/sys/net/core/busy_poll"] = moves(machine, "somaxconn", "1")
-    problems = [one for one in bench.revert(host) if one.problem]
-    assert ["another value moved it to '1'" in one.problem for one in problems] == [True]
-    assert journal.load(host.state) is not None
