@@ -26,6 +26,8 @@ _WHOLE_HOST = ("limits", "irq", "irqbalance")
 
 
 FoundT = TypeVar("FoundT")
+_LOST_BY_MOVING = ("sysctl", "qdisc")
+"""What an interface gets anew in another namespace (dev_change_net_namespace, net/core/dev.c)."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +128,16 @@ class Finder:
         """
         if not lives_in_namespace(target):
             return target
-        name, netns = interface_of(target), self._namespace(target.netns)
+        name = interface_of(target)
         if not name:
-            return replace(target, netns=netns)
+            return replace(target, netns=self._namespace(target.netns))
         key = (target.netns, name)
         if key not in self._devices:
-            self._devices[key] = _kept(lambda: self._interface(key, netns))
-        return renamed(target, *_or_raise(self._devices[key]))
+            self._devices[key] = _kept(lambda: self._interface(*key))
+        netns, here = _or_raise(self._devices[key])
+        if target.family in _LOST_BY_MOVING and netns != self._namespace(target.netns):
+            raise Gone(f"interface {name} is in another network namespace, which gave it new ones")
+        return renamed(target, netns, here)
 
     def _namespace(self, then: str) -> str:
         """The name of now of a namespace."""
@@ -157,9 +162,16 @@ class Finder:
             raise KnobError(f"{named} has no name now but lives on: {place}")
         return place.name
 
-    def _interface(self, key: tuple[str, str], netns: str) -> tuple[str, str]:
+    def _interface(self, then: str, name: str) -> tuple[str, str]:
         """Namespace and name of now of an interface."""
-        device, name = self._identity.devices.get(key), key[1]
+        device = self._identity.devices.get((then, name))
+        try:
+            netns = self._namespace(then)
+        except Gone:
+            if device is None or not device.bus:
+                raise
+            # What is on a bus outlives its namespace, in the first one (default_device_exit_net).
+            return self._elsewhere(name, device, None)
         tree = self._host.tree(netns)
         if device is None:
             if tree.exists(f"sys/class/net/{name}"):
@@ -171,7 +183,7 @@ class Finder:
                 return netns, here
         return self._elsewhere(name, device, netns)
 
-    def _elsewhere(self, name: str, device: Device, netns: str) -> tuple[str, str]:
+    def _elsewhere(self, name: str, device: Device, netns: str | None) -> tuple[str, str]:
         """An interface that left its namespace; one on a bus by its place there, others by address.
 
         The index may have changed on the way (dev_change_net_namespace, net/core/dev.c). One that
@@ -185,7 +197,8 @@ class Finder:
                 found = _device(tree, here) if tree is not None else None
                 if found is not None and _same_elsewhere(found, device):
                     return there, here
-        if device.bus and not self._made_anew(device, netns) and self._has_driver(device):
+        anew = netns is not None and self._made_anew(device, netns)
+        if device.bus and not anew and self._has_driver(device):
             raise KnobError(
                 f"interface {name} is in a network namespace without a name",
                 "bring it back (ip link set IF netns ...), then iolab tune revert",

@@ -14,6 +14,8 @@ from iolab.errors import IolabError
 from iolab.executor import HostExecutor
 from iolab.tuning import bench, journal
 from iolab.tuning.host import Host
+from iolab.tuning.identity import Finder, Identity, identify
+from iolab.tuning.knob import Gone, Target
 from iolab.tuning.scene import Scene
 
 FIN = "net.ipv4.tcp_fin_timeout"
@@ -163,13 +165,16 @@ def test_an_interface_that_moved_to_another_namespace_is_restored_there(
     real: Host, netns: str, write_profile: WriteProfile
 ) -> None:
     with namespace("-b") as other:
-        gro = "[nic]\ninterface = 'v0'\n[nic.offloads]\ngro = true"
-        before = of_device(real, netns, "v0")[2]
-        assert bench.apply(write_profile(gro), Scene(real, netns=netns, only_netns=True)).ok
+        before = of_device(real, netns, "v0")
+        assert bench.apply(write_profile(OF_V0), Scene(real, netns=netns, only_netns=True)).ok
         assert ip("-n", netns, "link", "set", "v0", "name", "v7", "netns", other).returncode == 0
-        (restored,) = bench.revert(real)
-        assert restored.note == f"found as v7 in namespace {other}"
-        assert of_device(real, other, "v7")[2] == before
+        given = of_device(real, other, "v7")[0]
+        restored = {one.knob: one for one in bench.revert(real)}
+        sysctl = restored.pop("net.ipv4.conf.v0.accept_redirects")
+        assert "in another network namespace, which gave it new ones" in sysctl.gone
+        assert {one.note for one in restored.values()} == {f"found as v7 in namespace {other}"}
+        assert [one for one in restored.values() if one.problem or one.gone] == []
+        assert of_device(real, other, "v7") == [given, *before[1:]]
         assert journal.load(real.state) is None
         real.close()
 
@@ -233,3 +238,13 @@ def test_a_new_interface_of_the_old_name_can_be_tuned(
     assert bench.apply(loaded, scene).ok
     bench.revert(real)
     assert of_device(real, netns, "v0") == before
+
+
+def test_a_device_on_the_bus_outlives_its_namespace(host: FakeHost) -> None:
+    """It is given back to the first namespace, and its values with it."""
+    (device,) = identify(host, [Target("rings", "rx ring", "rx", "eth0")]).devices.values()
+    finder = Finder(host, Identity({"": "", "gone": ""}, {("gone", "wan0"): device}))
+    found = finder.find(Target("rings", "rx ring", "rx", "wan0", "gone"))
+    assert (found.device, found.netns) == ("eth0", "")
+    with pytest.raises(Gone, match="namespace gone"):
+        finder.find(Target("qdisc", "root", "root", "wan0", "gone"))
