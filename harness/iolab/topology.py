@@ -39,6 +39,12 @@ class Topology:
         }
         return sorted(chosen, key=lambda cpu: (rank[cpu], cpu))
 
+    def one_thread(self) -> Topology:
+        """The same machine once the second hardware threads of all cores are off line."""
+        kept = frozenset(cpu for cpu in self.online if cpu == min(self.siblings.get(cpu, {cpu})))
+        nodes = {node: cpus & kept for node, cpus in self.nodes.items()}
+        return Topology(kept, nodes, {cpu: frozenset({cpu}) for cpu in kept}, self.devices)
+
     def node_of(self, *names: str) -> int | None:
         """The node of the device that has the first of `names` that hwloc knows; None: no node."""
         return next((self.devices[name] for name in names if name in self.devices), None)

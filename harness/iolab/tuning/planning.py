@@ -61,6 +61,8 @@ class Plan:
 
 def make_plan(loaded: Loaded, scene: Scene, families: Sequence[str] = tuple(FAMILIES)) -> Plan:
     """The plan for this host. InputError when the profile cannot be meant for it."""
+    if loaded.profile.cpu.smt is False and not scene.only_netns:
+        scene = replace(scene, one_thread=True)
     items: list[Item] = []
     collateral: dict[Target, str] = {}
     for name in families:

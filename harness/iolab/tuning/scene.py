@@ -29,11 +29,14 @@ class Scene:
     netns: str = ""
     only_netns: bool = False
     limits_pid: int = 0
+    one_thread: bool = False
+    """Plan for cores of one hardware thread, which is what the profile makes of them first."""
 
     @cached_property
     def topology(self) -> Topology:
         """The host's CPUs, nodes and devices."""
-        return self.host.topology()
+        topology = self.host.topology()
+        return topology.one_thread() if self.one_thread else topology
 
     def nic(self, asked: str | None, key: str) -> Nic:
         """The interface of a profile's [nic] table: the caller's, the table's, the default route's.

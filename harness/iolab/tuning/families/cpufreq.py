@@ -35,11 +35,22 @@ class CpuFrequency(FileFamily):
             value = str(int(profile.cpu.turbo != inverted))
             yield Setting(Target(self.name, where.rpartition("/")[2], where), value, "cpu.turbo")
 
+    def _is_active(self, scene: Scene, policy: str) -> bool:
+        """False when all its CPUs are off line: it refuses everything then (EBUSY), and the kernel
+        gives it its governor back with the first of them (cpufreq_online)."""
+        try:
+            text = scene.host.tree().read(f"{_ROOM}/cpufreq/{policy}/related_cpus")
+        except OSError:
+            return True
+        return any(int(cpu) in scene.topology.online for cpu in text.split())
+
     def _policies(self, scene: Scene, value: str | None, file: str, key: str) -> Iterator[Setting]:
         if value is None:
             return
         names = scene.host.tree().names(f"{_ROOM}/cpufreq")
-        policies = [name for name in names if name.startswith("policy")] or ["policy0"]
+        policies = [
+            name for name in names if name.startswith("policy") and self._is_active(scene, name)
+        ] or ["policy0"]
         for policy in policies:
             where = f"{_ROOM}/cpufreq/{policy}/{file}"
             yield Setting(Target(self.name, f"{file} of {policy}", where), value, f"cpu.{key}")

@@ -28,6 +28,9 @@ from iolab.tuning.scene import Scene
 
 _MANAGED = "the kernel manages this interrupt's affinity: nobody else can set it"
 
+_ANY = "-"
+"""In the place of a device: whichever has an interrupt of that name."""
+
 
 class IrqAffinity(FileFamily):
     """The family `irq`: interrupts of one queue share a CPU, queues take the policy's in turn.
@@ -131,6 +134,11 @@ class IrqAffinity(FileFamily):
         )
 
 
+def any_interrupt(number: int, name: str) -> Target:
+    """The affinity of an interrupt whose device does not matter."""
+    return Target(IrqAffinity.name, f"affinity of {number} ({name})", f"{number} {name} {_ANY}")
+
+
 def _file(host: Host, target: Target) -> str:
     return f"proc/irq/{_number(host, target)}/smp_affinity_list"
 
@@ -145,7 +153,7 @@ def _number(host: Host, target: Target) -> int:
         raise KnobError(f"{target.device} has no interrupts of its own queues")
     then, name, device = target.where.split()
     names = interrupt_names(host.tree())
-    numbers = irq_numbers(host.tree(), device)
+    numbers = frozenset(names) if device == _ANY else irq_numbers(host.tree(), device)
     here = sorted(number for number in numbers if names.get(number) == name)
     if not here:
         queue = queue_of(name)
