@@ -102,6 +102,7 @@ def _tc(words: list[str]) -> Iterator[Intent]:
 
 
 def _ip(words: list[str]) -> Iterator[Intent]:
+    yield from _route(words)
     interface = _link(words)
     if interface is None:
         return
@@ -109,6 +110,25 @@ def _ip(words: list[str]) -> Iterator[Intent]:
     for word, file in files.items():
         if value := _after(words, word):
             yield Intent(f"/sys/class/net/{interface}/{file}", value, interface)
+
+
+def _route(words: list[str]) -> Iterator[Intent]:
+    """`ip [-6] route change default via 10.0.2.2 initcwnd 10`: what is asked of a destination."""
+    plain = [word for word in words if not word.startswith("-")]
+    if len(plain) < 3 or not "route".startswith(plain[0]):
+        return
+    verb, rest = plain[1], plain[2:]
+    if not any(one.startswith(verb) for one in ("add", "append", "change", "replace", "delete")):
+        return
+    if rest[0] == "to":
+        rest = rest[1:]
+    several = "nexthop" in rest  # shown as lines of their own
+    wanted = None if several or "delete".startswith(verb) else " ".join(rest[1:])
+    room = "route6" if "-6" in words or ":" in rest[0] else "route"
+    if table := _after(rest, "table"):  # only the main one is in a snapshot
+        room = f"{room}/table {table}"
+    destination = "default" if rest[0] in ("0.0.0.0/0", "::/0") else rest[0].removesuffix("/32")
+    yield Intent(f"{room}/{destination}", wanted, _after(rest, "dev"))
 
 
 def _link(words: list[str]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,15 +73,28 @@ def _plan(
         if path is not None:
             name = f"{kind}-{number}"
             files[name] = _read(path)
-            plan[kind] = [*interpreter(files[name]), f"{_SHARE}/{name}", *trial.arguments]
+            copy = f"{_SHARE}/{name}"
+            plan[kind] = [*interpreter(files[name], path), copy, *trial.arguments]
+            plan |= {f"{kind}_copy": copy, f"{kind}_home": os.fspath(path.resolve())}
     return plan
 
 
-def interpreter(script: bytes) -> Sequence[str]:
-    """The words of its first line `#!...`; /bin/sh where there is none, as a shell would do."""
+def interpreter(script: bytes, path: Path) -> Sequence[str]:
+    """What the kernel makes of the first line `#!...` (fs/binfmt_script.c): a program and at most
+    one argument; /bin/sh where there is no such line, as a shell would do.
+
+    InputError for a carriage return, which the kernel takes for a part of the name.
+    """
     first = script.partition(b"\n")[0].decode(errors="replace")
-    words = first.removeprefix("#!").split() if first.startswith("#!") else []
-    return words or ["/bin/sh"]
+    if not first.startswith("#!"):
+        return ["/bin/sh"]
+    if first.endswith("\r"):
+        raise InputError(
+            f"{path}:1: {first!r} ends with a carriage return: no system would find that program",
+            "save it with Unix line ends (dos2unix)",
+        )
+    words = re.split(r"[ \t]+", first[2:].strip(" \t"), maxsplit=1)
+    return words if words[0] else ["/bin/sh"]
 
 
 def _job(harness: Path) -> str:

@@ -1,7 +1,8 @@
 """A snapshot as one flat mapping of knobs to values, and what of it may be compared.
 
 Knobs are paths of kernel files (`/proc/sys/net/core/somaxconn`), or `ethtool/IF/GROUP/NAME`,
-`tc/IF/root`, `tc/IF/PARENT`, `module/NAME`, `limit/NAME` for what only a program can tell.
+`tc/IF/root`, `tc/IF/PARENT`, `route/DESTINATION` (`route6` for IPv6), `module/NAME`,
+`limit/NAME` for what only a program can tell.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def flatten(snapshot: Snapshot) -> dict[str, str]:
         words = command.split()
         if words[0] == "tc":
             values.update((f"tc/{words[-1]}/{key}", value) for key, value in _tc(output))
+        elif words[0] == "ip":
+            values.update(_routes("route6" if "-6" in words else "route", output))
         elif "rx-flow-hash" in words:
             fields = "; ".join(line for line in output.splitlines()[1:] if line.strip())
             values[f"ethtool/{words[2]}/flow-hash/{words[-1]}"] = fields
@@ -111,23 +114,31 @@ def cpu_list(text: str) -> set[int]:
 
 def cpu_mask(text: str) -> set[int]:
     """`3` or `00000000,0000000f` as CPUs; empty when it is no mask, or one of none."""
-    try:
-        bits = int(text.strip().removeprefix("0x").replace(",", ""), 16)
-    except ValueError:
-        return set()
+    bits = _bits(text) or 0
     return {cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1}
+
+
+def _bits(text: str) -> int | None:
+    """A mask as a number, None when it is none."""
+    try:
+        return int(text.strip().removeprefix("0x").replace(",", ""), 16)
+    except ValueError:
+        return None
 
 
 def same(knob: str, wanted: str, found: str) -> bool:
     """True when `found` is what `wanted` asked for: spelling, spaces and zeros do not count."""
     if wanted.split() == found.split():
         return True
-    if re.search(r"affinity$|_cpus$", knob):
-        return cpu_mask(wanted) == cpu_mask(found) != set()
+    if re.search(r"affinity$|_cpus$|xps_rxqs$", knob):
+        masks = [_bits(text) for text in (wanted, found)]
+        return None not in masks and masks[0] == masks[1]
     if re.search(r"affinity_list$|cpulist$", knob):
         return cpu_list(wanted) == cpu_list(found) != set()
     if chosen := re.search(r"\[([^]]+)\]", found):  # the chosen one of several, as of THP
         return wanted.strip() == chosen[1]
+    if re.match(r"route6?/", knob):
+        return set(wanted.split()) <= set(found.split())
     if knob.startswith("tc/"):
         return wanted.split()[:1] == found.split()[:1]
     if knob.startswith("ethtool/") and knob.endswith("/rss/key"):
@@ -144,6 +155,16 @@ def _number(text: str) -> int | None:
         return int(plain, 8 if octal else 0)
     except ValueError:
         return None
+
+
+def _routes(room: str, output: str) -> dict[str, str]:
+    """Lines such as `default via 10.0.2.2 dev eth0 metric 100 initcwnd 10`; by destination."""
+    routes: dict[str, list[str]] = {}
+    for line in output.splitlines():
+        words = re.sub(r"\bexpires \d+sec\b", "", line).split()
+        if words and not line.startswith((" ", "\t")):  # the hops of a route are indented
+            routes.setdefault(f"{room}/{words[0]}", []).append(" ".join(words[1:]))
+    return {knob: "; ".join(lines) for knob, lines in routes.items()}
 
 
 def _tc(output: str) -> Iterator[tuple[str, str]]:

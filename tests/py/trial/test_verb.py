@@ -13,6 +13,7 @@ from iolab.fake_executor import FakeExecutor
 from iolab.guest import session
 from iolab.guest.parts import Parts
 from iolab.trial import trial as trials
+from iolab.trial.inside import at_home
 from iolab.trial.show import grouped
 from iolab.trial.trial import Setting, Trial, interpreter, run_trials
 from iolab.trial.verb import validate
@@ -75,6 +76,7 @@ def test_a_script_that_cannot_be_read_is_named() -> None:
     ("first", "words"),
     [
         (b"#!/bin/bash -e\nx", ["/bin/bash", "-e"]),
+        (b"#!/usr/bin/env -S bash -e \n", ["/usr/bin/env", "-S bash -e"]),
         (b"#! /usr/bin/env python3\n", ["/usr/bin/env", "python3"]),
         (b"echo\n", ["/bin/sh"]),
         (b"", ["/bin/sh"]),
@@ -82,7 +84,26 @@ def test_a_script_that_cannot_be_read_is_named() -> None:
     ],
 )
 def test_the_first_line_says_what_runs_a_script(first: bytes, words: list[str]) -> None:
-    assert list(interpreter(first)) == words
+    assert list(interpreter(first, Path("a.sh"))) == words
+
+
+def test_a_carriage_return_in_the_first_line_is_not_repaired() -> None:
+    with pytest.raises(InputError, match=r"a\.sh:1: '#!/bin/sh\\r' ends with a carriage return"):
+        interpreter(b"#!/bin/sh\r\necho\r\n", Path("a.sh"))
+
+
+@pytest.mark.parametrize(("copy", "runs"), [(b"echo", "home"), (b"other", "copy")])
+def test_a_script_runs_at_its_own_path_where_the_guest_has_it(
+    tmp_path: Path, copy: bytes, runs: str
+) -> None:
+    (tmp_path / "home").write_bytes(b"echo")
+    (tmp_path / "copy").write_bytes(copy)
+    paths = {name: str(tmp_path / name) for name in ("home", "copy")}
+    plan = {"run": ["/bin/sh", paths["copy"], "eth0"]}
+    plan |= {f"run_{name}": path for name, path in paths.items()}
+    assert at_home(plan, "run") == ["/bin/sh", paths[runs], "eth0"]
+    plan["run_home"] = "/no/such"
+    assert at_home(plan, "run") == ["/bin/sh", paths["copy"], "eth0"]
 
 
 def test_the_guest_is_told_of_each_trial_and_its_recordings_are_read(
@@ -113,9 +134,18 @@ def test_the_guest_is_told_of_each_trial_and_its_recordings_are_read(
         {
             "interface": "eth9",
             "run": ["/bin/bash", "/run/iolab/run-0", "eth9"],
+            "run_copy": "/run/iolab/run-0",
+            "run_home": str(script),
             "undo": ["/bin/sh", "/run/iolab/undo-0", "eth9"],
+            "undo_copy": "/run/iolab/undo-0",
+            "undo_home": str(undo),
         },
-        {"interface": "eth9", "run": ["/bin/bash", "/run/iolab/run-1"]},
+        {
+            "interface": "eth9",
+            "run": ["/bin/bash", "/run/iolab/run-1"],
+            "run_copy": "/run/iolab/run-1",
+            "run_home": str(script),
+        },
     ]
     assert job.files["run-0"] == b"#!/bin/bash\nx"
     assert (job.interface, job.without, job.timeout_s, job.emulate) == (
