@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -46,17 +49,58 @@ def test_every_shipped_profile_applies_and_reverts(
     assert snapshot(machine) == before
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_every_knob_of_a_shipped_profile_is_explained(name: str) -> None:
-    """A comment stands above each knob, or above the group that it ends without a blank line."""
-    explained, in_table = False, False
+def explanations(name: str) -> Iterator[tuple[str, str]]:
+    """Each knob's line with the comment above it, or above the group that a blank line ends."""
+    comment, in_table, after_knob = "", False, False
     for line in (room() / f"{name}.toml").read_text().splitlines():
         if line.startswith("#"):
-            explained = True
+            comment = f"{'' if after_knob else comment} {line.lstrip('# ')}"
+            after_knob = False
         elif line.startswith("[") or not line:
-            explained, in_table = False, in_table or line.startswith("[")
+            comment, in_table = "", in_table or line.startswith("[")
         elif in_table:
-            assert explained, f"{name}: {line}"
+            after_knob = True
+            yield line, comment
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_knob_says_what_it_does_since_when_and_when_it_hurts(name: str) -> None:
+    lines = list(explanations(name))
+    assert len(lines) == len(knob_keys(load_profile(room(), name)))
+    for line, comment in lines:
+        assert re.search(r"\b(since|before) Linux \d", comment, re.IGNORECASE), line
+        if name != "baseline":  # the defaults are what others are held against
+            assert re.search(r"\bhurts\b", comment, re.IGNORECASE), line
+
+
+NOT_IN_BASELINE = {
+    "sysctl.net.core.rmem_max": "212992 on older kernels, 4 MiB on new ones",
+    "sysctl.net.core.wmem_max": "as rmem_max",
+    "sysctl.net.ipv4.tcp_rmem": "the largest depends on memory and release",
+    "sysctl.net.ipv4.tcp_wmem": "the largest depends on memory",
+    "sysctl.net.ipv4.tcp_max_syn_backlog": "depends on memory",
+    "sysctl.net.ipv4.tcp_max_tw_buckets": "depends on memory",
+    "sysctl.net.core.netdev_budget_usecs": "two ticks: depends on CONFIG_HZ",
+    "limits.*": "the shell's own",
+    "nic.*": "the driver's choice",
+    "irq.*": "the driver's choice, or irqbalance's",
+    "steering.*": "the driver may set XPS; needs an interface",
+    "cpu.*": "the choice of firmware, governor and distribution",
+    "memory.*": "built in, and by the number of nodes",
+    "placement.*": "no setting of the host",
+}
+"""Keys of shipped profiles whose default is not one value on every host, with the reason."""
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_baseline_has_every_default_that_a_shipped_profile_changes(name: str) -> None:
+    fixed = set(knob_keys(load_profile(room(), "baseline")))
+    missing = [
+        key
+        for key in set(knob_keys(load_profile(room(), name))) - fixed
+        if not any(fnmatchcase(key, pattern) for pattern in NOT_IN_BASELINE)
+    ]
+    assert missing == []
 
 
 @pytest.mark.parametrize(
