@@ -23,6 +23,9 @@ LIMITS = {"nofile": resource.RLIMIT_NOFILE, "memlock": resource.RLIMIT_MEMLOCK}
 """The limits that profiles may set, by the names of ulimit(1) and limits.conf(5)."""
 
 
+_SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
 class Tree:
     """Files below a root. Paths are relative: `proc/sys/net/core/somaxconn`.
 
@@ -157,9 +160,11 @@ class Host:
 
     def run(self, argv: Sequence[str], netns: str = "") -> Completed:
         """Runs a tool in the namespace; KnobError when it is missing or fails, with its words."""
-        inside = ["ip", "netns", "exec", netns, *argv] if netns else list(argv)
+        inside = ["ip", "netns", "exec", netns] if netns else []
+        command = [*inside, find_tool(argv[0]) or argv[0], *argv[1:]]
+        command[0] = find_tool(command[0]) or command[0]
         try:
-            done = self.executor.run(inside, timeout_s=30.0)
+            done = self.executor.run(command, timeout_s=30.0)
         except ProcessError as error:
             raise KnobError(error.message) from error
         if done.code != 0:
@@ -172,8 +177,8 @@ class Host:
         return this_machine()
 
     def has_tool(self, name: str) -> bool:
-        """True when the tool is in PATH."""
-        return shutil.which(name) is not None
+        """True when the tool is installed."""
+        return find_tool(name) is not None
 
     def prlimit(self, pid: int, name: str, soft: int, hard: int) -> None:
         """Sets a limit of a running process, prlimit(2), Linux 2.6.36. -1 is unlimited."""
@@ -185,6 +190,12 @@ class Host:
             thread.close()
         self._threads.clear()
         self._trees.clear()
+
+
+def find_tool(name: str) -> str | None:
+    """The path of a tool, also of one for administrators: plain su leaves /usr/sbin out of PATH."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *_SBIN])
+    return shutil.which(name, path=path)
 
 
 def _by_number(name: str) -> tuple[str, int]:

@@ -9,9 +9,13 @@ from iolab.topology import Topology
 from iolab.tuning.host import Host, Tree
 
 _QUEUE_IRQ = re.compile(
-    r"(?:tx-?rx|rx-?tx|input|output|rx|tx|comp|fp|queue|q)[.\-_]?(?P<queue>\d+)(?:@.*)?$",
+    r"(?:(?:tx-?rx|rx-?tx|input|output|rx|tx|comp|fp|queue|q)[.\-_]?"
+    r"|ntfy-bl(?:oc)?k\.?"  # gve: one for each queue, those that send first
+    r"|^[\w.]+-)"  # sfc and atlantic: `eth0-0`; mlx4: `mlx4-1@0000:81:00.0`
+    r"(?P<queue>\d+)(?:@.*)?$",
     re.IGNORECASE,
 )
+"""The end of an interrupt's name; others of a device, such as `mlx4-async`, have no number there."""
 
 _RTF_REJECT = 0x0200  # linux/route.h
 

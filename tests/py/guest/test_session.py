@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from iolab.executor import Completed
+from iolab.executor import Completed, ProcessError
 from iolab.fake_executor import FakeExecutor, FakeProcess
 from iolab.guest import session
 from iolab.guest.accelerator import kvm_works
@@ -137,6 +137,32 @@ def test_kvm_that_hangs_counts_as_none(parts: Parts, tmp_path: Path) -> None:
     device = tmp_path / "kvm"
     device.touch()
     assert not kvm_works(FakeExecutor(), parts, device)  # which raises, as a time-out does
+
+
+def late(argv: Sequence[str]) -> Completed:
+    """QEMU on a busy host."""
+    raise ProcessError("timed out")
+
+
+def test_kvm_that_was_late_once_is_asked_again(parts: Parts, tmp_path: Path) -> None:
+    device = tmp_path / "kvm"
+    device.touch()
+    boots = FakeExecutor(run=lambda argv: Completed(tuple(argv), 0, "", ""))
+    assert not kvm_works(FakeExecutor(run=late), parts, device)
+    assert kvm_works(boots, parts, device)
+
+
+@pytest.mark.parametrize("kind", ["late thrice", "refused once"])
+def test_kvm_that_does_not_work_is_asked_no_more(parts: Parts, tmp_path: Path, kind: str) -> None:
+    device = tmp_path / "kvm"
+    device.touch()
+    refuses = FakeExecutor(run=lambda argv: Completed(tuple(argv), 1, "", ""))
+    hangs = FakeExecutor(run=late)
+    for _ in range(3 if kind == "late thrice" else 1):
+        assert not kvm_works(hangs if kind == "late thrice" else refuses, parts, device)
+    boots = FakeExecutor(run=lambda argv: Completed(tuple(argv), 0, "", ""))
+    assert not kvm_works(boots, parts, device)
+    assert boots.ran == []
 
 
 def test_a_missing_kernel_is_said_with_the_remedy(

@@ -21,8 +21,9 @@ from iolab.errors import IolabError
 from iolab.executor import HostExecutor, ProcessError
 from iolab.tuning import bench, hold
 from iolab.tuning.families.sysctl import path_of
+from iolab.tuning.host import Host
 from iolab.tuning.knob import Outcome
-from iolab.tuning.nic import read_nic
+from iolab.tuning.nic import queue_of, read_nic
 from iolab.tuning.placement import place
 from iolab.tuning.profile import load_profile
 from iolab.tuning.scene import Scene, calling_shell
@@ -52,6 +53,46 @@ def test_virtio_has_its_node_and_interrupts_one_level_up(host: FakeHost) -> None
         "virtio2-input.1",
     ]
     assert 40 not in {irq.number for irq in nic.irqs}  # its config interrupt serves no queue
+
+
+@pytest.mark.parametrize(
+    ("name", "queue"),
+    [
+        ("virtio2-output.3", 3),
+        ("eth0-TxRx-12", 12),
+        ("mlx5_comp7@pci:0000:81:00.0", 7),
+        ("i40e-eth0-TxRx-1", 1),
+        ("eth0-fp-2", 2),
+        ("eth0-ntfy-block.5", 5),
+        ("gve-ntfy-blk4@pci:0000:00:04.0", 4),
+        ("eth0-0", 0),
+        ("enp1s0f0-9", 9),
+        ("mlx4-2@0000:81:00.0", 2),
+        ("mlx4-async@pci:0000:81:00.0", None),
+        ("mlx5_async0@pci:0000:81:00.0", None),
+        ("virtio2-config", None),
+        ("gve-mgmnt@pci:0000:00:04.0", None),
+        ("ice-0000:18:00.0:misc", None),
+    ],
+)
+def test_queues_are_known_by_the_names_that_drivers_give(name: str, queue: int | None) -> None:
+    assert queue_of(name) == queue
+
+
+def test_tools_of_administrators_are_found_without_their_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after plain `su`, which keeps the PATH of the user."""
+    tool = tmp_path / "iolab-sometool"
+    tool.write_text("#!/bin/sh\necho here $1\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr("iolab.tuning.host._SBIN", (str(tmp_path),))
+    with HostExecutor() as executor:
+        host = Host(executor, state=tmp_path / "state")
+        assert host.has_tool("iolab-sometool")
+        assert not host.has_tool("iolab-nosuchtool")
+        assert host.run(["iolab-sometool", "x"]).stdout == "here x\n"
 
 
 def test_a_stale_effective_affinity_is_said_and_no_failure(
