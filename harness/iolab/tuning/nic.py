@@ -15,7 +15,7 @@ _QUEUE_IRQ = re.compile(
     r"(?P<queue>\d+)(?:@.*)?$",
     re.IGNORECASE,
 )
-"""The end of an interrupt's name; others of a device, such as `mlx4-async`, have no number there."""
+"""The end of an interrupt's name; others of a device (`mlx4-async`) have no number there."""
 
 _RTF_REJECT = 0x0200  # linux/route.h
 

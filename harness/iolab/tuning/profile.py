@@ -100,14 +100,41 @@ class Limits(Section):
 
 
 class Coalesce(Section):
-    """Interrupt coalescing, `ethtool -C`."""
+    """Interrupt coalescing, `ethtool -C`: its parameters, with `_` for `-`.
+
+    `_irq` counts while an interrupt is serviced; `_low` and `_high` hold below and above the packet
+    rates `pkt_rate_low` and `pkt_rate_high` (packets a second), which are sampled each
+    `sample_interval` seconds. `cqe_mode_*` (Linux 5.15) starts the timer anew with each completion,
+    `tx_aggr_*` (6.4) concerns packets that a driver sends as one.
+    """
 
     adaptive_rx: bool | None = None
     adaptive_tx: bool | None = None
+    cqe_mode_rx: bool | None = None
+    cqe_mode_tx: bool | None = None
     rx_usecs: Count | None = None
     rx_frames: Count | None = None
+    rx_usecs_irq: Count | None = None
+    rx_frames_irq: Count | None = None
     tx_usecs: Count | None = None
     tx_frames: Count | None = None
+    tx_usecs_irq: Count | None = None
+    tx_frames_irq: Count | None = None
+    stats_block_usecs: Count | None = None
+    sample_interval: Count | None = None
+    pkt_rate_low: Count | None = None
+    pkt_rate_high: Count | None = None
+    rx_usecs_low: Count | None = None
+    rx_frames_low: Count | None = None
+    tx_usecs_low: Count | None = None
+    tx_frames_low: Count | None = None
+    rx_usecs_high: Count | None = None
+    rx_frames_high: Count | None = None
+    tx_usecs_high: Count | None = None
+    tx_frames_high: Count | None = None
+    tx_aggr_max_bytes: Count | None = None
+    tx_aggr_max_frames: Count | None = None
+    tx_aggr_time_usecs: Count | None = None
 
 
 class Rss(Section):

@@ -121,7 +121,16 @@ def _build_nic(root: Path) -> None:
             "channels": 4,
             "rx_ring": 256,
             "tx_ring": 256,
-            "coalesce": {"adaptive-rx": "off", "rx-usecs": "8", "tx-usecs": "8"},
+            "coalesce": {
+                "adaptive-rx": "off",
+                "cqe-mode-rx": "off",
+                "rx-usecs": "8",
+                "rx-usecs-irq": "0",
+                "tx-usecs": "8",
+                "sample-interval": "1",
+                "pkt-rate-low": "1000",
+                "rx-frames-low": "1",
+            },
             "features": {
                 "tx-tcp-segmentation": "on",
                 "tx-tcp-mangleid-segmentation": "off",

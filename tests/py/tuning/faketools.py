@@ -142,6 +142,9 @@ def _show_coalesce(state: dict[str, Any]) -> str:
     return (
         f"Coalesce parameters for eth0:\nAdaptive RX: {values['adaptive-rx']}  TX: n/a\n"
         f"rx-usecs:\t{values['rx-usecs']}\nrx-frames:\tn/a\ntx-usecs:\t{values['tx-usecs']}\n"
+        f"rx-usecs-irq:\t{values['rx-usecs-irq']}\nsample-interval: {values['sample-interval']}\n"
+        f"pkt-rate-low: {values['pkt-rate-low']}\nrx-frame-low: {values['rx-frames-low']}\n"
+        f"CQE mode RX: {values['cqe-mode-rx']}  TX: n/a\n"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -21,11 +22,11 @@ from iolab.errors import IolabError
 from iolab.executor import HostExecutor, ProcessError
 from iolab.tuning import bench, hold
 from iolab.tuning.families.sysctl import path_of
-from iolab.tuning.host import Host
+from iolab.tuning.host import Host, find_tool
 from iolab.tuning.knob import Outcome
 from iolab.tuning.nic import queue_of, read_nic
 from iolab.tuning.placement import place
-from iolab.tuning.profile import load_profile
+from iolab.tuning.profile import Coalesce, load_profile
 from iolab.tuning.scene import Scene, calling_shell
 
 
@@ -256,6 +257,36 @@ def called_by(machine: Path, *processes: tuple[int, str, int, int]) -> None:
         (machine / f"proc/{pid}").mkdir(exist_ok=True)
         text = f"{pid} ({name}) S {parent} {pid} {session} {' '.join(['1'] * 46)}\n"
         (machine / f"proc/{pid}/stat").write_text(text)
+
+
+def test_every_parameter_of_coalescing_is_read_by_the_name_it_is_shown_under(
+    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile
+) -> None:
+    before = snapshot(machine)
+    wanted = {
+        "adaptive_rx": "true", "cqe_mode_rx": "true", "rx_usecs_irq": "5", "rx_frames_low": "4",
+        "pkt_rate_low": "5000", "sample_interval": "2",
+    }  # fmt: skip
+    lines = "\n".join(f"{name} = {value}" for name, value in wanted.items())
+    applied = bench.apply(write_profile(f"[nic.coalesce]\n{lines}"), scene)
+    assert applied.ok, [one for one in applied.results if not one.good]
+    values = load(machine)["coalesce"]
+    assert {name: values[name.replace("_", "-")] for name in wanted} == {
+        name: value.replace("true", "on") for name, value in wanted.items()
+    }
+    bench.revert(host)
+    assert snapshot(machine) == before
+
+
+def test_profiles_have_all_parameters_that_ethtool_sets() -> None:
+    if find_tool("ethtool") is None:
+        pytest.skip("ethtool is not installed")
+    with HostExecutor() as executor:
+        text = executor.run([str(find_tool("ethtool")), "-h"], timeout_s=30.0).stdout
+    section = text.partition("--coalesce")[2].partition("--show-ring")[0]
+    names = re.findall(r"\[ *([\w-]+) +(?:on\|off|N) *\]", section)
+    assert len(names) > 20
+    assert {name.replace("-", "_") for name in names} <= set(Coalesce.model_fields)
 
 
 def test_limits_go_past_sudo_to_the_shell(

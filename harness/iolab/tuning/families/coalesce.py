@@ -33,10 +33,11 @@ class Coalescing(ToolFamily):
     def read(self, host: Host, target: Target) -> str:
         """See Family."""
         text = ask(host, target, "-c", target.device)
-        if target.where.startswith("adaptive-"):
-            value = _adaptive(text, target.where.removeprefix("adaptive-").upper())
+        mode, _, side = target.where.rpartition("-")
+        if mode in _PAIRS:
+            value = _pair(text, _PAIRS[mode], side.upper())
         else:
-            value = fields(text).get(target.where, "n/a")
+            value = fields(text).get(_label(target.where), "n/a")
         if value == "n/a":
             raise KnobError(f"{target.device}: the driver has no {target.where}")
         return value
@@ -46,8 +47,17 @@ class Coalescing(ToolFamily):
         return [["ethtool", "-C", target.device, target.where, value]]
 
 
-def _adaptive(text: str, side: str) -> str:
-    """From the line `Adaptive RX: off  TX: n/a`."""
-    words = next((one for one in text.splitlines() if one.startswith("Adaptive")), "").split()
+_PAIRS = {"adaptive": "Adaptive", "cqe-mode": "CQE mode"}
+"""Parameters of which ethtool shows both directions on one line, and what it begins with."""
+
+
+def _label(name: str) -> str:
+    """What ethtool -c prints: `rx-frame-low` for what -C calls `rx-frames-low`."""
+    return name.replace("-frames-", "-frame-") if name.endswith(("-low", "-high")) else name
+
+
+def _pair(text: str, start: str, side: str) -> str:
+    """From a line such as `Adaptive RX: off  TX: n/a`."""
+    words = next((one for one in text.splitlines() if one.startswith(start)), "").split()
     label = f"{side}:"
     return words[words.index(label) + 1] if label in words else "n/a"
