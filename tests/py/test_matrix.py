@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,15 @@ BASELINES = {
     "forward": "haproxy-splice",
     "copy": "read-write",
 }
+
+
+def test_the_table_of_matrices_has_every_one(house_root: Path) -> None:
+    room = house_root / "workloads"
+    rows = [
+        line for line in (room / "README.md").read_text().splitlines() if line.startswith("| `")
+    ]
+    listed = {name for row in rows for name in re.findall(r"`([\w-]+)`", row.split("|")[1])}
+    assert {path.stem for path in room.glob("*.toml")} - listed == set()
 
 
 def test_every_matrix_of_the_tree_loads(house_root: Path, built_offer: Offer) -> None:
