@@ -11,8 +11,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # fakehost.py stands beside the tests
 
 import fakehost
+from realnet import namespace
 
+from iolab.executor import HostExecutor
 from iolab.tuning import hold
+from iolab.tuning.host import Host
 from iolab.tuning.profile import Loaded, load_profile
 from iolab.tuning.scene import Scene
 
@@ -51,3 +54,19 @@ def write_profile(tmp_path: Path) -> fakehost.WriteProfile:
         return load_profile(tmp_path, "trial")
 
     return write
+
+
+@pytest.fixture
+def netns() -> Iterator[str]:
+    """A namespace with the pair v0, v1 of two queues each."""
+    with namespace() as name:
+        yield name
+
+
+@pytest.fixture
+def real(netns: str, tmp_path: Path) -> Iterator[Host]:
+    """This machine, with a journal of the test's own."""
+    with HostExecutor() as executor:
+        host = Host(executor, state=tmp_path / "state")
+        yield host
+        host.close()

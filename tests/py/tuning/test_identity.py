@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,22 +29,6 @@ gro = true
 [steering]
 rps = "all"
 """
-
-
-@pytest.fixture
-def netns() -> Iterator[str]:
-    """A namespace with the pair v0, v1 of two queues each."""
-    with namespace() as name:
-        yield name
-
-
-@pytest.fixture
-def real(netns: str, tmp_path: Path) -> Iterator[Host]:
-    """This machine, with a journal of the test's own."""
-    with HostExecutor() as executor:
-        host = Host(executor, state=tmp_path / "state")
-        yield host
-        host.close()
 
 
 def apply_inside(netns: str, state: Path, write_profile: WriteProfile) -> None:

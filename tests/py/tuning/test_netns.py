@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakehost import WriteProfile, in_child, was_killed
-from realnet import inside, ip, namespace
+from realnet import inside, ip
 
 from iolab.errors import IolabError
 from iolab.executor import Completed, HostExecutor
@@ -49,22 +49,6 @@ xps = "one-per-queue"
 # pfifo is in every kernel with qdiscs at all; fq is a module that may be missing.
 TWO_QUEUES = PROFILE.format(channels=2, qdisc="mq/pfifo")
 ONE_QUEUE = PROFILE.format(channels=1, qdisc="pfifo").replace('xps = "one-per-queue"', "")
-
-
-@pytest.fixture
-def netns() -> Iterator[str]:
-    """A namespace with the pair v0, v1 of two queues each."""
-    with namespace() as name:
-        yield name
-
-
-@pytest.fixture
-def real(netns: str, tmp_path: Path) -> Iterator[Host]:
-    """This machine, with a journal of the test's own."""
-    with HostExecutor() as executor:
-        host = Host(executor, state=tmp_path / "state")
-        yield host
-        host.close()
 
 
 def scene_of(host: Host, netns: str) -> Scene:
