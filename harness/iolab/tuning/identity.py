@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from iolab.errors import IolabError
+from iolab.tuning import couplings
 from iolab.tuning.host import Host, Tree
 from iolab.tuning.knob import Gone, KnobError, Target
 from iolab.tuning.netns import NAMED
@@ -84,8 +85,7 @@ def interface_of(target: Target) -> str:
     """The interface whose value this is; empty for what goes with no interface."""
     if target.family in _WHOLE_HOST:
         return ""
-    named = _OF_INTERFACE.match(target.where)
-    return named["name"] if named and named["name"] not in ("all", "default") else target.device
+    return couplings.interface_of(target.where) or target.device
 
 
 def lives_in_namespace(target: Target) -> bool:
