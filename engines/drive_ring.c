@@ -76,7 +76,9 @@ static void arm_accept(struct worker *w)
 {
 	struct io_uring_sqe *sqe = ring_sqe(&ur_of(w)->ring);
 
-	io_uring_prep_multishot_accept(sqe, w->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	io_uring_prep_multishot_accept(sqe, w->listen_fd, NULL, NULL,
+				       SOCK_CLOEXEC |
+					       (ur_of(w)->mover->nonblocking ? SOCK_NONBLOCK : 0));
 	ur_tag(sqe, NULL, OP_ACCEPT);
 	ur_of(w)->accepting = true;
 	ur_of(w)->accept_again_ns = 0;
@@ -194,6 +196,12 @@ static void on_cqe(struct worker *w, const struct io_uring_cqe *cqe)
 		break;
 	case OP_CONNECT:
 		ur_on_connect(c, cqe->res);
+		break;
+	case OP_ROOM:
+		ur_on_room(c, cqe);
+		break;
+	case OP_TURN:
+		ur_on_turn(c);
 		break;
 	case OP_ZC:
 		ring_zc_completed(w, (struct ring_zc *)(uintptr_t)address, cqe);

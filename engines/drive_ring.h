@@ -21,6 +21,8 @@ enum {
 	OP_WAKE,
 	OP_POLL,
 	OP_CONNECT,
+	OP_ROOM,
+	OP_TURN,
 	OP_ZC, /* beside the address of a struct ring_zc */
 	OP_IGNORE = RING_IGNORE,
 	OP_MASK = 63,
@@ -58,6 +60,9 @@ struct ur_conn {
 	bool moving;	     /* the mover has operations in flight */
 	bool begun;	     /* the transfer has had its first start() */
 	bool polling;	     /* for a hang-up */
+	bool watching;	     /* a poll for room in the socket is armed */
+	bool waiting;	     /* the transfer goes on with such room, or with the next turn */
+	bool room;	     /* there was room while nothing waited for it */
 	bool connecting;
 	bool hup, gone;	 /* the peer closed its side; both sides, or it was reset */
 	uint8_t told;	 /* conn_hup() was called: bit per enum hangup */
@@ -139,6 +144,10 @@ bool ur_do_move(struct conn *c);
 
 /* A completion for the mover; index is the destination's, or RING_OWN. */
 void ur_on_move(struct conn *c, unsigned op, uint16_t index, int res);
+
+/* The socket has room, or was hung up; or the next turn has come. A transfer may go on. */
+void ur_on_room(struct conn *c, const struct io_uring_cqe *cqe);
+void ur_on_turn(struct conn *c);
 
 /* STEP_PARK. True when a hang-up was reported. */
 bool ur_do_park(struct conn *c);

@@ -87,13 +87,100 @@ static void stop_if_alone(struct conn *c)
 	ring_stop_source(c);
 }
 
+/* An operation that does nothing is complete in the next turn, behind what else is by then. */
+static void wait_for_turn(struct conn *c)
+{
+	struct ur_conn *u = c->priv;
+	struct io_uring_sqe *sqe = ur_conn_sqe(c);
+
+	u->waiting = true;
+	io_uring_prep_nop(sqe);
+	ur_tag(sqe, c, OP_TURN);
+}
+
+void ur_on_turn(struct conn *c)
+{
+	struct ur_conn *u = c->priv;
+
+	u->in_flight--;
+	u->waiting = false;
+	ur_advance(c);
+}
+
+/*
+ * Multishot for its edges, as arm_poll(): a single poll would end at once, again and again, after
+ * the peer's FIN. Armed once, it lasts as long as the connection: it wakes when a refused write has
+ * asked for it (SOCK_NOSPACE, sk_stream_write_space, net/core/stream.c), and seldom else.
+ */
+static void watch_room(struct conn *c)
+{
+	struct ur_conn *u = c->priv;
+	struct io_uring_sqe *sqe;
+
+	u->waiting = true;
+	if (u->watching)
+		return;
+	u->watching = true;
+	sqe = ur_conn_sqe(c);
+	io_uring_prep_poll_multishot(sqe, c->fd, POLLOUT);
+	ring_use_socket(sqe, c);
+	ur_tag(sqe, c, OP_ROOM);
+}
+
+/* Room that came between a refusal on another thread and its completion is no edge any more. */
+static void wait_for_room(struct conn *c)
+{
+	struct ur_conn *u = c->priv;
+
+	if (u->room)
+		wait_for_turn(c);
+	else
+		watch_room(c);
+	u->room = false;
+}
+
+void ur_on_room(struct conn *c, const struct io_uring_cqe *cqe)
+{
+	struct ur_conn *u = c->priv;
+
+	if (!(cqe->flags & IORING_CQE_F_MORE)) {
+		u->in_flight--;
+		u->watching = false;
+	}
+	u->room = !u->waiting;
+	u->waiting = false;
+	ur_advance(c);
+}
+
+/* What start() said. True when the transfer ended. */
+static bool started(struct conn *c, int res)
+{
+	struct ur_conn *u = c->priv;
+
+	if (!res)
+		return false;
+	u->moving = false;
+	switch (res) {
+	case RING_WAIT:
+		return false;
+	case RING_ROOM:
+		wait_for_room(c);
+		return false;
+	case RING_TURN:
+		wait_for_turn(c);
+		return false;
+	default:
+		end_transfer(c, res == RING_DONE ? 0 : res);
+		return true;
+	}
+}
+
 /* STEP_XFER. True when the transfer ended. */
 bool ur_do_move(struct conn *c)
 {
 	struct ur_conn *u = c->priv;
-	int res;
 
-	if (u->moving) {
+	if (u->moving || u->waiting) {
 		stop_if_alone(c);
 		return false;
 	}
@@ -102,14 +189,7 @@ bool ur_do_move(struct conn *c)
 		xfer_cork(c, true);
 	}
 	u->moving = u->begun = true;
-	res = ur_of(c->w)->mover->start(c);
-	if (!res)
-		return false;
-	u->moving = false;
-	if (res == RING_WAIT)
-		return false;
-	end_transfer(c, res);
-	return true;
+	return started(c, ur_of(c->w)->mover->start(c));
 }
 
 /* The destination's share of an operation is over. */

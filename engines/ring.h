@@ -121,6 +121,9 @@ enum ring_moved {
 	RING_PART,	  /* the part is over; start() is to be called for the next */
 	/* Of start(): nothing was prepared, call again when the mover advances the connection. */
 	RING_WAIT,
+	RING_ROOM, /* the same: call again when the socket, which refused bytes, can take more */
+	RING_TURN, /* the same: call again when others have had their turn */
+	RING_DONE, /* the same: the transfer is complete, by system calls of start() itself */
 };
 
 /* Operations a mover may tell apart: 0 to RING_OPS - 1. */
@@ -143,8 +146,13 @@ enum ring_moved {
  * have, and must see to it that none blocks for long: one transfer's thread is another one's turn.
  * prepare_socket() may set options of the listener, whose connections inherit them, and of sockets
  * that were just connected: 0 or -errno; may be NULL.
+ *
+ * A mover whose start() writes to the socket by system calls asks for accepted sockets that do not
+ * block, and has no completed(). Operations of the ring are the same on either kind: they try
+ * without waiting, and then wait by a poll (io_arm_poll_handler, io_uring/poll.c).
  */
 struct ring_mover {
+	bool nonblocking;
 	unsigned nr_threads; /* 0: it needs none */
 	/* How the ring is to be, from the worker's options; NULL: as by default. */
 	void (*configure)(struct ring_config *cfg, const int64_t *opt);

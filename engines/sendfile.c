@@ -5,24 +5,12 @@
  * With cache=memory a small file and its head stand together in a memfd, and one sendfile sends
  * both. Linux 2.2; through splice since 2.6.23, MSG_SPLICE_PAGES since 6.5 (net/ipv4/tcp.c).
  */
-#include "copy.h"
+#include "sendfile.h"
 
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
-enum {
-	OPT_CHUNK = COPT_COPY_LIMIT + 1
-};
-
-static const struct opt_def options[] = {COMMON_OPTIONS,
-					 COPY_CACHE_OPTIONS,
-					 {.name = "chunk",
-					  .type = OPT_SIZE,
-					  .def = TURN_BYTES,
-					  .min = 4096,
-					  .max = TURN_BYTES,
-					  .help = "bytes asked of one sendfile(2)"},
-					 {0}};
+static const struct opt_def options[] = {COMMON_OPTIONS, COPY_CACHE_OPTIONS, SENDFILE_OPTION, {0}};
 
 static int sendfile_body(struct conn *c)
 {
@@ -51,7 +39,7 @@ static int sendfile_body(struct conn *c)
 	return MOVED_ALL;
 }
 
-static int sendfile_move(struct conn *c)
+int sendfile_move(struct conn *c)
 {
 	int res = send_iov(c, c->xfer.len ? hold_flag(c) : 0);
 
@@ -60,7 +48,7 @@ static int sendfile_move(struct conn *c)
 
 static const struct mover move_sendfile = {.move = sendfile_move};
 
-static void sendfile_bodies(const int64_t *opt, struct body_policy *policy)
+void sendfile_bodies(const int64_t *opt, struct body_policy *policy)
 {
 	copy_bodies(opt, policy);
 	policy->memory_as_file = true;
