@@ -53,7 +53,8 @@ struct ring_splice {
 	uint32_t fits;	/* as a branch's, of the only destination, or the own socket */
 	uint32_t asked; /* of that destination: bytes of the splice in flight */
 	int error;
-	bool polled; /* own socket: writable since the last splice to it */
+	bool polled;  /* own socket: writable since the last splice to it */
+	bool refused; /* own socket: it was not, whatever the poll said */
 	bool waiting;
 	bool cut; /* own socket: a short operation has cancelled what was linked to it */
 	struct branch *branch;

@@ -14,6 +14,10 @@
  * file is on a disk. A few pipes then serve all connections, in the order of asking. What the
  * socket did not take after all goes with its pipe, and is read again.
  *
+ * A poll by itself is over at once when the peer has closed its side, room or not (IO_POLL_UNMASK,
+ * io_uring/poll.c). So after a splice that the socket refused all the same, the driver waits for an
+ * edge instead; a thread would else stand in the socket tick by tick.
+ *
  * Cancelling by the socket's descriptor ends a send or a poll that waits; a splice out of the file
  * ends with the disk, and holds a thread of io-wq until then.
  */
@@ -193,8 +197,13 @@ int ring_splice_own_start(struct conn *c, struct ring_splice *s)
 {
 	unsigned op = first_op(c, s);
 	bool chain = has_file(c) && c->w->opt[OPT_LINKED] && (op == OP_IOV || op == OP_IN);
-	int res = op == OP_IN ? borrow(c, s) : 0;
+	int res;
 
+	if (s->refused) {
+		s->refused = false;
+		return RING_ROOM;
+	}
+	res = op == OP_IN ? borrow(c, s) : 0;
 	if (res)
 		return res;
 	s->cut = false;
@@ -244,6 +253,7 @@ static void went_out(struct conn *c, struct ring_splice *s, int res)
 	s->polled = false;
 	if (res == -EAGAIN) {
 		count_one(c->ctr, eagain);
+		s->refused = true;
 	} else if (res <= 0) {
 		fail(s, res ? res : -EPIPE);
 	} else {

@@ -80,6 +80,34 @@ def test_garbage_never_kills(server: Server, data: bytes) -> None:
     assert server.proc.poll() is None, server.describe()
 
 
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_a_client_that_does_not_read_costs_no_calls(server: Server, half_closed: bool) -> None:
+    size = 16 << 20  # more than both sockets hold
+    before = server.total("bytes")
+    with server.connect(rcvbuf=16384) as conn:
+        conn.send(make_request("/huge", Range=f"bytes=0-{size - 1}"))
+        if half_closed:  # a hang-up is no room, and is reported as long as the connection lasts
+            conn.sock.shutdown(socket.SHUT_WR)
+        status, _, _ = conn.read_head()
+        wait_until_nothing_moves(server)
+        assert server.total("bytes") - before < size
+        calls = server.counters()["total"]["syscalls"]
+        time.sleep(0.3)
+        later = server.counters()["total"]["syscalls"]
+        assert sum(later.values()) - sum(calls.values()) < 200  # ticks; a spin is 10,000
+        assert status == 206
+        assert len(conn.read_exactly(size)) == size
+
+
+def wait_until_nothing_moves(server: Server) -> None:
+    """Waits until the server delivers no more, a tenth of a second long."""
+    end, last = time.monotonic() + DEADLINE_S, -1
+    while (now := server.total("bytes")) != last:
+        assert time.monotonic() < end, server.describe()
+        last = now
+        time.sleep(0.1)
+
+
 def test_a_thousand_idle_connections(
     binary: Path, name: str, root: Path, sanitizer: Sanitizer
 ) -> None:
