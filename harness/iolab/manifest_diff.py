@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from iolab.plain import plain
+
 # Group -> the places in a manifest that belong to it. A place that is a table is compared key by
 # key. What is not named here changes from run to run and says nothing: times, quietness, outcomes.
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -60,7 +62,7 @@ def _compare(group: str, key: str, base: Any, new: Any) -> Iterator[Difference]:
     if isinstance(base, Mapping) and isinstance(new, Mapping):
         for name in sorted(base.keys() | new.keys()):
             yield from _compare(group, f"{key}.{name}", base.get(name), new.get(name))
-    elif base != new:
+    elif plain(base) != plain(new):  # what was just collected holds tuples, what was stored lists
         yield Difference(group, key, base, new)
 
 

@@ -93,6 +93,8 @@ def check(now: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
 def test_equal_circumstances_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     check(FACTS, monkeypatch)
     check({**FACTS, "git": {"commit": "another"}}, monkeypatch)
+    # A split is a tuple until it is stored.
+    check({**FACTS, "cpus": {"server": (0,), "client": 1}}, monkeypatch)
 
 
 def test_other_circumstances_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,27 @@ name = "w"
 size = "1KiB"
 connections = 2
 """
+PEER = """
+schema_version = 1
+name = "steady"
+summary = "The server that a stored run and a gate have in common."
+binaries = ["{binary}"]
+remedy = "build it"
+roles = ["file"]
+argv = ["{{{{ binary }}}}", "--engine", "blocking", "--role", "file", "--root", "{{{{ root }}}}",
+  "--listen", "{{{{ host }}}}:{{{{ port }}}}"]
+"""
+KEPT = (
+    MATRIX.replace('name = "gate"', 'name = "kept"')
+    .replace('baseline = "epoll"', 'baseline = "steady"\nmin_blocks = 24\nmax_blocks = 24')
+    .replace('["engine:epoll"]', '["peer:steady", "engine:epoll"]')
+)
 SOUND = 'exec "{binary}" "$@"'
+# Eleven times the CPU time for each response: a difference that no noise hides.
+SLOW = 'exec "{binary}" --handicap 1000 "$@"'
+WIDE = ("--threshold", "90%", "--budget", "20s", "--json")
+"""A threshold far above the noise of slices of 10 ms, and far below what SLOW costs. It ends with
+the fewest blocks that tell; the budget is what a machine in trouble may take."""
 DEAD = """case "$*" in *--describe*) exec "{binary}" "$@" ;; esac
 echo "cannot start: broken by test" >&2
 exit 3"""
@@ -73,10 +93,34 @@ class Repository:
         self.git("commit", "-qm", message)
         return self.git("rev-parse", "HEAD")
 
-    def gate(self, *argv: str) -> subprocess.CompletedProcess[str]:
+    def iolab(self, *argv: str) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        line = [sys.executable, "-m", "iolab", "gate", *argv]
+        line = [sys.executable, "-m", "iolab", *argv]
         return subprocess.run(line, check=False, capture_output=True, text=True, env=env)
+
+    def gate(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        return self.iolab("gate", *argv)
+
+    def told(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """A gate that is asked again while it cannot tell, as its exit status of 2 invites to.
+
+        Some A/A pairs read as different by chance, and then no verdict counts.
+        """
+        for _ in range(5):
+            done = self.gate(*argv)
+            if done.returncode != 2:
+                break
+        return done
+
+    def keep(self, name: str) -> Path:
+        """A run of the commit that is built, with a peer as its baseline, among the baselines."""
+        (self.root / "peers/steady.toml").write_text(PEER.format(binary=self.binary))
+        (self.root / "workloads/kept.toml").write_text(KEPT)
+        done = self.iolab("run", "kept", "--no-report", "--json")
+        assert done.returncode == 0, done.stderr
+        kept = self.root / "results/baselines" / name
+        shutil.copytree(json.loads(done.stdout)["run"], kept)
+        return kept
 
     def only_run(self, document: dict[str, Any]) -> Path:
         return self.root / "results" / str(document["runs"][0])
@@ -188,3 +232,93 @@ def test_too_noisy_within_the_budget_says_what_budget_would_do(repository: Repos
     if cell["final"] == "unclear" and cell["first"]["effect"] == "unclear":
         assert cell["budget_s"] > 1
         assert "a budget of about" in document["headline"]
+
+
+def regressions(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """The cells that a gate condemns, with their workloads."""
+    return [
+        (cell["name"], cell["workload"])
+        for cell in document["cells"]
+        if cell["final"] == "regression"
+    ]
+
+
+def test_a_planted_slowdown_is_a_regression_and_names_the_cell(repository: Repository) -> None:
+    repository.commit(SOUND, "first")
+    repository.commit(SLOW, "second")
+    result = repository.told("--baseline", "HEAD~1", *WIDE)
+    assert result.returncode == 1, result.stdout + result.stderr
+    document = json.loads(result.stdout)
+    assert regressions(document) == [("candidate/epoll@w", "w")]
+    assert len(document["runs"]) == 2  # fresh processes said so once more
+    (cell,) = document["cells"]
+    for found in (cell["first"], cell["again"]):
+        assert found["effect"] == "slower"
+        assert found["estimate"]["high"] < 1
+    failure = ElementTree.parse(repository.only_run(document) / "junit.xml").find(".//failure")
+    assert failure is not None
+    assert "slower, twice" in (failure.get("message") or "")
+
+
+def test_a_slow_baseline_is_no_regression_of_the_candidate(repository: Repository) -> None:
+    """The other way round: which side is which decides the exit status, not that they differ."""
+    repository.commit(SLOW, "first")
+    repository.commit(SOUND, "second")
+    result = repository.told("--baseline", "HEAD~1", *WIDE)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert [cell["first"]["effect"] for cell in json.loads(result.stdout)["cells"]] == ["faster"]
+
+
+def test_the_same_commit_twice_is_never_a_regression(repository: Repository) -> None:
+    commit = repository.commit(SOUND, "first")
+    result = repository.gate("--baseline", commit, "--candidate", "HEAD", *WIDE)
+    assert result.returncode in (0, 2), result.stdout + result.stderr
+    document = json.loads(result.stdout)
+    assert document["exit_code"] == result.returncode
+    assert regressions(document) == []
+    assert {facts["commit"] for facts in document["builds"].values()} == {commit}
+
+
+# --- against a stored run ------------------------------------------------------------------------
+
+
+def test_a_stored_baseline_of_equal_circumstances_is_measured_against(
+    repository: Repository,
+) -> None:
+    repository.commit(SOUND, "first")
+    kept = repository.keep("quiet-host")
+    result = repository.gate("--baseline", str(kept), *WIDE)
+    assert result.returncode in (0, 2), result.stdout + result.stderr
+    document = json.loads(result.stdout)  # refused, it would have printed nothing
+    assert document["base"] == f"stored run {kept}"
+    assert [(cell["name"], cell["final"] == "regression") for cell in document["cells"]] == [
+        ("candidate/epoll@w", False)
+    ]
+    cells = json.loads((repository.only_run(document) / "manifest.json").read_text())["plan"]
+    assert cells["baseline"] == "steady"
+
+
+def test_a_slowdown_since_a_stored_baseline_is_a_regression(repository: Repository) -> None:
+    repository.commit(SOUND, "first")
+    kept = repository.keep("quiet-host")
+    repository.commit(SLOW, "second")
+    result = repository.told("--baseline", str(kept), *WIDE)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert regressions(json.loads(result.stdout)) == [("candidate/epoll@w", "w")]
+
+
+def test_a_stored_baseline_of_other_circumstances_is_refused_by_name(
+    repository: Repository,
+) -> None:
+    repository.commit(SOUND, "first")
+    kept = repository.keep("other-host")
+    manifest = json.loads((kept / "manifest.json").read_text())
+    manifest["host"]["kernel"] = "1.2.3-planted"
+    (kept / "manifest.json").write_text(json.dumps(manifest))
+    before = sorted(path.name for path in (repository.root / "results").iterdir())
+    result = repository.gate("--baseline", str(kept), *WIDE)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert "kernel: host.kernel: 1.2.3-planted -> " in result.stderr
+    assert "--baseline COMMIT" in result.stderr
+    assert sorted(path.name for path in (repository.root / "results").iterdir()) == before
