@@ -35,8 +35,11 @@ def why_not(lab: Lab) -> str | None:
 
 
 def contenders(summary: WorkloadSummary) -> list[str]:
-    """Cell ids to compare: the baseline, and the fastest other server that has a ratio."""
-    measured = [cell for cell in summary.cells if cell.ratio is not None]
+    """Cell ids to compare: the baseline, and the fastest other server that has a ratio.
+
+    The baseline's twin is no other server.
+    """
+    measured = [cell for cell in summary.cells if cell.ratio is not None and not cell.twin]
     base = [cell.cell for cell in measured if cell.server == summary.baseline]
     rivals = sorted(
         (cell for cell in measured if cell.server != summary.baseline),

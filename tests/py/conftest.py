@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-sys.path.insert(0, str(Path(__file__).parent))  # fakestage.py stands beside the tests
+sys.path.insert(0, str(Path(__file__).parent))  # fakestage.py and others stand beside the tests
+
+import realruns
 
 from iolab.describe import CopyDescribe, Describe, Engine, Option, Refusal, Technique
 from iolab.executor import HostExecutor
@@ -112,3 +115,16 @@ def built_offer(offer: Offer, built_describe: Describe) -> Offer:
         for engine in built_describe.engines
     )
     return replace(offer, describe=built_describe.model_copy(update={"engines": engines}))
+
+
+@pytest.fixture(scope="session")
+def real_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The directory of a run of the real programs by its kind (realruns.KINDS), made once."""
+    made: dict[str, Path] = {}
+
+    def run(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = realruns.measure(kind, tmp_path_factory.mktemp(kind))
+        return made[kind]
+
+    return run

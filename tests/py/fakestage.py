@@ -85,9 +85,12 @@ class FakeSession:
         size = self.workload.size_bytes
         self.server.total["requests"] += nr  # type: ignore[operator]
         self.server.total["body_bytes"] += nr * size  # type: ignore[operator]
+        moved = {"requests": nr, "bytes": nr * size, "body_bytes": nr * size}
         document = {
-            "window": {"ns": 10**9, "requests": nr, "body_bytes": nr * size},
-            "total": {"requests": nr, "body_bytes": nr * size},
+            "schema_version": 1,
+            "tool": "fake",
+            "window": {"start_ns": 0, "ns": 10**9, **moved},
+            "total": {"ns": 10**9, **moved},
             "errors": {"timeout": 0},
             "non_2xx": 0,
             "cpu": {"client_ns": 1, "server_ns": 1, "client_share": 0.1},

@@ -3,117 +3,181 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fakestage import FakeStage
+from realruns import KINDS
+from schemas import NAMES, ROOT, validate_lines, validator
 
 from iolab import stats, store
-from iolab.model import Sample, Server, Status
+from iolab.gate_pairs import BASE, CANDIDATE
+from iolab.lab import Lab, open_lab
+from iolab.model import Cell, Plan, Sample, Server, Status, Workload
+from iolab.paths import find_house
+from iolab.relaybench.bench import PARTS, Order, run_bench, subject_of
+from iolab.relaybench.model import Part, Record, Scale, Subject
+from iolab.runner import Runner
+from iolab.selftest.model import GATES, Settings
+from iolab.selftest.record import record
+from iolab.surroundings import Unchanging
+from iolab.troupe import Troupe
 
-jsonschema = pytest.importorskip(
-    "jsonschema", reason="jsonschema is not installed: it is in setup/requirements-dev.txt"
-)
-ROOT = Path(__file__).resolve().parents[2]
-SCHEMAS = sorted(path.name.split(".")[0] for path in (ROOT / "results/schema").glob("*.json"))
-
-
-def validator(name: str) -> Any:
-    """The validator of results/schema/NAME.schema.json."""
-    schema = json.loads((ROOT / f"results/schema/{name}.schema.json").read_text())
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return jsonschema.Draft202012Validator(schema)
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def check_run(run_dir: Path) -> int:
-    """Validates everything a run stored; how many lines of samples there were."""
-    validator("manifest").validate(store.read_json(run_dir / store.MANIFEST))
-    samples = validator("samples")
-    found = lines(run_dir / store.SAMPLES)
-    for line in found:
-        samples.validate(line)
-        assert "block_end" in line or line["wall_ns"] == 0 or "kernel" in line
-    for line in store.read_jsonl(run_dir / store.WRK):
-        validator("wrk").validate(line)
-    for line in store.read_jsonl(run_dir / store.SYSCALLS):
-        validator("syscalls").validate(line)
-    return len(found)
+KERNEL_GROUPS = {"cpus", "softnet", "tcp", "pressure_us", "server", "client"}
 
 
 def test_there_is_a_schema_for_every_kind_of_file() -> None:
-    assert SCHEMAS == ["gates", "manifest", "parts", "samples", "syscalls", "wrk"]
-    for name in SCHEMAS:
+    assert NAMES == ["gates", "manifest", "parts", "samples", "syscalls", "wrk"]
+    for name in NAMES:
         validator(name)
 
 
-TINY = """
-schema_version = 1
-name = "tiny"
-summary = "For the schemas."
-[run]
-baseline = "epoll"
-budget_s = 1
-min_blocks = 1
-max_blocks = 2
-slice_ms = 10
-warmup_ms = 0
-ROLE
-[servers]
-list = ["engine:epoll"]
-[[workload]]
-name = "w"
-LOAD
-"""
+# --- what the real programs wrote ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("role", "load"),
-    [
-        ("syscall_check = true", 'size = "1KiB"\nconnections = 2'),
-        ("wrk_check = true", 'size = "1KiB"\nconnections = 2\nadd = ["engine:splice"]'),
-        ("", 'size = "1KiB"\nconnections = 2\nrate = 500'),
-        ('testbed = "netns"', 'size = "1KiB"\nconnections = 2'),
-        ('role = "relay"', 'size = "64KiB"\npairs = 1'),
-        ('role = "forward"', "pairs = 1"),
-    ],
-)
-def test_a_real_run_stores_what_the_schemas_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str, load: str
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_real_run_stores_what_the_schemas_say(real_run: Callable[[str], Path], kind: str) -> None:
+    run_dir = real_run(kind)
+    validator("manifest").validate(store.read_json(run_dir / store.MANIFEST))
+    found = validate_lines(run_dir / store.SAMPLES, "samples")
+    ends = [line for line in found if "block_end" in line]
+    slices = [line for line in found if "block_end" not in line]
+    assert [line["block_end"] for line in ends] == [0, 1]
+    assert {line["status"] for line in slices} == {"ok"}
+    for line in slices:
+        assert line["kernel"].keys() >= KERNEL_GROUPS
+        assert (line["load"].get("open_loop") is not None) == (kind == "open")
+        assert line["testbed"] == ("netns" if kind == "netns" else "loopback")
+        assert ("tcp_client" in line["kernel"]) == (kind == "netns")
+        assert ("memory" in line) == (kind in ("relay", "forward"))
+        assert (line["load"].get("mode") == "copy") == (kind == "copy")
+        assert (line["server_counters"] is None) == (kind == "copy")
+    wrk = run_dir / store.WRK
+    assert wrk.exists() == (kind == "wrk")
+    if wrk.exists():
+        assert {line["server"] for line in validate_lines(wrk, "wrk")} == {"epoll", "splice"}
+
+
+def test_counted_system_calls_are_what_the_schema_says(
+    real_run: Callable[[str], Path],
 ) -> None:
-    from iolab.campaign import run_plan
-    from iolab.lab import open_lab
-    from iolab.paths import find_house
+    run_dir = real_run("closed")
+    if not (run_dir / store.SYSCALLS).exists():
+        left_out = store.read_manifest(run_dir)["left_out"]
+        (reason,) = [note for note in left_out if note.startswith("system call check: ")]
+        pytest.skip(reason)
+    found = validate_lines(run_dir / store.SYSCALLS, "syscalls")
+    assert {line["cell"] for line in found} == {"epoll@w", "epoll#2@w"}
+    for line in found:
+        assert line["status"] == "ok", line["reason"]
+        assert line["traced"]["total"] >= line["requests"] > 0
 
+
+@pytest.fixture
+def small_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """This tree's lab, with its build as baseline and candidate, and results of its own."""
     house = find_house()
     for binary in (house.server_binary, house.load_binary):
-        if not os.access(binary, os.X_OK):
+        if not binary.is_file():
             pytest.skip(f"{binary.name} is not built: cmake --build build")
     monkeypatch.setenv("IOLAB_RESULTS", str(tmp_path))
-    matrix = tmp_path / "tiny.toml"
-    matrix.write_text(TINY.replace("ROLE", role).replace("LOAD", load))
-    if "netns" in role and os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
-    if "wrk" in role and shutil.which("wrk") is None:
-        pytest.skip("wrk is not installed: apt-get install wrk")
-    with open_lab() as lab:
-        result = run_plan(lab, lab.plan(str(matrix)))
-    # Up to two blocks of the baseline and its twin, and their ends.
-    assert check_run(result.run_dir) >= 3
-    assert (result.run_dir / store.WRK).exists() == ("wrk" in role)
-    text = (result.run_dir / store.SAMPLES).read_text()
-    assert ('"open_loop":{' in text) == ("rate" in load)
-    assert ('"testbed":"netns"' in text) == ("netns" in role)
+    with open_lab({BASE: house.server_binary, CANDIDATE: house.server_binary}) as lab:
+        yield lab
+
+
+def test_whole_gates_of_a_self_test_are_what_the_schema_says(small_lab: Lab) -> None:
+    settings = Settings(
+        sessions=0, repetitions=1, gates=((0, 1.0), (20, 1.0)), connections=2, slice_ms=10,
+        warmup_ms=0,
+    )  # fmt: skip
+    run_dir = record(small_lab, settings)
+    validator("manifest").validate(store.read_json(run_dir / store.MANIFEST))
+    found = validate_lines(run_dir / GATES, "gates")
+    assert [line["percent"] for line in found] == [0, 20]
+    for line in found:
+        for run in line["runs"]:
+            assert validate_lines(run_dir / "gates" / run / store.SAMPLES, "samples")
+
+
+SMALL_SCALE = Scale(
+    one_bytes=1 << 20, fifty_pairs=2, fifty_bytes=1 << 16, pressure_s=0.2,
+    pressure_bytes_per_s=1 << 20, waiting_pairs=2, aborts=4, kills=2, at_once=2,
+)  # fmt: skip
+
+
+def test_every_part_of_a_relay_bench_is_what_the_schema_says(small_lab: Lab) -> None:
+    able = subject_of(Server("engine", "epoll"), small_lab.describe)
+    unable = Subject(Server("engine", "mmap", (), "it does not play role relay"))
+    order = Order((able, unable), tuple(Part), SMALL_SCALE, 1)
+    run_dir = run_bench(small_lab, order, lambda text: None)
+    validator("manifest").validate(store.read_json(run_dir / store.MANIFEST))
+    found = validate_lines(run_dir / PARTS, "parts")
+    assert {(line["part"], line["server"]): line["status"] for line in found} == {
+        (str(part), name): status
+        for part in Part
+        for name, status in (("epoll", "ok"), ("mmap", "unsupported"))
+    }, [line["reason"] for line in found]
+
+
+# --- what the writers store of what these runs do not meet -------------------------------------
+
+
+class Restless(Unchanging):
+    """Surroundings in which each profile is a phase of the host, and a knob moves once."""
+
+    now = ""
+    answers: Iterator[str | None] = iter([None, "base: somaxconn: asked for 1, has 2"])
+
+    def phase(self, cell: Cell) -> str:
+        return cell.profile
+
+    def enter(self, phase: str) -> bool:
+        switched, self.now = phase != self.now, phase
+        return switched
+
+    def drift(self) -> str | None:
+        return next(self.answers, None)
+
+    def renew(self) -> None:
+        self.now = ""
+
+    def not_set(self, cell: Cell) -> tuple[str, ...]:
+        return ("cpu.turbo",) if cell.profile == "fast" else ()
+
+
+def test_switched_drifted_and_lacking_profiles_are_stored_as_the_schema_says(
+    tmp_path: Path,
+) -> None:
+    cells = tuple(
+        Cell(Server("engine", "a"), Workload("w", 100, 2), profile) for profile in ("base", "fast")
+    )
+    plan = Plan(
+        "p", "", "a", cells, baseline_profile="base", budget_s=1e6, slice_ms=100, min_blocks=3,
+        max_blocks=3,
+    )  # fmt: skip
+    stage = FakeStage()
+    around = Restless(stage)
+    with (
+        Troupe(plan, stage, around) as troupe,
+        Runner(plan, troupe, {}, stage.clock) as runner,
+        store.SampleWriter(tmp_path) as writer,
+    ):
+        runner.measure(writer)
+    found = validate_lines(tmp_path / store.SAMPLES, "samples")
+    ends = [line for line in found if "block_end" in line]
+    assert [line.get("drift") for line in ends] == [
+        "base: somaxconn: asked for 1, has 2", None, None,
+    ]  # fmt: skip
+    settled = [one for line in ends for one in line.get("settled", ())]
+    assert [one["slices"] for one in settled] == [2] * len(settled) != []
+    assert {line["profile"]: line.get("not_set") for line in found if "profile" in line} == {
+        "base": None, "fast": ["cpu.turbo"],
+    }  # fmt: skip
 
 
 def test_other_kinds_of_runs_are_what_the_schemas_say() -> None:
-    from iolab.relaybench.model import Part, Record, Subject
-
     subject = Subject(Server("engine", "splice"), pipes=True)
     for status, reason in (("ok", None), ("failed", "it died")):
         raw = {"workers": 1} if status == "ok" else {}

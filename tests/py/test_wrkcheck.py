@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from iolab.model import Status, Workload
@@ -19,6 +21,12 @@ def summary(*cells: CellSummary) -> WorkloadSummary:
 def test_the_baseline_meets_the_best_of_the_others() -> None:
     cells = [cell("a", 1.5), cell("base", 1.0), cell("b", 2.0), cell("c", None)]
     assert contenders(summary(*cells)) == ["base@w", "b@w"]
+
+
+def test_the_baselines_twin_is_no_rival() -> None:
+    twin = replace(cell("base#2", 3.0), twin=True)
+    assert contenders(summary(cell("base", 1.0), twin, cell("b", 0.5))) == ["base@w", "b@w"]
+    assert contenders(summary(cell("base", 1.0), twin)) == []
 
 
 def test_without_a_rival_or_a_baseline_there_is_no_check() -> None:
