@@ -127,8 +127,7 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
         if plan.syscall_check:
             with syscallcheck.mounted_tracefs(lab.executor):
                 _syscalls(placed, plan, troupe, summaries, run_dir, document)
-            counted = store.read_jsonl(run_dir / store.SYSCALLS, store.SYSCALLS_KEYS)
-            futexes = syscallcheck.futexes_per_sleep(counted)
+            futexes = syscallcheck.futexes_per_sleep(store.read_syscalls(run_dir))
             summaries = stats.summarise(plan, samples, futexes)
         if plan.wrk_check:
             _wrk(placed, plan, troupe, summaries, run_dir, document, timing)

@@ -8,6 +8,8 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal
 
+from iolab import slicecheck
+
 SCHEMA_VERSION = 1
 GIB = 1 << 30
 
@@ -371,18 +373,16 @@ class Sample:
         }  # fmt: skip
         if document["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema_version {document['schema_version']!r}, not {SCHEMA_VERSION}")
-        for key in ("load", "server_counters"):
-            if not isinstance(document.get(key), dict | None):
-                raise ValueError(f"{key} is no object")
+        slicecheck.check_line(document)
         return cls(
-            block=int(document["block"]),
-            order=int(document["order"]),
-            cell=str(document["cell"]),
+            block=document["block"],
+            order=document["order"],
+            cell=document["cell"],
             status=Status(document["status"]),
-            reason=document.get("reason"),
-            started_unix_ns=int(document["started_unix_ns"]),
-            wall_ns=int(document["wall_ns"]),
-            load=document.get("load"),
-            server_counters=document.get("server_counters"),
+            reason=document["reason"],
+            started_unix_ns=document["started_unix_ns"],
+            wall_ns=document["wall_ns"],
+            load=document["load"],
+            server_counters=document["server_counters"],
             extra={key: value for key, value in document.items() if key not in known},
         )

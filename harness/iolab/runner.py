@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
-from iolab import bystanders, kernelstat, overhead, stats
+from iolab import bystanders, kernelstat, overhead, slicecheck, stats
 from iolab.errors import IolabError
 from iolab.executor import ProcessError
 from iolab.kernelstat import Observer
@@ -381,11 +381,14 @@ class Runner:
                 extra["kernel"] = kernelstat.difference(begin, end)
             delta, after = self._settled_delta(server, before, load)
             extra |= self._memory(server, after)
+            slicecheck.check_load(load)
             reason = stats.judge_slice(load, delta)
             status = Status.OK if reason is None else Status.INVALID
         except ProcessError as error:
             status = Status.FAILED
             reason = self._blame(cell, str(error))
+        except slicecheck.Unfit as error:
+            status, reason = Status.FAILED, f"the load generator's document: {error}"
         except (KeyError, TypeError) as error:
             status, reason = Status.FAILED, f"the load generator's document lacks {error}"
         return Sample(

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from iolab import slicecheck
 from iolab.errors import IolabError
 from iolab.model import SCHEMA_VERSION, Sample, Status
 
@@ -24,10 +25,6 @@ SAMPLES = "samples.jsonl"
 MANIFEST = "manifest.json"
 WRK = "wrk.jsonl"
 SYSCALLS = "syscalls.jsonl"
-WRK_KEYS = ("cell", "status", "pair", "requests_per_s")
-SYSCALLS_KEYS = ("cell", "workload", "server", "status")
-# What statistics take from the document of a slice that is ok.
-_WINDOW_KEYS = ("ns", "requests", "body_bytes")
 _CHUNK_BYTES = 64 * 1024
 
 
@@ -116,11 +113,15 @@ def _whole_bytes(file: BinaryIO) -> int:
     return 0
 
 
-def read_jsonl(path: Path, keys: Collection[str] = ()) -> Iterator[dict[str, Any]]:
+def read_jsonl(
+    path: Path,
+    keys: Collection[str] = (),
+    check: Callable[[dict[str, Any]], None] | None = None,
+) -> Iterator[dict[str, Any]]:
     """The records of `path`, [] when it is missing; an unfinished last line is left out.
 
-    StoreError names a whole line that is no record of our schema_version, or lacks one of `keys`:
-    the file was damaged or is not ours.
+    StoreError names a whole line that is no record of our schema_version, lacks one of `keys`, or
+    is found Unfit by `check`: the file was damaged or is not ours.
     """
     if not path.exists():
         return
@@ -130,18 +131,31 @@ def read_jsonl(path: Path, keys: Collection[str] = ()) -> Iterator[dict[str, Any
         except ValueError:
             document = None
         if not isinstance(document, dict):
-            raise StoreError(
-                f"{path}:{number}: not a JSON object; "
-                "the file is damaged or was not written by iolab"
-            )
+            raise _damaged(path, number, "not a JSON object")
         _check_version(f"{path}:{number}", document)
         missing = [key for key in keys if key not in document]
         if missing:
-            raise StoreError(
-                f"{path}:{number}: no key {missing[0]!r}; "
-                "the file is damaged or was not written by iolab"
-            )
+            raise _damaged(path, number, f"no key {missing[0]!r}")
+        try:
+            if check is not None:
+                check(document)
+        except slicecheck.Unfit as error:
+            raise _damaged(path, number, str(error)) from error
         yield document
+
+
+def read_wrk(run_dir: Path) -> tuple[dict[str, Any], ...]:
+    """The records of a run's wrk check; StoreError as `read_jsonl`."""
+    return tuple(read_jsonl(run_dir / WRK, (), slicecheck.check_wrk))
+
+
+def read_syscalls(run_dir: Path) -> tuple[dict[str, Any], ...]:
+    """The records of a run's pass that counts system calls; StoreError as `read_jsonl`."""
+    return tuple(read_jsonl(run_dir / SYSCALLS, (), slicecheck.check_syscalls))
+
+
+def _damaged(path: Path, number: int, what: str) -> StoreError:
+    return StoreError(f"{path}:{number}: {what}; the file is damaged or was not written by iolab")
 
 
 def _check_version(where: str, document: Mapping[str, Any]) -> None:
@@ -273,21 +287,14 @@ def _parse(line: bytes) -> Sample | dict[str, Any] | str:
     try:
         sample = Sample.from_json(document)
         if sample.status is Status.OK and sample.load is not None:
-            _check_load(sample.load)
+            slicecheck.check_load(sample.load)
+        slicecheck.check_counters(sample.server_counters or {})
+        slicecheck.check_extra(sample.extra)
         return sample
     except KeyError as error:
         return f"no key {error.args[0]!r}"
     except (TypeError, ValueError) as error:
         return str(error)
-
-
-def _check_load(load: Mapping[str, Any]) -> None:
-    """KeyError or ValueError when a load generator's document lacks what statistics start from."""
-    if not isinstance(load["window"], dict):
-        raise ValueError("load: window is no object")
-    for key in _WINDOW_KEYS:
-        if key not in load["window"]:
-            raise KeyError(f"load.window.{key}")
 
 
 def _line(document: dict[str, Any]) -> bytes:

@@ -262,6 +262,26 @@ def test_a_document_without_its_keys_fails_the_cell(stage: FakeStage, tmp_path: 
     assert reasons == {"the load generator's document lacks 'errors'"}
 
 
+def test_a_document_that_statistics_could_not_read_fails_the_cell(
+    stage: FakeStage, tmp_path: Path
+) -> None:
+    def forget(session: FakeSession, document: dict[str, Any]) -> None:
+        if stage.label(session) == "b":
+            del document["cpu"]
+
+    stage.tamper = forget
+    chosen = plan("a", "b")
+    measure(stage, chosen, tmp_path)
+    samples = read_samples(tmp_path).samples
+    assert {s.reason for s in samples if s.cell.startswith("b")} == {
+        "the load generator's document: no key 'load.cpu'"
+    }
+    # What a gate asks of every cell, failed or not.
+    assert [stats.limiter_of(cell, samples) is None for cell in chosen.cells] == [
+        cell.server.label == "b" for cell in chosen.cells
+    ]
+
+
 def test_what_is_out_from_the_start_is_stored_with_its_reason(
     stage: FakeStage, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +28,7 @@ from iolab.store import (
 
 def sample(block: int, order: int) -> Sample:
     window = {"ns": 1, "requests": 3, "body_bytes": 9, "note": "ü\n"}
-    load = {"window": window}
+    load = {"window": window, "cpu": {"client_ns": 1, "server_ns": None, "client_share": 0.5}}
     return Sample(block, order, f"c{order}@w", Status.OK, None, 1, 2, load, {"requests": 3})
 
 
@@ -174,19 +175,85 @@ def test_foreign_records_are_named(tmp_path: Path, line: str, words: str) -> Non
         list(read_jsonl(path, ("cell",)))
 
 
+WINDOW = {"ns": 1, "requests": 1, "body_bytes": 1}
+CPU = {"client_ns": 1, "server_ns": None, "client_share": 0.5}
+GOOD: dict[str, Any] = {"window": WINDOW, "cpu": CPU}
+HISTOGRAM = {"scheme": "s", "sub_bucket_bits": 1, "counts": [[1, 1]], "min": 1, "max": 1}
+OPEN = {"due": 1, "abandoned": 0, "overload": False, "lateness": HISTOGRAM}
+
+
 @pytest.mark.parametrize(
     ("load", "words"),
     [
-        ({}, "no key 'window'"),
-        ({"window": 5}, "load: window is no object"),
-        ({"window": {"ns": 1, "requests": 1}}, r"no key 'load\.window\.body_bytes'"),
+        ({}, "no key 'load.window'"),
+        ({"window": 5}, "load.window is no object"),
+        ({"window": {"ns": 1, "requests": 1}, "cpu": CPU}, "no key 'load.window.body_bytes'"),
+        ({"window": {**WINDOW, "ns": True}, "cpu": CPU}, "load.window.ns is no number"),
+        ({"window": WINDOW}, "no key 'load.cpu'"),
+        ({"window": WINDOW, "cpu": {**CPU, "server_ns": "1"}}, "load.cpu.server_ns is no number"),
+        ({**GOOD, "latency": None}, "load.latency is no object"),
+        ({**GOOD, "latency": {**HISTOGRAM, "min": None}}, "load.latency.min is no whole number"),
+        ({**GOOD, "open_loop": OPEN}, "no key 'load.latency'"),
+        (
+            {**GOOD, "latency": HISTOGRAM, "open_loop": {**OPEN, "backlog_end": 1}},
+            "no key 'load.open_loop.backlog_begin'",
+        ),
     ],
 )
 def test_a_slice_without_figures_is_named(tmp_path: Path, load: dict[str, Any], words: str) -> None:
-    document = sample(0, 0).to_json() | {"status": "ok", "reason": None, "load": load}
-    (tmp_path / SAMPLES).write_text(json.dumps(document) + '\n{"block_end":0}\n')
-    with pytest.raises(StoreError, match=rf"samples\.jsonl:1: {words}"):
+    store_line(tmp_path, {"load": load})
+    with pytest.raises(StoreError, match=rf"samples\.jsonl:1: {re.escape(words)}"):
         read_samples(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        GOOD,
+        {**GOOD, "open_loop": None},
+        {**GOOD, "latency": {**HISTOGRAM, "counts": [], "min": None, "max": None}},
+        {**GOOD, "latency": HISTOGRAM, "open_loop": OPEN},  # of versions without `backlog_*`
+    ],
+)
+def test_a_slice_with_all_figures_is_read(tmp_path: Path, load: dict[str, Any]) -> None:
+    store_line(tmp_path, {"load": load})
+    assert len(read_samples(tmp_path).samples) == 1
+
+
+@pytest.mark.parametrize(
+    ("beside", "words"),
+    [
+        ({"kernel": {"ns": 1}}, "no key 'kernel.tick_ns'"),
+        ({"kernel": {"ns": 1, "tick_ns": 1, "tcp": 5}}, "kernel.tcp is no object"),
+        (
+            {"kernel": {"ns": 1, "tick_ns": 1, "cpus": {"0": {"user": None}}}},
+            "kernel.cpus.0.user is no number",
+        ),
+        ({"bystanders": {"ns": 1}}, "no key 'bystanders.cpu_ns'"),
+        ({"memory": None}, "memory is no object"),
+        ({"server_counters": {"requests": "3"}}, "server_counters.requests is no number"),
+    ],
+)
+@pytest.mark.parametrize("status", [Status.OK, Status.INVALID])
+def test_what_stands_beside_the_figures_is_looked_at_too(
+    tmp_path: Path, beside: dict[str, Any], words: str, status: Status
+) -> None:
+    reason = None if status is Status.OK else "short"
+    store_line(tmp_path, {**beside, "status": str(status), "reason": reason})
+    with pytest.raises(StoreError, match=rf"samples\.jsonl:1: {re.escape(words)}"):
+        read_samples(tmp_path)
+
+
+def test_a_slice_that_failed_may_lack_figures(tmp_path: Path) -> None:
+    """That it does may be why it failed."""
+    store_line(tmp_path, {"load": {}, "status": "failed", "reason": "no key 'load.cpu'"})
+    assert [one.status for one in read_samples(tmp_path).samples] == [Status.FAILED]
+
+
+def store_line(run_dir: Path, changes: dict[str, Any]) -> None:
+    """A file of one block with one slice, changed."""
+    document = sample(0, 0).to_json() | changes
+    (run_dir / SAMPLES).write_text(json.dumps(document) + '\n{"block_end":0}\n')
 
 
 @pytest.mark.parametrize("line", ["no json", "[]", "5"])

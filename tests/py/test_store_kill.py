@@ -26,7 +26,7 @@ from iolab.store import SampleWriter
 def sample(block, order):
     load = {
         "window": {"ns": 1, "requests": 1, "body_bytes": 1},
-        "cpu": {"client_ns": 1, "server_ns": 1},
+        "cpu": {"client_ns": 1, "server_ns": 1, "client_share": 0.5},
         "pad": "x" * 3000,
     }
     return Sample(block, order, f"c{order}@w", Status.OK, None, 1, 2, load, {})
@@ -42,7 +42,7 @@ with SampleWriter(Path(sys.argv[1])) as writer:
 
 def sample(block: int, order: int) -> Sample:
     window = {"ns": 1, "requests": block, "body_bytes": 1}
-    load = {"window": window, "cpu": {"client_ns": 1, "server_ns": 1}}
+    load = {"window": window, "cpu": {"client_ns": 1, "server_ns": 1, "client_share": 0.5}}
     return Sample(block, order, f"c{order}@w", Status.OK, None, 1, 2, load, {})
 
 

@@ -57,7 +57,7 @@ def load(run_dir: Path) -> Run:
         samples=stored.samples,
         nr_blocks=len(stored.blocks),
         dropped=stored.dropped,
-        wrk=tuple(store.read_jsonl(run_dir / store.WRK, store.WRK_KEYS)),
-        syscalls=tuple(store.read_jsonl(run_dir / store.SYSCALLS, store.SYSCALLS_KEYS)),
+        wrk=store.read_wrk(run_dir),
+        syscalls=store.read_syscalls(run_dir),
         raw_files=tuple(name for name in names if (run_dir / name).is_file()),
     )

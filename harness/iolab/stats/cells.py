@@ -138,8 +138,7 @@ def _summarise_cell(
 
 def limiter_of(cell: Cell, samples: Iterable[Sample]) -> limits.Limiter | None:
     """What set the rate of `cell` in those of `samples` that are its own and count."""
-    found = bystanders.undisturbed(sample for sample in samples if sample.cell == cell.id)
-    return _limiter(cell, found, None)
+    return _limiter(cell, [s for s in samples if s.cell == cell.id and usable(s)], None)
 
 
 def _limiter(cell: Cell, samples: Sequence[Sample], futexes: float | None) -> limits.Limiter | None:

@@ -15,6 +15,7 @@ from iolab.errors import InputError
 from iolab.matrix import plan_to_json
 from iolab.model import Cell, Plan, Sample, Server, Status, Workload
 
+CPU = {"client_ns": 1, "server_ns": 1, "client_share": 0.1}
 LOADS = (Workload("small", 1000, 1), Workload("large", 5000, 1))
 
 
@@ -50,7 +51,7 @@ def write(
                 rate = 1000 * level * speed[cell.server.label]
                 rate *= math.exp(wobble + rng.gauss(0, 0.01))
                 body = {"ns": 10**9, "requests": 1, "body_bytes": rate * cell.workload.size_bytes}
-                load = {"window": body, "cpu": {"client_share": 0.1}}
+                load = {"window": body, "cpu": CPU}
                 writer.append(Sample(block, order, cell.id, Status.OK, None, 0, 1, load))
             writer.end_block(block)
 

@@ -162,7 +162,9 @@ def write(tmp_path: Path, settings: Settings, nr_sessions: int) -> Path:
                 for order, cell in enumerate(plan.cells):
                     rate = 1e6 * math.exp(rng.normal(0, 0.03))
                     rate /= 1 + cell.server.handicap_percent / 100
-                    load = {"window": {"ns": 10**9, "requests": 1, "body_bytes": rate}}
+                    window = {"ns": 10**9, "requests": 1, "body_bytes": rate}
+                    cpu = {"client_ns": 1, "server_ns": 1, "client_share": 0.1}
+                    load = {"window": window, "cpu": cpu}
                     writer.append(Sample(block, order, cell.id, Status.OK, None, 0, 1, load))
                 writer.end_block(block, wall_ns=10**9, slices=len(plan.cells))
     for percent, code in ((0, 0), (10, 1)):
