@@ -335,7 +335,7 @@ def circumstances(lab: Lab, plan: Plan, described: Describe) -> dict[str, Any]:
         if any(server.kind == "peer" and server.name == name for server in plan.servers)
     }
     return {
-        "host": manifest.host_facts(),
+        "host": manifest.host_facts(executor=lab.executor),
         "cpus": asdict(lab.split),
         "memory_limit": _memory_limit(plan),
         "testbed": plan.testbed,

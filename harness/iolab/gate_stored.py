@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from iolab import manifest_diff
 from iolab.campaign import circumstances
@@ -11,19 +12,35 @@ from iolab.errors import InputError
 from iolab.gate import plan_to
 from iolab.gate_pairs import CANDIDATE, of_build
 from iolab.lab import Lab
+from iolab.manifest_diff import Difference
 from iolab.model import Cell, Plan
 from iolab.report.run import Run
 from iolab.specs import Offer
 
 _FREE = ("commit", "measuring")  # the commit is what is judged; the rest is taken from the run
+_TUNING = "tuning"
 
 
 def check_circumstances(lab: Lab, stored: Run) -> None:
-    """InputError with every difference between the stored run's circumstances and those of now."""
+    """InputError with every difference between the stored run's circumstances and those of now.
+
+    What its profiles become is not among them: that is known once they are applied.
+    """
     now = circumstances(lab, stored.plan, lab.described_builds[CANDIDATE])
-    found = [
-        one for one in manifest_diff.differences(stored.manifest, now) if one.group not in _FREE
-    ]
+    found = manifest_diff.differences(stored.manifest, now)
+    _refuse(stored, [one for one in found if one.group not in (*_FREE, _TUNING)])
+
+
+def check_profiles(stored: Run, manifest: Mapping[str, Any]) -> None:
+    """InputError when the profiles of a run beside the stored one did not become what they were.
+
+    Those that only the stored run has are not missed: no cell of the candidate needs them.
+    """
+    found = manifest_diff.differences(stored.manifest, manifest)
+    _refuse(stored, [one for one in found if one.group == _TUNING and one.new is not None])
+
+
+def _refuse(stored: Run, found: Sequence[Difference]) -> None:
     if not found:
         return
     lines = "\n".join(f"  {one.group}: {one.key}: {one.base} -> {one.new}" for one in found)

@@ -20,6 +20,7 @@ from typing import Any
 from iolab import __version__
 from iolab.errors import IolabError
 from iolab.executor import Executor, ProcessError
+from iolab.nicfacts import asker, nics
 from iolab.topology import Topology, this_machine
 
 _SYSCTLS = (
@@ -39,10 +40,13 @@ _PACKAGES = ("click", "jinja2", "numpy", "pydantic", "rich", "scipy")
 _TOOLS = {"wrk": ("wrk", "-v"), "gnuplot": ("gnuplot", "--version"), "gcc": ("gcc", "--version")}
 
 
-def host_facts(root: Path = Path("/"), topology: Topology | None = None) -> dict[str, Any]:
+def host_facts(
+    root: Path = Path("/"), topology: Topology | None = None, executor: Executor | None = None
+) -> dict[str, Any]:
     """Kernel, CPU, mitigations, governor, NUMA, NICs, sysctls and memory of this host.
 
     `topology` says which node a NIC belongs to; unless given, hwloc is asked on the real host.
+    `executor` runs ethtool: without it, what only that knows is missing.
     """
     if topology is None and root == Path("/"):
         with contextlib.suppress(IolabError):
@@ -65,7 +69,7 @@ def host_facts(root: Path = Path("/"), topology: Topology | None = None) -> dict
             path.name: _read_path(path / "cpulist")
             for path in sorted((root / "sys/devices/system/node").glob("node[0-9]*"))
         },
-        "nic": _nics(root, topology),
+        "nic": nics(root, topology, None if executor is None else asker(executor)),
         "sysctls": {name: _read(root, f"proc/sys/{name.replace('.', '/')}") for name in _SYSCTLS},
         "transparent_hugepage": _read(root, "sys/kernel/mm/transparent_hugepage/enabled"),
         "memory_kib": _meminfo(root, "MemTotal"),
@@ -195,35 +199,6 @@ def _governors(root: Path) -> list[str] | None:
         for path in (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
     }
     return sorted(name for name in found if name) or None
-
-
-def _nics(root: Path, topology: Topology | None) -> dict[str, Any]:
-    nics: dict[str, Any] = {}
-    with contextlib.suppress(OSError):
-        for path in sorted((root / "sys/class/net").iterdir()):
-            driver = path / "device/driver"
-            nics[path.name] = {
-                "driver": driver.resolve().name if driver.exists() else None,
-                "mtu": _read_path(path / "mtu"),
-                "operstate": _read_path(path / "operstate"),
-                "speed_mbit": _read_path(path / "speed"),
-                "rx_queues": len(list(path.glob("queues/rx-*"))),
-                "tx_queues": len(list(path.glob("queues/tx-*"))),
-                "numa_node": _node(path, topology),
-            }
-    return nics
-
-
-def _node(nic: Path, topology: Topology | None) -> str | None:
-    """The NUMA node of a NIC, as text like its neighbours.
-
-    None for one without hardware, or that is as near to several. By hwloc: sysfs says it of the
-    PCI function, which for virtio is the parent of `device`.
-    """
-    if topology is None or not (nic / "device").exists():
-        return None
-    node = topology.node_of(nic.name)
-    return None if node is None else str(node)
 
 
 def _os_release(root: Path) -> str | None:

@@ -18,6 +18,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "governor": ("host.governor", "host.boost"),
     "NIC": ("host.nic",),
     "sysctls": ("host.sysctls", "host.transparent_hugepage"),
+    "tuning": ("profiles",),
     "system": ("host.os", "host.privileged"),
     "compiler": ("compiler",),
     "flags": ("cflags", "build_type"),
@@ -43,6 +44,7 @@ class Difference:
 
 def differences(base: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
     """Every difference of the circumstances, in the order of GROUPS."""
+    base, new = _by_name(base), _by_name(new)
     found = []
     for group, places in GROUPS.items():
         for place in places:
@@ -56,6 +58,21 @@ def other_host(base: Mapping[str, Any], new: Mapping[str, Any]) -> list[Differen
     for place in HOST:
         found += _compare("host", place, _dig(base, place), _dig(new, place))
     return found
+
+
+def _by_name(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A manifest whose applied profiles are tables, so that they are compared knob by knob.
+
+    What counts is the value that was in force; None where the host lacks the knob. A run without
+    profiles has none of them, whether its manifest says so or not.
+    """
+    found = {
+        f"{one.get('profile')}@{one.get('testbed')}": {
+            str(knob.get("knob")): knob.get("effective") for knob in one.get("knobs") or ()
+        }
+        for one in manifest.get("profiles") or ()
+    }
+    return {**manifest, "profiles": found}
 
 
 def _compare(group: str, key: str, base: Any, new: Any) -> Iterator[Difference]:

@@ -10,7 +10,7 @@ from iolab import gate_stored
 from iolab.describe import Describe, Engine
 from iolab.errors import InputError
 from iolab.gate_pairs import CANDIDATE
-from iolab.gate_stored import check_circumstances, stored_missing, stored_plan
+from iolab.gate_stored import check_circumstances, check_profiles, stored_missing, stored_plan
 from iolab.lab import Lab
 from iolab.model import Cell, Plan, Server, Workload
 from iolab.report.run import Run
@@ -106,3 +106,24 @@ def test_other_circumstances_are_refused_by_name(monkeypatch: pytest.MonkeyPatch
     assert "sysctls: host.sysctls.a: 1 -> 2" in text
     assert "compiler: compiler: gcc 12 -> gcc 13" in text
     assert why.value.exit_code == 2
+
+
+def applied(**values: str | None) -> list[dict[str, Any]]:
+    knobs = [{"knob": knob, "key": knob, "effective": value} for knob, value in values.items()]
+    return [{"profile": "fast", "testbed": "loopback", "knobs": knobs}]
+
+
+def test_profiles_must_become_what_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before they are applied nobody knows, so that only then they can be a reason to refuse."""
+    tuned = stored(profiles=applied(somaxconn="4096", turbo=None))
+    monkeypatch.setattr(gate_stored, "circumstances", lambda lab, plan, described: FACTS)
+    check_circumstances(cast(Lab, FakeLab()), tuned)
+    check_profiles(tuned, {"profiles": applied(somaxconn="4096", turbo=None)})
+    check_profiles(tuned, {"profiles": []})  # no cell of the candidate needs one
+    check_profiles(stored(), {})
+    with pytest.raises(
+        InputError, match=r"tuning: profiles\.fast@loopback\.somaxconn: 4096 -> 128"
+    ):
+        check_profiles(tuned, {"profiles": applied(somaxconn="128", turbo=None)})
+    with pytest.raises(InputError, match="None -> 1"):
+        check_profiles(tuned, {"profiles": applied(somaxconn="4096", turbo="1")})

@@ -19,7 +19,7 @@ from iolab.executor import HostExecutor
 from iolab.gate import Round
 from iolab.gate_pairs import BASE, CANDIDATE, pair_up, with_those_of
 from iolab.gate_report import Gate, junit, markdown
-from iolab.gate_stored import check_circumstances, stored_missing, stored_plan
+from iolab.gate_stored import check_circumstances, check_profiles, stored_missing, stored_plan
 from iolab.lab import Lab, open_lab
 from iolab.model import Plan
 from iolab.params import DURATION, PERCENT
@@ -169,6 +169,8 @@ def _against_stored(house: House, asked: Asked, directory: Path) -> tuple[Gate, 
             return compare.across(kept, run).comparisons
 
         rounds = gating.rounds(lab, plan, asked.threshold, compared)
+    for one in rounds:
+        check_profiles(stored, store.read_manifest(house.results / one.run))
     done = _gate(asked, None, candidate, plan, missing, rounds, house)
     return done, house.results / rounds[0].run
 

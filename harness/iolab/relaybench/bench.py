@@ -175,7 +175,7 @@ def _manifest(lab: Lab, order: Order, run_dir: Path) -> dict[str, Any]:
         "kind": KIND,
         "run": run_dir.name,
         "starts": [datetime.now().astimezone().isoformat(timespec="seconds")],
-        "host": manifest.host_facts(),
+        "host": manifest.host_facts(executor=lab.executor),
         "quietness": manifest.quietness(),
         "cpus": asdict(lab.split),
         "testbed": lab.testbed.name,

@@ -55,7 +55,7 @@ def read_nic(host: Host, topology: Topology, name: str, netns: str = "") -> Nic 
     place = f"sys/class/net/{name}"
     if not tree.exists(place):
         return None
-    device = _bus_device(tree, place)
+    device = bus_device(tree, place)
     address = (device or "").rpartition("/")[2]
     return Nic(
         name=name,
@@ -106,7 +106,7 @@ def _lines(tree: Tree, where: str) -> list[list[str]]:
         return []
 
 
-def _bus_device(tree: Tree, place: str) -> str | None:
+def bus_device(tree: Tree, place: str) -> str | None:
     """The device that has the interrupts.
 
     Of virtio it stands one level above `device`: the link leads to virtioN, whose parent is the
