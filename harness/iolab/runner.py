@@ -27,7 +27,6 @@ from iolab.settling import Settled, settle
 from iolab.store import SampleWriter
 from iolab.surroundings import in_phases, phases
 from iolab.troupe import Troupe
-from iolab.units import format_duration
 
 # 0.5, 1, 2, 4, then 5 ms each: about 100 ms in all, and mostly the first is enough.
 _SETTLE_S = (0.0005, 0.001, 0.002, 0.004, *[0.005] * 19)
@@ -245,23 +244,9 @@ class Runner:
             if stats.widest_interval(plan, self.samples, enough) <= enough:
                 return f"every interval is within +-{plan.precision:.1%}"
         if spent_s + here_s + next_s > plan.budget_s:
-            return f"budget ({plan.budget_s:g} s) used up{self._missed(spent_s + here_s)}"
+            missed = stats.missed(plan, self.samples, block, spent_s + here_s)
+            return f"budget ({plan.budget_s:g} s) used up{missed}"
         return None
-
-    def _missed(self, spent_s: float) -> str:
-        """What a run that its budget ends lacks of the precision it was asked for."""
-        wanted = self._plan.precision
-        if wanted is None:
-            return ""
-        width = stats.widest_interval(self._plan, self.samples)
-        text = f" before every interval was within +-{wanted:.1%}"
-        if not math.isfinite(width):
-            return f"{text}; too few blocks for one of {self._plan.confidence:.0%}"
-        needed_s = spent_s * (width / math.log1p(wanted)) ** 2
-        return (
-            f"{text}; the widest is +-{math.expm1(width):.1%}, and about "
-            f"{format_duration(needed_s)} would do"
-        )
 
     def _compares(self) -> bool:
         """Whether more blocks can still tell something: a comparison is left, or an open loop.

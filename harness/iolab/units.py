@@ -66,6 +66,12 @@ def format_duration(seconds: float) -> str:
     return f"{hours} h {rest} min" if rest else f"{hours} h"
 
 
+def as_argument(seconds: float) -> str:
+    """A time as a command line takes it, rounded up: `45s`, `10m`."""
+    minutes = math.ceil(seconds / 60)
+    return f"{max(1, math.ceil(seconds))}s" if seconds < 90 else f"{minutes}m"
+
+
 def format_percent(share: float) -> str:
     """A share as `5%`, `2.5%`, `0.25%`: as many digits as it has, three at most."""
     return f"{share * 100:.3g}%"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -143,8 +144,19 @@ def test_a_budget_that_ends_first_says_what_the_precision_would_take(
     stage.tamper = vary
     chosen = plan("a", "b", precision=0.001, budget_s=12.0, max_blocks=999)
     reason = measure(stage, chosen, tmp_path).stop_reason
-    assert "budget (12 s) used up before every interval was within +-0.1%" in reason
-    assert "would do" in reason
+    assert "budget (12 s) used up before every interval was within +-0.1%: that of b@" in reason
+    assert re.search(r"is \+-\d+\.\d% wide; --budget \d+[sm] would do", reason)
+
+
+def test_a_budget_of_too_few_blocks_says_how_many_it_takes(
+    stage: FakeStage, tmp_path: Path
+) -> None:
+    # A block of four slices takes 4 * 0.13 s: 3 fit, and 20 of them 10.4 s.
+    chosen = plan("a", "b", precision=0.01, budget_s=2.0, max_blocks=99)
+    assert measure(stage, chosen, tmp_path).stop_reason == (
+        "budget (2 s) used up before every interval was within +-1.0%: 3 blocks are too few for "
+        "one of 0.95 of b@small; --budget 11s gives the fewest that may do"
+    )
 
 
 def test_builds_are_driven_while_their_own_reference_is_fit(

@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from iolab.units import format_duration, format_percent, parse_duration, parse_percent
+from iolab.units import (
+    as_argument,
+    format_duration,
+    format_percent,
+    parse_duration,
+    parse_percent,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,3 +79,11 @@ def test_what_to_wait_is_rounded_up() -> None:
 
 def test_shares_have_the_digits_they_need() -> None:
     assert [format_percent(share) for share in (0.05, 0.025, 0.0025)] == ["5%", "2.5%", "0.25%"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "1s"), (44.1, "45s"), (90, "2m"), (600, "10m"), (7201, "121m")]
+)
+def test_a_time_for_a_command_line_is_read_back_as_no_less(seconds: float, text: str) -> None:
+    assert as_argument(seconds) == text
+    assert parse_duration(text) >= seconds

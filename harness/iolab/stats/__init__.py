@@ -26,7 +26,7 @@ from iolab.stats.intervals import (
     resample_length,
 )
 from iolab.stats.pairing import against_reference, cell_logs, cell_status, paired_logs, rate_logs
-from iolab.stats.precision import widest_interval
+from iolab.stats.precision import missed, widest_cell, widest_interval
 from iolab.stats.ranking import rank
 from iolab.stats.ratio import Estimate, Work, estimate, required_blocks
 from iolab.stats.significance import ALPHA, holm, paired_p_value, preload
@@ -63,6 +63,7 @@ __all__ = [
     "lag1",
     "last_counted",
     "limiter_of",
+    "missed",
     "order_interval",
     "overloaded",
     "paired_logs",
@@ -79,5 +80,6 @@ __all__ = [
     "units",
     "usable",
     "warmup_blocks",
+    "widest_cell",
     "widest_interval",
 ]

@@ -18,6 +18,7 @@ from iolab.stats.dependence import effective_blocks
 from iolab.stats.intervals import order_interval
 from iolab.stats.pairing import against_reference, cell_logs
 from iolab.stats.ratio import estimate
+from iolab.units import as_argument
 
 STEADY_BLOCKS = 20
 """A width from fewer blocks ends no run.
@@ -36,17 +37,58 @@ def widest_interval(plan: Plan, samples: Sequence[Sample], enough: float | None 
     lower bound as soon as that exceeds it: order statistics are a thousand times cheaper than the
     bootstrap, and asked before every block.
     """
+    series = _series(plan, samples)
+    least = max(
+        (least_half_width(logs, plan.confidence) for logs in series.values()), default=math.inf
+    )
+    if not math.isfinite(least) or (enough is not None and least > enough):
+        return least
+    return max(half_width(logs, plan.seed, plan.confidence) for logs in series.values())
+
+
+def widest_cell(plan: Plan, samples: Sequence[Sample]) -> tuple[str, float] | None:
+    """The id of the cell that `widest_interval` waits for, and its half-width; None without one."""
+    found = {
+        name: half_width(logs, plan.seed, plan.confidence)
+        for name, logs in _series(plan, samples).items()
+    }
+    return max(found.items(), key=lambda one: one[1], default=None)
+
+
+def missed(plan: Plan, samples: Sequence[Sample], blocks: int, spent_s: float) -> str:
+    """What a run that its budget ends lacks of its precision, and what would have given it.
+
+    In words, to stand behind the reason it ended; empty without a precision. `spent_s` went into
+    `blocks` blocks.
+    """
+    if plan.precision is None:
+        return ""
+    text = f" before every interval was within +-{plan.precision:.1%}"
+    found = widest_cell(plan, samples)
+    if found is None:
+        return f"{text}: nothing is left to compare"
+    cell, width = found
+    if math.isfinite(width):
+        needed_s = spent_s * (width / math.log1p(plan.precision)) ** 2
+        told = f"that of {cell} is +-{math.expm1(width):.1%} wide"
+        return f"{text}: {told}; --budget {as_argument(needed_s)} would do, at this noise"
+    # Blocks that resemble each other are worth fewer: twice as many as now, then.
+    least = max(STEADY_BLOCKS, math.ceil(1 - math.log2(1 - plan.confidence)))
+    needed_s = spent_s * (least / blocks if blocks < least else 2)
+    told = f"{blocks} blocks are too few for one of {plan.confidence:.4g} of {cell}"
+    return f"{text}: {told}; --budget {as_argument(needed_s)} gives the fewest that may do"
+
+
+def _series(plan: Plan, samples: Sequence[Sample]) -> dict[str, list[float]]:
+    """The log ratios to the reference of each cell that is still ok, by its id."""
     bad = _without_number(samples)
     pairs = [
         (base, cell)
         for base, cell in against_reference(plan)
         if not {base.id, cell.id} & bad and cell.server.unsupported is None
     ]
-    series = cell_logs(plan, samples, pairs)
-    least = max((least_half_width(logs, plan.confidence) for logs in series), default=math.inf)
-    if not math.isfinite(least) or (enough is not None and least > enough):
-        return least
-    return max(half_width(logs, plan.seed, plan.confidence) for logs in series)
+    logs = cell_logs(plan, samples, pairs)
+    return {cell.id: found for (_, cell), found in zip(pairs, logs, strict=True)}
 
 
 def _without_number(samples: Sequence[Sample]) -> set[str]:
