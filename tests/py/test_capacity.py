@@ -35,11 +35,12 @@ class FakeSession:
         assert not workload.open_loop
         self.stage.asked.append((self.server, workload.size_bytes))
         rate = self.stage.rates[(len(self.stage.asked) - 1) % len(self.stage.rates)]
+        rate = self.stage.fixed.get(self.server, rate)
         nr = rate * duration_ms // 1000
         return {
             "window": {"ns": duration_ms * 1_000_000, "requests": nr, "body_bytes": 0},
             "total": {"requests": max(1, nr), "body_bytes": 0},
-            "errors": {"timeout": self.stage.timeouts},
+            "errors": {"timeout": self.stage.timeouts or 3 * (self.server in self.stage.failing)},
         }
 
     def close(self) -> None:
@@ -50,6 +51,8 @@ class FakeSession:
 class FakeStage:
     rates: list[int]
     timeouts: int = 0
+    fixed: dict[str, int] = field(default_factory=dict)
+    failing: tuple[str, ...] = ()
     asked: list[tuple[str, int]] = field(default_factory=list)
     sessions: list[FakeSession] = field(default_factory=list)
 
@@ -83,7 +86,8 @@ def resolve(stage: FakeStage, chosen: Plan) -> Plan:
 
 def test_every_server_meets_the_baselines_share() -> None:
     # The first slice of each shape warms up; of the others one in three is not disturbed.
-    stage = FakeStage([9000, 9000, *[500, 500, 1000, 1000, 2000, 2000] * 8])
+    slices = [500, 500, 1000, 1000, 2000, 2000] * 8
+    stage = FakeStage([9000, 9000, *slices], fixed={"a": 1500})
     found = resolve(stage, plan())
     rates = {(c.server.label, c.workload.name): c.workload.rate_per_s for c in found.cells}
     for server in ("a", "b"):
@@ -92,9 +96,70 @@ def test_every_server_meets_the_baselines_share() -> None:
         assert rates[server, "s12"] == 2400
         assert rates[server, "l1"] == 2000
         assert rates[server, "fixed"] == 77
-    assert stage.asked == [("b", 10), ("b", 1000)] * 25
+    asked = [("b", 10), ("b", 1000)] * 25 + [("a", 10), ("a", 1000)] * 7
+    assert stage.asked == asked
     assert all(session.closed for session in stage.sessions)
-    assert [cell.id for cell in found.cells] == [cell.id for cell in plan().cells]
+    # At 1,000 bytes, the load of 1 would saturate nobody.
+    added = [cell.id for cell in found.cells if cell.workload.name == "l1-load1.2"]
+    assert added == ["a@l1-load1.2", "b@l1-load1.2"]
+    assert [cell.id for cell in found.cells if cell.id not in added] == [
+        cell.id for cell in plan().cells
+    ]
+
+
+def loads_of(found: Plan) -> dict[str, list[float]]:
+    """The rates of open loops by server, in the order of the plan, at 10 bytes."""
+    return {
+        name: [
+            cell.workload.rate_per_s
+            for cell in found.cells
+            if cell.server.name == name and cell.workload.size_bytes == 10 and cell.workload.load
+        ]
+        for name in "ab"
+    }
+
+
+@pytest.mark.parametrize(
+    ("fastest", "added"),
+    [
+        (500, []),  # slower than the baseline, which 1.2 saturates
+        (1000, []),
+        (1090, [1400.0]),
+        (3100, [3800.0]),
+    ],
+)
+def test_the_highest_load_saturates_the_fastest_server(fastest: int, added: list[float]) -> None:
+    stage = FakeStage([1000], fixed={"a": fastest})
+    assert loads_of(resolve(stage, plan())) == {
+        "a": [500.0, 1200.0, *added],
+        "b": [500.0, 1200.0, *added],
+    }
+
+
+def test_loads_that_saturate_nobody_on_purpose_stay_alone() -> None:
+    low = replace(
+        plan(), cells=tuple(cell for cell in plan().cells if cell.workload.name in ("small", "s5"))
+    )
+    found = resolve(FakeStage([1000], fixed={"a": 3000}), low)
+    assert loads_of(found) == {"a": [500.0], "b": [500.0]}
+
+
+def test_an_added_load_is_named_like_the_others_and_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = resolve(FakeStage([1000], fixed={"a": 3000}), plan())
+    names = [load.name for load in found.workloads]
+    assert names == ["small", "s5", "s12", "s12-load3.6", "large", "l1", "l1-load3.6", "fixed"]
+    said = capsys.readouterr().err
+    assert "a answers 3.00 times what the baseline does: a load of 3.6 is added" in said
+
+
+def test_a_server_whose_capacity_cannot_be_read_ends_no_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = resolve(FakeStage([1000], failing=("a",)), plan())
+    assert loads_of(found) == {"a": [500.0, 1200.0], "b": [500.0, 1200.0]}
+    assert "capacity of a: not known: " in capsys.readouterr().err
 
 
 def test_a_resumed_plan_keeps_its_rates() -> None:
@@ -113,7 +178,7 @@ def test_a_plan_without_loads_measures_nothing() -> None:
 
 
 def test_a_baseline_that_fails_has_no_capacity() -> None:
-    with pytest.raises(IolabError, match="capacity at s5: client saw 3 timeout"):
+    with pytest.raises(IolabError, match="capacity of b at s5: client saw 3 timeout"):
         resolve(FakeStage([1000], timeouts=3), plan())
     with pytest.raises(IolabError, match="larger slice_ms"):
         resolve(FakeStage([1]), plan())
