@@ -1,13 +1,12 @@
-"""The relay's transfers: order, bytes, framing, fields, text, fan-out, progress."""
+"""The relay's transfers to one receiver: order, bytes, framing, progress, backpressure."""
 
 from __future__ import annotations
 
-import contextlib
 import random
 import socket
 
 import pytest
-from client import ProtocolError, Sanitizer, Server
+from client import Sanitizer, Server
 from relay_client import (
     Party,
     background,
@@ -222,135 +221,6 @@ def test_no_body_is_an_empty_one(relay: Server) -> None:
     assert words(frm)[-1] == "done"
 
 
-def test_fields_that_reach_the_receiver(relay: Server) -> None:
-    fields = [
-        ("Content-Type", "Text/HTML; charset=utf-8"),
-        ("Content-Disposition", 'attachment; filename="a.b"'),
-        ("X-Piping", "one"),
-        ("X-Other", "stays"),
-        ("X-Piping", "two"),
-    ]
-    to = receiver(relay, "/fields")
-    frm = sender(relay, "/fields", 1, fields=fields)
-    frm.send(b"x")
-    to.read_fields()
-    assert to.field("content-type") == "text/plain; charset=utf-8"
-    assert to.field("content-disposition") == 'attachment; filename="a.b"'
-    assert to.all("x-piping") == ["one", "two"]
-    assert to.field("access-control-expose-headers") == "X-Piping"
-    assert to.field("access-control-allow-origin") == "*"
-    assert to.field("x-robots-tag") == "none"
-    assert to.field("x-content-type-options") == "nosniff"
-    assert to.field("x-other") is None
-    frm.sock.close()
-
-    to.read_body()
-    to.send(head("GET", "/plain"))
-    frm = sender(relay, "/plain", 1, fields=[("Content-Type", "text/htmlx")])
-    frm.send(b"x")
-    to.read_fields()
-    assert to.field("content-type") == "text/htmlx"
-    assert to.field("content-disposition") is None
-    assert to.field("access-control-expose-headers") is None
-    frm.sock.close()
-    to.sock.close()
-
-
-@pytest.mark.parametrize(
-    ("sent", "got"),
-    [
-        (["a/b, text/html"], "a/b, text/plain"),
-        (["a/b,TEXT/HTML ;c=d,\ttext/html"], "a/b,text/plain ;c=d,\ttext/plain"),
-        (['a/b;c="d, text/html'], 'a/b;c="d, text/plain'),
-        (["text/html(x)"], "text/plain(x)"),
-        (["a/b", "text/html"], "text/plain"),
-        (["text/html", "a/b"], "a/b"),
-        (["text/html", ""], ""),
-        ([], None),
-    ],
-)
-def test_no_type_makes_a_page_of_an_upload(relay: Server, sent: list[str], got: str | None) -> None:
-    to = receiver(relay, "/type")
-    frm = sender(relay, "/type", 6, fields=[("Content-Type", value) for value in sent])
-    frm.send(b"<html>")
-    to.read_fields()
-    assert to.field("content-type") == got
-    assert to.field("x-content-type-options") == "nosniff"
-    assert to.read_body() == b"<html>"
-    assert words(frm)[-1] == "done"
-    frm.sock.close()
-    to.sock.close()
-
-
-def test_a_folded_type_smuggles_nothing(relay: Server) -> None:
-    """The parser may refuse the fold; what it lets through arrives as one line."""
-    to = receiver(relay, "/folded")
-    with sender(relay, "/folded", 1, fields=[("Content-Type", "a/b,\r\n text/html")]) as frm:
-        frm.send(b"x")
-        frm.read_fields()
-        assert frm.status in (200, 400)
-        if frm.status == 200:
-            to.read_fields()
-            assert to.field("content-type") == "a/b,   text/plain"
-    to.sock.close()
-    until_empty(relay)
-
-
-def form(boundary: str, body: bytes, tail: bytes, content_type: str = "text/html") -> bytes:
-    """A form upload of two parts, the first one of a file."""
-    first = 'Content-Disposition: form-data; name="f"; filename="x.html"\r\nContent-Type: '
-    first += content_type
-    return f"--{boundary}\r\n{first}\r\n\r\n".encode() + body + tail
-
-
-def test_multipart_passes_the_first_part(relay: Server) -> None:
-    body = payload(200_000) + b"\r\n--almost\r\n"
-    whole = form("cut", body, b"\r\n--cut\r\nX: y\r\n\r\nother\r\n--cut--\r\n")
-    for length in (len(whole), None):
-        to = receiver(relay, "/form")
-        frm = sender(
-            relay, "/form", length, fields=[("Content-Type", "multipart/form-data; boundary=cut")]
-        )
-        thread = upload(frm, whole, None if length else [997, 50_000])
-        to.read_fields()
-        assert to.field("content-type") == "text/plain"
-        assert to.field("content-disposition") == 'form-data; name="f"; filename="x.html"'
-        assert digest(to.read_body()) == digest(body)
-        thread.join()
-        assert words(frm)[-1] == "done"
-        frm.sock.close()
-        to.sock.close()
-
-
-def test_the_type_of_a_part_makes_no_page(relay: Server) -> None:
-    whole = form("cut", b"<html>", b"\r\n--cut--\r\n", "a/b,\r\n Text/HTML;c=d")
-    to = receiver(relay, "/part")
-    frm = sender(
-        relay, "/part", len(whole), fields=[("Content-Type", "multipart/form-data; boundary=cut")]
-    )
-    frm.send(whole)
-    to.read_fields()
-    assert to.field("content-type") == "a/b,   text/plain;c=d"
-    assert to.field("x-content-type-options") == "nosniff"
-    assert to.read_body() == b"<html>"
-    assert words(frm)[-1] == "done"
-    frm.sock.close()
-    to.sock.close()
-
-
-def test_a_form_that_breaks_off_shows(relay: Server) -> None:
-    whole = form("cut", payload(5000), b"")
-    to = receiver(relay, "/broken")
-    frm = sender(
-        relay, "/broken", len(whole), fields=[("Content-Type", "multipart/form-data; boundary=cut")]
-    )
-    frm.send(whole)
-    to.read_fields()
-    with pytest.raises(ProtocolError):
-        to.read_body()
-    assert words(frm)[-1] == "failed"
-
-
 def test_continue_is_said_before_the_answer(relay: Server) -> None:
     frm = sender(relay, "/expect", 2, fields=[("Expect", "100-continue")])
     assert frm.read_line() == b"HTTP/1.1 100 Continue"
@@ -362,103 +232,6 @@ def test_continue_is_said_before_the_answer(relay: Server) -> None:
     assert words(frm) == ["waiting", "receiver", "sending", "done"]
     frm.sock.close()
     to.sock.close()
-
-
-@pytest.mark.parametrize("n", [2, 3, 8])
-def test_fan_out_gives_everybody_the_same(relay: Server, n: int) -> None:
-    data = payload(700_001)
-    for length in (len(data), None):
-        tos = [receiver(relay, f"/fan?n={n}") for _ in range(n)]
-        frm = sender(relay, f"/fan?n={n}", length)
-        thread = upload(frm, data, None if length else [100_000, 3])
-        bodies: list[bytes] = [b""] * n
-
-        def read(i: int, party: Party, into: list[bytes]) -> None:
-            party.read_fields()
-            into[i] = party.read_body()
-
-        readers = [
-            background(lambda i=i, t=t, b=bodies: read(i, t, b))  # type: ignore[misc]
-            for i, t in enumerate(tos)
-        ]
-        for reader in readers:
-            reader.join()
-        thread.join()
-        assert {digest(body) for body in bodies} == {digest(data)}
-        assert words(frm).count("receiver") == n
-        for party in (frm, *tos):
-            party.sock.close()
-
-
-def read_until_quiet(party: Party, limit: int) -> int:
-    """Reads until nothing comes for a second, at most limit bytes."""
-    got = 0
-    party.sock.settimeout(1)
-    with contextlib.suppress(TimeoutError):
-        while got < limit:
-            got += len(party.sock.recv(min(1 << 20, limit - got)))
-    return got
-
-
-def test_the_slowest_receiver_governs(relay: Server) -> None:
-    """The fast one cannot be ahead by more than what the sockets of the slow one hold."""
-    size = 12 << 20
-    fast, slow = receiver(relay, "/slow?n=2"), receiver(relay, "/slow?n=2", rcvbuf=1 << 17)
-    frm = sender(relay, "/slow?n=2", size)
-    piece = payload(1 << 20)
-    thread = background(lambda: [frm.send(piece) for _ in range(12)] and None)
-    fast.read_fields()
-    slow.read_fields()
-    got = len(fast.buffer) + read_until_quiet(fast, size - len(fast.buffer))
-    policy = "policy=buffered" in relay.spec or "policy=hybrid" in relay.spec
-    assert got < (size if not policy else size + 1), got
-    fast.sock.settimeout(20)
-    rest = background(lambda: slow.read_exactly(size) and None)
-    while got < size:
-        data = fast.sock.recv(1 << 20)
-        assert data
-        got += len(data)
-    rest.join()
-    thread.join()
-    assert words(frm)[-1] == "done"
-    for party in (frm, fast, slow):
-        party.sock.close()
-
-
-def test_one_of_three_leaves_half_way(relay: Server) -> None:
-    size = 8 << 20  # more than the sockets of the one that leaves can hold
-    data = payload(size)
-    tos = [receiver(relay, "/three?n=3", rcvbuf=1 << 17 if i == 1 else None) for i in range(3)]
-    frm = sender(relay, "/three?n=3", size)
-    thread = upload(frm, data)
-    for to in tos:
-        to.read_fields()
-        to.read_exactly(1000)
-    tos[1].reset()
-    first = background(lambda: tos[0].read_exactly(size - 1000) and None)
-    assert digest(tos[2].read_exactly(size - 1000)) == digest(data[1000:])
-    first.join()
-    thread.join()
-    frm.read_fields()
-    last = frm.read_body().decode().splitlines()[-1]
-    assert last.startswith("done:")
-    assert "1 of 3" in last
-    for party in (frm, tos[0], tos[2]):
-        party.sock.close()
-
-
-def test_all_of_them_leave_half_way(relay: Server) -> None:
-    tos = [receiver(relay, "/all?n=2") for _ in range(2)]
-    frm = sender(relay, "/all?n=2", 1 << 30)
-    frm.send(payload(100_000))
-    for to in tos:
-        to.read_fields()
-        to.read_exactly(10)
-        to.reset()
-    thread = background(lambda: [frm.send(b"x" * 65536) for _ in range(400)] and None)
-    assert words(frm)[-1] == "failed"
-    thread.join()
-    until_empty(relay)
 
 
 def test_progress_is_seen_half_way(relay: Server) -> None:
