@@ -1,4 +1,4 @@
-"""RSS tables: all that ethtool can write are set and come back, others are left alone."""
+"""RSS: tables that ethtool can write are set and come back, others are left alone; keys."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from faketools import load, save
 
 from iolab.errors import IolabError
 from iolab.tuning import bench
+from iolab.tuning.knob import Outcome
 from iolab.tuning.scene import Scene
 
 BLOCKS = [0] * 12 + [2] * 4
@@ -90,3 +91,13 @@ def test_affinities_that_a_change_of_rings_reset_come_back(
 def test_what_is_no_table_is_said(write_profile: WriteProfile, wanted: str) -> None:
     with pytest.raises(IolabError, match=r"nic\.rss\.indirection: .*weights such as \[3, 1\]"):
         write_profile(f"[nic.rss]\nindirection = {wanted}")
+
+
+def test_a_hash_key_of_the_wrong_length_is_refused(
+    machine: Path, scene: Scene, write_profile: WriteProfile
+) -> None:
+    before = snapshot(machine)
+    applied = bench.apply(write_profile('[nic.rss]\nhash_key = "01:02"'), scene)
+    assert applied.results[0].outcome is Outcome.REFUSED
+    assert "Invalid hkey length" in applied.results[0].reason
+    assert snapshot(machine) == before

@@ -1,0 +1,54 @@
+"""Single files of an interface and of its queues."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fakehost import WriteProfile, snapshot
+
+from iolab.errors import IolabError
+from iolab.tuning import bench
+from iolab.tuning.knob import Outcome
+from iolab.tuning.scene import Scene
+
+
+def test_single_files_of_a_queue_take_their_value_and_give_it_back(
+    machine: Path, scene: Scene, write_profile: WriteProfile
+) -> None:
+    before = snapshot(machine)
+    mask, queue = "queues/rx-1/rps_cpus", machine / "sys/class/net/eth0/queues/rx-1/rps_cpus"
+    applied = bench.apply(write_profile(f'[nic.files]\n"{mask}" = "00000005"'), scene)
+    assert [(one.knob, one.outcome) for one in applied.results] == [
+        (f"{mask} of eth0", Outcome.EXACT)
+    ]
+    assert int(queue.read_text(), 16) == 5
+    bench.revert(scene.host)
+    assert snapshot(machine) == before
+
+
+def test_a_file_of_a_queue_that_is_not_there_is_said(
+    scene: Scene, write_profile: WriteProfile
+) -> None:
+    loaded = write_profile('[nic.files]\n"queues/rx-7/rps_cpus" = "1"')
+    with pytest.raises(IolabError, match=r"rx-7/rps_cpus: this kernel or device has no such file"):
+        bench.apply(loaded, scene)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[nic.files]\n"mtu" = 9000', "expected a file such as"),
+        ('[nic.files]\n"../eth1/tx_queue_len" = 1', "expected a file such as"),
+        ('[nic.files]\n"tx_queue_len" = true', "expected a number"),
+        (
+            '[steering]\nxps = "all"\n[nic.files]\n"queues/tx-0/xps_rxqs" = "1"',
+            "set by steering.xps as well",
+        ),
+    ],
+)
+def test_files_that_no_profile_may_set_are_refused(
+    write_profile: WriteProfile, text: str, words: str
+) -> None:
+    with pytest.raises(IolabError, match=words):
+        write_profile(text)
