@@ -8,27 +8,12 @@
 #include <unistd.h>
 
 #include "checks.h"
-#include "house.h"
-
-static struct house house;
-static struct copy_dirs dirs;
+#include "shared_house.h"
 
 static int setup(void **state)
 {
-	struct house_config cfg = {.dir = ".", .files = 1, .max_bytes = 1 << 20};
-	char why[HOUSE_WHY_MAX];
-	int res = house_open(&house, &cfg, why);
-
 	(void)state;
-	dirs = (struct copy_dirs){house.src_dir, house.dst_dir};
-	return res;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	house_close(&house);
-	return 0;
+	return shared_house_open(0, 1);
 }
 
 /* The right copy, to be spoilt. */
@@ -161,5 +146,5 @@ int main(void)
 		cmocka_unit_test(test_a_probe_says_why_not),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, setup, shared_house_close);
 }

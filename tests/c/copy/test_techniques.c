@@ -16,34 +16,15 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "files.h"
-#include "house.h"
+#include "shared_house.h"
 
 #define SIZE	   (1u << 20)
 #define FULL_SPECS 64
 
-static struct house house;
-static struct copy_dirs dirs;
-
 static int setup(void **state)
 {
-	struct house_config cfg = {.dir = ".", .size = SIZE, .files = 1, .max_bytes = 1 << 30};
-	char why[HOUSE_WHY_MAX];
-
 	(void)state;
-	if (house_open(&house, &cfg, why) < 0) {
-		print_error("%s\n", why);
-		return -1;
-	}
-	dirs = (struct copy_dirs){house.src_dir, house.dst_dir};
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	house_close(&house);
-	return 0;
+	return shared_house_open(SIZE, 1);
 }
 
 /* The technique with its defaults, and with each switch and choice at each other value. */
@@ -328,5 +309,5 @@ int main(void)
 	};
 
 	signal(SIGXFSZ, SIG_IGN);
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, setup, shared_house_close);
 }

@@ -9,8 +9,7 @@
 #include <liburing.h>
 #include <limits.h>
 
-#include "files.h"
-#include "house.h"
+#include "shared_house.h"
 #include "spec.h"
 
 #define SIZE  65536u
@@ -32,28 +31,10 @@ int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned nr)
 	return -fails.err;
 }
 
-static struct house house;
-static struct copy_dirs dirs;
-
 static int setup(void **state)
 {
-	struct house_config cfg = {.dir = ".", .size = SIZE, .files = FILES, .max_bytes = 1 << 24};
-	char why[HOUSE_WHY_MAX];
-
 	(void)state;
-	if (house_open(&house, &cfg, why) < 0) {
-		print_error("%s\n", why);
-		return -1;
-	}
-	dirs = (struct copy_dirs){house.src_dir, house.dst_dir};
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	house_close(&house);
-	return 0;
+	return shared_house_open(SIZE, FILES);
 }
 
 /* A batch, and one file of it, by a fresh copier; what they say. */
@@ -117,5 +98,5 @@ int main(void)
 		cmocka_unit_test(a_failure_that_stays_ends_the_copy),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, setup, shared_house_close);
 }
