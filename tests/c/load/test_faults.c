@@ -281,64 +281,68 @@ static void test_timeout_in_the_window(void **state)
 	rig_stop(&r);
 }
 
-/* Nothing listens: bound, so that nobody else can listen there meanwhile. */
-static void test_refused(void **state)
+/* An address of 127.0.0.1 that a socket of the test holds, and the list that names it alone. */
+struct held {
+	int fd;
+	struct sockaddr_in addr;
+	struct addrinfo only;
+};
+
+/* Binds `h` to a free port, where nobody else can listen then. The caller closes `h->fd`. */
+static void hold_port(struct held *h)
 {
-	struct sockaddr_in addr = {
+	socklen_t len = sizeof(h->addr);
+
+	h->addr = (struct sockaddr_in){
 		.sin_family = AF_INET,
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 	};
-	socklen_t len = sizeof(addr);
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	h->fd = socket(AF_INET, SOCK_STREAM, 0);
+	assert_return_code(bind(h->fd, (struct sockaddr *)&h->addr, len), errno);
+	assert_return_code(getsockname(h->fd, (struct sockaddr *)&h->addr, &len), errno);
+	h->only = (struct addrinfo){
+		.ai_family = AF_INET,
+		.ai_addr = (struct sockaddr *)&h->addr,
+		.ai_addrlen = len,
+	};
+}
+
+/* Nothing listens. */
+static void test_refused(void **state)
+{
+	struct held nobody;
 	struct rig r;
 	struct load *l;
 
-	assert_return_code(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), errno);
-	assert_return_code(getsockname(fd, (struct sockaddr *)&addr, &len), errno);
+	hold_port(&nobody);
 	rig_start(&r, serve_script, 3, 1);
-	struct addrinfo only = {
-		.ai_family = AF_INET,
-		.ai_addr = (struct sockaddr *)&addr,
-		.ai_addrlen = sizeof(addr),
-	};
-	r.cfg.addresses = &only;
+	r.cfg.addresses = &nobody.only;
 	assert_int_equal(load_open(&r.cfg, &l), -ECONNREFUSED);
 	/* A second address that answers makes the first one's refusal no error. */
 	repeated = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 	r.fake.serve = serve_repeated;
-	only.ai_next = r.addresses;
+	nobody.only.ai_next = r.addresses;
 	rig_slice(&r, SLICE_MS);
 	rig_assert_clean(&r);
-	close(fd);
+	close(nobody.fd);
 	rig_stop(&r);
 }
 
 /* Nobody accepts, and the queue holds one connection: the kernel drops further SYNs. */
 static void test_connect_timeout(void **state)
 {
-	struct sockaddr_in addr = {
-		.sin_family = AF_INET,
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-	};
-	socklen_t len = sizeof(addr);
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	struct held full;
 	struct rig r;
 
-	assert_return_code(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), errno);
-	assert_return_code(listen(fd, 0), errno);
-	assert_return_code(getsockname(fd, (struct sockaddr *)&addr, &len), errno);
+	hold_port(&full);
+	assert_return_code(listen(full.fd, 0), errno);
 	rig_start(&r, serve_script, 3, 1);
-	struct addrinfo full = {
-		.ai_family = AF_INET,
-		.ai_addr = (struct sockaddr *)&addr,
-		.ai_addrlen = sizeof(addr),
-	};
-	r.cfg.addresses = &full;
+	r.cfg.addresses = &full.only;
 	r.cfg.timeout_ns = 50 * NS_PER_MS;
 	rig_slice(&r, 1);
 	assert_true(r.res.total.errors[LOAD_ERR_CONNECT] >= 2);
 	assert_int_equal(r.res.total.requests, 0);
-	close(fd);
+	close(full.fd);
 	rig_stop(&r);
 }
 

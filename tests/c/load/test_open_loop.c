@@ -40,15 +40,20 @@ static void serve_at_once(struct fake_conn *c)
 			answer(c);
 }
 
-/* At most 200 answers per second and connection. */
-static void serve_slowly(struct fake_conn *c)
+static void serve_each_after(struct fake_conn *c, unsigned int ms)
 {
 	for (unsigned int nr; (nr = fake_take(c));) {
 		for (; nr; nr--) {
-			sleep_ms(5);
+			sleep_ms(ms);
 			answer(c);
 		}
 	}
+}
+
+/* At most 200 answers per second and connection. */
+static void serve_slowly(struct fake_conn *c)
+{
+	serve_each_after(c, 5);
 }
 
 /* One stall; every other answer at once. */
@@ -68,12 +73,7 @@ static void serve_with_a_stall(struct fake_conn *c)
 /* At most one answer each 400 ms from a connection. */
 static void serve_after_the_window(struct fake_conn *c)
 {
-	for (unsigned int nr; (nr = fake_take(c));) {
-		for (; nr; nr--) {
-			sleep_ms(400);
-			answer(c);
-		}
-	}
+	serve_each_after(c, 400);
 }
 
 /* One answer per connection; the client has to close and to connect again. */
