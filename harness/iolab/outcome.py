@@ -7,7 +7,6 @@ import click
 from iolab.campaign import Result, finish_timing
 from iolab.console import curve_table, emit_json, print_table, ranking_table, say
 from iolab.curve import to_json
-from iolab.errors import IolabError
 from iolab.model import Status
 
 
@@ -61,14 +60,9 @@ def show(result: Result, report: bool, as_json: bool) -> int:
 
 
 def _report(result: Result) -> str | None:
-    """The report's path; a report that cannot be drawn does not cost the measurement."""
-    from iolab.report import write_report
+    from iolab.report import try_report  # slow to load
 
-    try:
-        return str(write_report(result.run_dir))
-    except IolabError as error:
-        say(f"no report: {error}")
-        return None
+    return try_report(result.run_dir)
 
 
 def _say_times(result: Result) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 from rich import box
@@ -11,12 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from iolab.console import emit_json, print_table, say
-from iolab.errors import IolabError
 from iolab.lab import open_lab
 from iolab.relaybench.bench import Order, choose, read_records, run_bench
 from iolab.relaybench.judge import good, judge
 from iolab.relaybench.model import FULL, QUICK, Figure, Part, Verdict
-from iolab.report import fmt, summarise_run, write_report
+from iolab.report import fmt, summarise_run, try_report
 
 _COLOURS = {Verdict.OK: "green", Verdict.MISSED: "red", Verdict.FAILED: "red"}
 
@@ -59,7 +57,7 @@ def relay_bench(
         )
         run_dir = run_bench(lab, order, say)
     figures = [figure for record in read_records(run_dir) for figure in judge(record)]
-    page = _report(run_dir)
+    page = try_report(run_dir)
     if as_json:
         emit_json({**summarise_run(run_dir), "report": page})
     else:
@@ -89,12 +87,3 @@ def table(figures: Sequence[Figure]) -> Table:
         if told:
             found.add_row("", "", "", "", "", escape(one.note or ""))
     return found
-
-
-def _report(run_dir: Path) -> str | None:
-    """The report's path; a report that cannot be drawn does not cost the measurement."""
-    try:
-        return str(write_report(run_dir))
-    except IolabError as error:
-        say(f"no report: {error}")
-        return None

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from iolab import store
+from iolab.console import say
+from iolab.errors import IolabError
 from iolab.relaybench.model import KIND as RELAY_BENCH
 from iolab.report import ablations, charts, crossover, curves, draw, hdrlog, page, relay, selftest
 from iolab.report.build import build
@@ -20,7 +22,7 @@ from iolab.report.run import ReportError, load
 from iolab.selftest.evaluate import evaluate
 from iolab.selftest.model import KIND as SELFTEST
 
-__all__ = ["ReportError", "summarise_run", "write_readme_picture", "write_report"]
+__all__ = ["ReportError", "summarise_run", "try_report", "write_readme_picture", "write_report"]
 
 
 def write_report(run_dir: Path, document: dict[str, Any] | None = None) -> Path:
@@ -55,6 +57,18 @@ def write_report(run_dir: Path, document: dict[str, Any] | None = None) -> Path:
         (folder / INDEX).write_text(page.html(view, drawn), encoding="utf-8")
 
     return replace_folder(run_dir, fill)
+
+
+def try_report(run_dir: Path) -> str | None:
+    """The path of the report that write_report() has written, or None after saying why not.
+
+    For callers that have just measured: what cannot be drawn must not cost the measurement.
+    """
+    try:
+        return str(write_report(run_dir))
+    except IolabError as error:
+        say(f"no report: {error}")
+        return None
 
 
 def summarise_run(run_dir: Path) -> dict[str, Any]:

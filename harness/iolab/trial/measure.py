@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from iolab import compare, gate, verdict
-from iolab.console import say
-from iolab.errors import InputError, IolabError
+from iolab.errors import InputError
 from iolab.gate import CellOutcome, Final, Round
 from iolab.lab import Lab
 from iolab.model import NO_PROFILE, Cell, Plan
@@ -213,11 +212,6 @@ def _as_applied(parts: Sequence[Part], manifest: Mapping[str, Any]) -> Iterator[
 
 
 def _report(run_dir: Path) -> str | None:
-    """The report's path; one that cannot be drawn does not cost the measurement."""
-    from iolab.report import write_report  # slow to load
+    from iolab.report import try_report  # slow to load
 
-    try:
-        return str(write_report(run_dir))
-    except IolabError as error:
-        say(f"no report: {error}")
-        return None
+    return try_report(run_dir)
