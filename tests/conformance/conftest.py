@@ -42,6 +42,7 @@ def describe(config: pytest.Config) -> dict[str, Any]:
 
 # Options whose smallest value is none to try, or is not the only one worth it.
 OWN_VALUES = {
+    "batch_wait": ["200"],  # µs; of 4096, every small transfer would wait several times
     "ring_entries": ["4", "4096"],
     "sqpoll_cpu": [str(min(os.sched_getaffinity(0)))],
 }
