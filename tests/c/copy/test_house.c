@@ -2,68 +2,44 @@
 /* Files of a session: what is made, shared, refused and removed. */
 #include "check.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fresh_dir.h"
 #include "house.h"
 #include "pages.h"
 
-static char top[] = "house-XXXXXX";
-
-static int setup(void **state)
-{
-	(void)state;
-	strcpy(top, "house-XXXXXX");
-	return mkdtemp(top) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	return rmdir(top);
-}
-
-static unsigned entries(const char *path)
-{
-	DIR *dir = opendir(path);
-	unsigned nr = 0;
-
-	assert_non_null(dir);
-	for (struct dirent *e; (e = readdir(dir));)
-		nr += e->d_name[0] != '.';
-	closedir(dir);
-	return nr;
-}
-
 static void test_everything_made_is_removed(void **state)
 {
-	struct house_config cfg = {.dir = top, .size = 5000, .files = 3, .max_bytes = 1 << 20};
+	struct house_config cfg = {
+		.dir = fresh_dir, .size = 5000, .files = 3, .max_bytes = 1 << 20};
 	char why[HOUSE_WHY_MAX];
 	struct house h;
 	struct stat st;
 
 	(void)state;
 	assert_int_equal(house_open(&h, &cfg, why), 0);
-	assert_int_equal(entries(top), 2);
+	assert_int_equal(fresh_dir_entries(), 2);
 	for (unsigned i = 0; i < 3; i++) {
 		assert_int_equal(fstatat(h.src_dir, h.names[i], &st, 0), 0);
 		assert_int_equal(st.st_size, 5000);
 	}
 	assert_int_equal(house_make_file(h.dst_dir, h.names[1], 10, 1, false), 0);
 	house_close(&h);
-	assert_int_equal(entries(top), 0);
+	assert_int_equal(fresh_dir_entries(), 0);
 }
 
 static void test_sources_are_shared_and_stay(void **state)
 {
-	struct house_config cfg = {
-		.dir = top, .source = top, .size = 100, .files = 2, .max_bytes = 1 << 20};
+	struct house_config cfg = {.dir = fresh_dir,
+				   .source = fresh_dir,
+				   .size = 100,
+				   .files = 2,
+				   .max_bytes = 1 << 20};
 	char why[HOUSE_WHY_MAX], path[64];
 	struct stat before, after;
 	struct house a, b;
@@ -76,18 +52,19 @@ static void test_sources_are_shared_and_stay(void **state)
 	assert_int_equal(before.st_ino, after.st_ino);
 	house_close(&a);
 	house_close(&b);
-	assert_int_equal(entries(top), 1);
+	assert_int_equal(fresh_dir_entries(), 1);
 	for (unsigned i = 0; i < 2; i++) {
-		snprintf(path, sizeof(path), "%s/100x2/f%06u", top, i);
+		snprintf(path, sizeof(path), "%s/100x2/f%06u", fresh_dir, i);
 		assert_return_code(unlink(path), errno);
 	}
-	snprintf(path, sizeof(path), "%s/100x2", top);
+	snprintf(path, sizeof(path), "%s/100x2", fresh_dir);
 	assert_return_code(rmdir(path), errno);
 }
 
 static void test_too_much_is_refused_before_anything_is_made(void **state)
 {
-	struct house_config cfg = {.dir = top, .size = 1 << 20, .files = 4, .max_bytes = 7 << 20};
+	struct house_config cfg = {
+		.dir = fresh_dir, .size = 1 << 20, .files = 4, .max_bytes = 7 << 20};
 	char why[HOUSE_WHY_MAX];
 	struct house h;
 
@@ -99,19 +76,19 @@ static void test_too_much_is_refused_before_anything_is_made(void **state)
 	assert_int_equal(house_open(&h, &cfg, why), -EFBIG);
 	house_close(&h);
 	cfg = (struct house_config){
-		.dir = top, .size = 1ull << 60, .files = 1, .max_bytes = 1ull << 62};
+		.dir = fresh_dir, .size = 1ull << 60, .files = 1, .max_bytes = 1ull << 62};
 	assert_int_equal(house_open(&h, &cfg, why), -ENOSPC);
 	assert_non_null(strstr(why, "are free"));
 	house_close(&h);
 	cfg.dir = "no-such-directory";
 	assert_int_equal(house_open(&h, &cfg, why), -ENOENT);
 	house_close(&h);
-	assert_int_equal(entries(top), 0);
+	assert_int_equal(fresh_dir_entries(), 0);
 }
 
 static void test_content_differs_by_seed(void **state)
 {
-	int dir = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int dir = open(fresh_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	char bytes[2][64];
 
 	(void)state;
@@ -129,7 +106,7 @@ static void test_content_differs_by_seed(void **state)
 
 static void test_pages_come_and_go(void **state)
 {
-	int dir = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd;
+	int dir = open(fresh_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd;
 	uint64_t pages, cached;
 
 	(void)state;
@@ -152,12 +129,11 @@ static void test_pages_come_and_go(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_everything_made_is_removed, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_sources_are_shared_and_stay, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_too_much_is_refused_before_anything_is_made,
-						setup, teardown),
-		cmocka_unit_test_setup_teardown(test_content_differs_by_seed, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_pages_come_and_go, setup, teardown),
+		unit_test_in_fresh_dir(test_everything_made_is_removed),
+		unit_test_in_fresh_dir(test_sources_are_shared_and_stay),
+		unit_test_in_fresh_dir(test_too_much_is_refused_before_anything_is_made),
+		unit_test_in_fresh_dir(test_content_differs_by_seed),
+		unit_test_in_fresh_dir(test_pages_come_and_go),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

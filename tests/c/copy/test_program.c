@@ -2,9 +2,9 @@
 /* The program from outside: exit statuses, documents, the line protocol, the end by a signal. */
 #include "check.h"
 #include "child.h"
+#include "fresh_dir.h"
 
 #include <cjson/cJSON.h>
-#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,39 +13,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char dir[] = "program-XXXXXX";
-
-static int setup(void **state)
-{
-	(void)state;
-	strcpy(dir, "program-XXXXXX");
-	return mkdtemp(dir) ? 0 : -1;
-}
-
-static unsigned entries(void)
-{
-	DIR *open = opendir(dir);
-	unsigned nr = 0;
-
-	assert_non_null(open);
-	for (struct dirent *e; (e = readdir(open));)
-		nr += e->d_name[0] != '.';
-	closedir(open);
-	return nr;
-}
-
-/* Whatever happened in it, the program has left nothing behind. */
-static int teardown(void **state)
-{
-	(void)state;
-	assert_int_equal(entries(), 0);
-	return rmdir(dir);
-}
-
 /* Starts the program; "DIR" is the test's directory. */
 static struct child start(const char *line)
 {
-	return child_start(IOLAB_COPY, line, (struct placeholder){"DIR", dir});
+	return child_start(IOLAB_COPY, line, (struct placeholder){"DIR", fresh_dir});
 }
 
 static double number(const cJSON *doc, const char *object, const char *key)
@@ -167,7 +138,7 @@ static void end_by(int sig, const char *command)
 	int status;
 
 	cJSON_Delete(child_document(&c));
-	assert_int_equal(entries(), 2);
+	assert_int_equal(fresh_dir_entries(), 2);
 	fputs(command, c.in);
 	fflush(c.in);
 	kill(c.pid, sig);
@@ -181,7 +152,7 @@ static void end_by(int sig, const char *command)
 	fclose(c.err);
 	assert_true(WIFSIGNALED(status));
 	assert_int_equal(WTERMSIG(status), sig);
-	assert_int_equal(entries(), 0);
+	assert_int_equal(fresh_dir_entries(), 0);
 }
 
 static void test_signals_leave_no_files(void **state)
@@ -195,13 +166,11 @@ static void test_signals_leave_no_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_usage_is_explained, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_what_cannot_be_is_unsupported, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_slices_are_answered_line_by_line, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_describe_names_every_option, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_signals_leave_no_files, setup, teardown),
+		unit_test_in_fresh_dir(test_usage_is_explained),
+		unit_test_in_fresh_dir(test_what_cannot_be_is_unsupported),
+		unit_test_in_fresh_dir(test_slices_are_answered_line_by_line),
+		unit_test_in_fresh_dir(test_describe_names_every_option),
+		unit_test_in_fresh_dir(test_signals_leave_no_files),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
