@@ -9,7 +9,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from iolab import capacity, control, curve, manifest, stats, store, syscallcheck, wrkcheck
+from iolab import (
+    capacity,
+    control,
+    curve,
+    manifest,
+    resumption,
+    stats,
+    store,
+    syscallcheck,
+    wrkcheck,
+)
 from iolab.conditions import Conditions, open_conditions
 from iolab.console import measuring, say
 from iolab.curve import CurveSet
@@ -77,8 +87,10 @@ class Result:
         return control.untrusted(self.controls)
 
 
-def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
+def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None, resumable: bool = True) -> Result:
     """Verifies, measures and stores `plan`; with `run_dir` it goes on with that run.
+
+    One that is not `resumable` is a part of something larger, and its processes are its own.
 
     KeyboardInterrupt passes through after the finished blocks are safe and the manifest says
     that the run was interrupted; IolabError when nothing can be measured.
@@ -116,7 +128,9 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None) -> Result:
                 outcome = _measure(runner, plan, run_dir, earlier)
             except BaseException as error:
                 _save(run_dir, document, timing, None, f"interrupted: {type(error).__name__}")
-                say(f"finished blocks are kept; go on with: ./iolab run --resume {run_dir.name}")
+                if resumable:
+                    again = f"./iolab run --resume {run_dir.name}"
+                    say(f"finished blocks are kept; go on with: {again}")
                 raise
         before_ns = sum(sample.wall_ns for sample in earlier.samples) if earlier else 0
         timing.in_slices_s = outcome.slice_wall_s - before_ns / 1e9
@@ -294,13 +308,13 @@ def _manifest(
     quiet: dict[str, Any],
     run_dir: Path,
 ) -> dict[str, Any]:
-    """The manifest of a run that begins, or goes on: then its first start is kept."""
+    """The manifest of a run that begins, or goes on; what changed around it is said."""
     path = run_dir / store.MANIFEST
-    starts: list[str] = store.read_manifest(run_dir)["starts"] if path.exists() else []
-    return {
+    stored = store.read_manifest(run_dir) if path.exists() else None
+    fresh = {
         "schema_version": SCHEMA_VERSION,
         "run": run_dir.name,
-        "starts": [*starts, datetime.now().astimezone().isoformat(timespec="seconds")],
+        "starts": [datetime.now().astimezone().isoformat(timespec="seconds")],
         **circumstances(lab, plan, lab.describe),
         "quietness": quiet,
         "git": manifest.git_facts(lab.executor, lab.house.root),
@@ -318,6 +332,10 @@ def _manifest(
         "describe": lab.describe.model_dump(mode="json"),
         "verification": [asdict(result) for result in verifications],
     }
+    document, changes = resumption.continued(stored, fresh)
+    for line in resumption.in_words(changes):
+        say(line)
+    return document
 
 
 def _build_facts(found: Describe) -> dict[str, str]:

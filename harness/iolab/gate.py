@@ -170,7 +170,7 @@ def measure(
     The run is kept in `results` (None: where all runs are).
     """
     run_dir = create_run_dir(results or lab.house.results, plan.name, datetime.now())
-    return judged(run_plan(lab, plan, run_dir), threshold, compared)
+    return judged(run_plan(lab, plan, run_dir, resumable=False), threshold, compared)
 
 
 def rounds(

@@ -40,6 +40,8 @@ def test_every_verb_has_its_help() -> None:
         ("run",),
         ("run", "quick", "--resume", "x"),
         ("run", "--resume", "x", "--seed", "1"),
+        ("selftest", "--resume", "x", "--blocks", "60"),
+        ("selftest", "--quick", "--resume", "x"),
         ("run", "quick", "--budget", "-1"),
         ("test", "--sanitizers", "msan"),
     ],

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from rich.table import Table
 
+from iolab import store
 from iolab.console import emit_json, print_table, say
 from iolab.errors import IolabError
 from iolab.gate_pairs import BASE, CANDIDATE
@@ -17,6 +20,7 @@ from iolab.report import write_report
 from iolab.selftest.evaluate import evaluate
 from iolab.selftest.model import Settings
 from iolab.selftest.record import record
+from iolab.selftest.resume import settings_of
 
 QUICK = Settings(
     sessions=2, blocks=16, repetitions=1, gates=((0, 5.0), (20, 5.0)), draws=40, slice_ms=60
@@ -50,8 +54,15 @@ QUICK = Settings(
 @click.option("--threshold", callback=PERCENT, default="5%", show_default=True, metavar="PERCENT")
 @click.option("--seed", type=int, default=Settings.seed, show_default=True)
 @click.option("--quick", is_flag=True, help="A trial of the path in about a minute; no evidence.")
+@click.option(
+    "--resume",
+    metavar="RUN",
+    help="Record what this self-test lacks (directory, name or `last`), with its own settings.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print selftest.json.")
+@click.pass_context
 def selftest(
+    context: click.Context,
     engine: str,
     sessions: int,
     blocks: int,
@@ -59,6 +70,7 @@ def selftest(
     threshold: float,
     seed: int,
     quick: bool,
+    resume: str | None,
     as_json: bool,
 ) -> None:
     """Measure the instrument: false alarms, and what planted slowdowns it finds.
@@ -67,6 +79,9 @@ def selftest(
     from the recordings, and runs whole gates as a check. Writes results/RUN/selftest.json and a
     page with power curves. Takes one to three hours unless --quick. Exit status 1 when a target is
     missed.
+
+    Interrupted at any place, it loses at most the session or the gate that is open. --resume
+    records that anew and goes on; no other option but --json goes with it.
     """
     settings = Settings(
         engine=engine,
@@ -78,9 +93,15 @@ def selftest(
     )
     if quick:
         settings = replace(QUICK, engine=engine, threshold=threshold, seed=seed)
-    binary = find_house().server_binary
+    house = find_house()
+    run_dir: Path | None = None
+    if resume is not None:
+        _refuse_settings(context)
+        run_dir = store.find_run_dir(house.results, resume)
+        settings = settings_of(run_dir)
+    binary = house.server_binary
     with open_lab({BASE: binary, CANDIDATE: binary}) as lab:
-        run_dir = record(lab, settings)
+        run_dir = record(lab, settings, run_dir)
     say("drawing gates from the recordings")
     document = evaluate(run_dir)
     try:
@@ -94,6 +115,18 @@ def selftest(
     else:
         print_table(_table(document["targets"], settings.short))
     raise SystemExit(int(any(target["met"] is False for target in document["targets"])))
+
+
+def _refuse_settings(context: click.Context) -> None:
+    """UsageError for an option that a resumed self-test has from its manifest."""
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name not in ("resume", "as_json"):
+            raise click.UsageError(
+                f"--resume and {parameter.opts[0]}: a resumed self-test keeps the settings that "
+                "its manifest holds; leave one of them out"
+            )
 
 
 def _table(targets: list[dict[str, object]], short: bool) -> Table:

@@ -17,6 +17,7 @@ from iolab.model import Cell, Plan
 from iolab.overhead import Overhead
 from iolab.selftest import resample
 from iolab.selftest.model import (
+    GATE_KEYS,
     GATES,
     KIND,
     PLANTED,
@@ -26,6 +27,7 @@ from iolab.selftest.model import (
     Settings,
 )
 from iolab.selftest.resample import Drawn
+from iolab.selftest.resume import read_settings
 
 # Blocks of drawn gates: enough to see the curve rise, from the fewest that can tell anything.
 LENGTHS = (8, 12, 20, 30, 45, 60, 90, 120, 180, 240, 360)
@@ -75,20 +77,13 @@ def _twin(plan: Plan) -> Cell:
     return next(cell for cell in plan.cells if cell.server.twin)
 
 
-def read_settings(manifest: dict[str, Any]) -> Settings:
-    """The settings that a self-test's manifest holds."""
-    found = dict(manifest.get("settings") or {})
-    found["gates"] = tuple((int(p), float(s)) for p, s in found.get("gates", ()))
-    return Settings(**found)
-
-
 def evaluate(run_dir: Path) -> dict[str, Any]:
     """The document of selftest.json from what was recorded; the same files give the same numbers.
 
     IolabError when fewer than two sessions are whole.
     """
     manifest = store.read_manifest(run_dir)
-    settings = read_settings(manifest)
+    settings = read_settings(manifest, run_dir / store.MANIFEST)
     sessions = [
         session
         for directory in sorted(run_dir.glob(f"session-*/{store.MANIFEST}"))
@@ -100,7 +95,7 @@ def evaluate(run_dir: Path) -> dict[str, Any]:
             "./iolab selftest records anew",
         )
     drawn = draw_all(sessions, settings)
-    gates = list(store.read_jsonl(run_dir / GATES))
+    gates = list(store.read_jsonl(run_dir / GATES, GATE_KEYS))
     cost = read_overhead(run_dir)
     return {
         "schema_version": SCHEMA_VERSION,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 KIND = "selftest"
 DOCUMENT = "selftest.json"
 GATES = "gates.jsonl"
+GATE_KEYS = ("percent", "budget_s", "exit_code", "first_s", "measured_s")
 SCHEMA_VERSION = 1
 
 PLANTED = (2, 5, 10, 20)

@@ -7,13 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from iolab import compare, control, gate, manifest, model, store
+from iolab import compare, control, gate, manifest, model, resumption, store
 from iolab.campaign import circumstances, run_plan
 from iolab.console import say
 from iolab.errors import InputError
 from iolab.gate_pairs import BASE, CANDIDATE
 from iolab.lab import Lab
 from iolab.model import Cell, Plan, Server, Workload
+from iolab.selftest import resume
 from iolab.selftest.model import GATES, KIND, PLANTED, SCHEMA_VERSION, Settings
 from iolab.sizes import format_size
 from iolab.specs import parse_server
@@ -24,7 +25,7 @@ def session_plan(server: Server, settings: Settings, number: int) -> Plan:
     load = _workload(settings)
     servers = [server, *(replace(server, handicap_percent=p) for p in PLANTED)]
     plan = Plan(
-        name=f"session-{number:02}",
+        name=resume.session_name(number),
         summary="Equal and handicapped servers, for the self-test.",
         baseline=server.label,
         cells=tuple(Cell(one, load) for one in servers),
@@ -72,30 +73,43 @@ def the_server(lab: Lab, settings: Settings) -> Server:
     return server
 
 
-def record(lab: Lab, settings: Settings) -> Path:
-    """Records everything; the directory of the run. What is finished survives an interruption."""
+def record(lab: Lab, settings: Settings, run_dir: Path | None = None) -> Path:
+    """Records everything; the directory of the run. With `run_dir`, what that run still lacks.
+
+    Sessions first, then whole gates, in turns of one of each kind. KeyboardInterrupt, and whatever
+    else, passes through after the manifest says so: it costs at most the session or the gate that
+    is open, for every other is whole and synced. InputError when the run cannot go on here.
+    """
     server = the_server(lab, settings)
-    run_dir = store.create_run_dir(lab.house.results, KIND, datetime.now())
-    document = _manifest(lab, settings, run_dir, session_plan(server, settings, 0))
+    run_dir = run_dir or store.create_run_dir(lab.house.results, KIND, datetime.now())
+    document = _start(lab, settings, run_dir, session_plan(server, settings, 0))
+    missing = resume.missing(run_dir, settings)
     _save(run_dir, document, "running")
-    say(f"run: {run_dir}")
+    say(f"run: {run_dir}; {missing.text}")
     try:
-        for number in range(settings.sessions):
+        for number in missing.sessions:
             say(f"session {number + 1} of {settings.sessions}")
-            plan = session_plan(server, settings, number)
-            (run_dir / plan.name).mkdir()
-            run_plan(lab, plan, run_dir / plan.name)
-        for number in range(settings.repetitions):
-            for percent, budget_s in settings.gates:
-                say(f"gate {number + 1} of {settings.repetitions}, planted {percent}%")
-                line = whole_gate(lab, server, settings, percent, budget_s, number, run_dir)
-                store.append_jsonl(run_dir / GATES, line)
+            record_session(lab, session_plan(server, settings, number), run_dir)
+        for number, percent, budget_s in missing.gates:
+            say(f"gate {number + 1} of {settings.repetitions}, planted {percent}%")
+            line = whole_gate(lab, server, settings, percent, budget_s, number, run_dir)
+            store.append_jsonl(run_dir / GATES, line)
     except BaseException as error:
         _save(run_dir, document, f"interrupted: {type(error).__name__}")
-        say(f"what is finished is kept; ./iolab report {run_dir.name} evaluates it")
+        say(f"what is finished is kept; go on with: ./iolab selftest --resume {run_dir}")
+        say(f"or evaluate what there is: ./iolab report {run_dir}")
         raise
     _save(run_dir, document, "finished")
     return run_dir
+
+
+def record_session(lab: Lab, plan: Plan, run_dir: Path) -> None:
+    """One session from its beginning; one that an interruption left unfinished is set aside."""
+    aside = resume.set_aside(run_dir, plan.name)
+    if aside is not None:
+        say(f"{plan.name} is not whole: kept as {aside}, and recorded anew")
+    (run_dir / plan.name).mkdir()
+    run_plan(lab, plan, run_dir / plan.name, resumable=False)
 
 
 def whole_gate(
@@ -123,6 +137,19 @@ def whole_gate(
         "measured_s": sum(one.measured_s for one in found),
         "runs": [one.run for one in found],
     }
+
+
+def _start(lab: Lab, settings: Settings, run_dir: Path, plan: Plan) -> dict[str, Any]:
+    """The manifest of a run that begins, or goes on; what changed around it is said."""
+    path = run_dir / store.MANIFEST
+    stored = store.read_manifest(run_dir) if path.exists() else None
+    fresh = _manifest(lab, settings, run_dir, plan)
+    if stored is not None:
+        resume.check_host(path, stored, fresh)
+    document, changes = resumption.continued(stored, fresh)
+    for line in resumption.in_words(changes):
+        say(line)
+    return document
 
 
 def _manifest(lab: Lab, settings: Settings, run_dir: Path, plan: Plan) -> dict[str, Any]:
