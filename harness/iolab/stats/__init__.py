@@ -26,9 +26,9 @@ from iolab.stats.intervals import (
     resample_length,
 )
 from iolab.stats.pairing import against_reference, cell_logs, cell_status, paired_logs, rate_logs
-from iolab.stats.precision import missed, widest_cell, widest_interval
+from iolab.stats.precision import is_narrow, missed, widest_cell, widest_interval
 from iolab.stats.ranking import rank
-from iolab.stats.ratio import Estimate, Work, estimate, required_blocks
+from iolab.stats.ratio import Estimate, Work, estimate, estimates, required_blocks
 from iolab.stats.significance import ALPHA, holm, paired_p_value, preload
 from iolab.stats.slices import (
     judge_slice,
@@ -58,7 +58,9 @@ __all__ = [
     "counted_samples",
     "effective_blocks",
     "estimate",
+    "estimates",
     "holm",
+    "is_narrow",
     "judge_slice",
     "lag1",
     "last_counted",

@@ -9,7 +9,8 @@ its blocks grows as n^(1/3) (Hall, Horowitz and Jing 1995) and with the correlat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,20 +33,32 @@ def order_interval(
     `effective` says how many independent values these are worth (None: all of them): the interval
     then ends at the quantiles k / m of all, which are those of m independent ones.
     """
-    from scipy.stats import binom
-
     ordered = np.sort(values)
     n = len(ordered)
     m = n if effective is None else max(1, min(n, math.floor(effective)))
     if n < 2:
         return float(ordered[0]), float(ordered[0]), 0.0
+    k, coverage = _rank(m, confidence)
+    if k == 0:
+        return float(ordered[0]), float(ordered[-1]), coverage
+    rank = k * n // m
+    return float(ordered[rank - 1]), float(ordered[n - rank]), coverage
+
+
+@lru_cache(maxsize=4096)
+def _rank(m: int, confidence: float) -> tuple[int, float]:
+    """The k of `order_interval` and its coverage; 0 and that of the whole range where none does.
+
+    Kept, for a run that may stop asks before every block, and a self-test a million times.
+    """
+    from scipy.stats import binom
+
     ks = np.arange(1, max(1, m // 2) + 1)
     coverages = 1 - 2 * np.asarray(binom.cdf(ks - 1, m, 0.5), dtype=np.float64)
     good = np.nonzero(coverages >= confidence)[0]
     if len(good) == 0:
-        return float(ordered[0]), float(ordered[-1]), max(0.0, float(coverages[0]))
-    rank = int(ks[good[-1]]) * n // m
-    return float(ordered[rank - 1]), float(ordered[n - rank]), float(coverages[good[-1]])
+        return 0, max(0.0, float(coverages[0]))
+    return int(ks[good[-1]]), float(coverages[good[-1]])
 
 
 def resample_length(n: int, correlation_r: float) -> int:
@@ -64,13 +77,19 @@ def resample_blocks(
     """`resamples` rows of `n` block numbers, as a circular block bootstrap draws them.
 
     Runs of `resample_length` neighbouring blocks are drawn with replacement, wrapping around the
-    end.
+    end. The array is shared: not to be written to.
     """
-    length = resample_length(n, correlation_r)
+    return _drawn_blocks(n, resample_length(n, correlation_r), seed, resamples)
+
+
+@lru_cache(maxsize=8)
+def _drawn_blocks(n: int, length: int, seed: int, resamples: int) -> npt.NDArray[np.int64]:
+    """See resample_blocks. An estimate draws twice, and series of one length draw the same."""
     rng = np.random.default_rng(seed)
     starts = rng.integers(0, n, size=(resamples, math.ceil(n / length)))
     index = (starts[:, :, None] + np.arange(length)[None, None, :]) % n
     drawn: npt.NDArray[np.int64] = index.reshape(resamples, -1)[:, :n]
+    drawn.flags.writeable = False
     return drawn
 
 
@@ -80,19 +99,41 @@ def bootstrap_interval(
     confidence: float = CONFIDENCE,
     statistic: Callable[..., Any] = np.median,
 ) -> tuple[float, float]:
-    """Percentile interval of the median by a circular block bootstrap: `resample_blocks`.
+    """`bootstrap_intervals` at one confidence."""
+    return bootstrap_intervals(values, seed, (confidence,), statistic)[0]
 
-    `statistic` may be another one that takes an axis, such as numpy's mean.
+
+def bootstrap_intervals(
+    values: Floats,
+    seed: int,
+    confidences: Sequence[float],
+    statistic: Callable[..., Any] = np.median,
+) -> list[tuple[float, float]]:
+    """Percentile intervals of the median by a circular block bootstrap: `resample_blocks`.
+
+    `statistic` may be another one that takes an axis, such as numpy's mean. One bootstrap serves
+    all `confidences`.
 
     Beyond 95% the tails of so many resamples say nothing: their quantiles are those of 95%, moved
     out as far as a normal's.
     """
-    from scipy.stats import norm
-
     index = resample_blocks(len(values), correlation(values), seed, _RESAMPLES)
     drawn = statistic(values[index], axis=1)
+    return [_percentiles(drawn, confidence) for confidence in confidences]
+
+
+def _percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
     known = min(confidence, CONFIDENCE)
     tail = (1 - known) / 2
     low, middle, high = np.quantile(drawn, [tail, 0.5, 1 - tail])
-    stretch = float(norm.isf((1 - confidence) / 2) / norm.isf(tail))
+    stretch = _stretch(confidence)
     return float(middle + (low - middle) * stretch), float(middle + (high - middle) * stretch)
+
+
+@lru_cache(maxsize=256)
+def _stretch(confidence: float) -> float:
+    """How much farther out a normal's quantiles of `confidence` lie than those of 95%."""
+    from scipy.stats import norm
+
+    tail = (1 - min(confidence, CONFIDENCE)) / 2
+    return float(norm.isf((1 - confidence) / 2) / norm.isf(tail))

@@ -17,7 +17,7 @@ from iolab.model import Plan, Sample, Status
 from iolab.stats.dependence import effective_blocks
 from iolab.stats.intervals import order_interval
 from iolab.stats.pairing import against_reference, cell_logs
-from iolab.stats.ratio import estimate
+from iolab.stats.ratio import median_intervals
 from iolab.units import as_argument
 
 STEADY_BLOCKS = 20
@@ -105,8 +105,16 @@ def half_width(logs: Sequence[float], seed: int, confidence: float) -> float:
     """The relative half-width of what `logs` say, infinite where it does not count."""
     if not math.isfinite(least_half_width(logs, confidence)):
         return math.inf
-    found = estimate(logs, seed, confidence)
-    return math.inf if found is None else found.half_width
+    values = np.asarray(logs, dtype=np.float64)
+    ((low, high, _),) = median_intervals(values, seed, (confidence,))
+    return (high - low) / 2
+
+
+def is_narrow(logs: Sequence[float], seed: int, confidence: float, enough: float) -> bool:
+    """Whether `half_width` is at most `enough`, mostly answered by its cheap lower bound."""
+    if least_half_width(logs, confidence) > enough:
+        return False
+    return half_width(logs, seed, confidence) <= enough
 
 
 def least_half_width(logs: Sequence[float], confidence: float) -> float:

@@ -14,7 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from iolab.stats.dependence import Floats, effective_blocks
-from iolab.stats.intervals import CONFIDENCE, bootstrap_interval, order_interval
+from iolab.stats.intervals import (
+    CONFIDENCE,
+    bootstrap_interval,
+    bootstrap_intervals,
+    order_interval,
+)
 from iolab.stats.significance import paired_p_value
 
 _MIN_PAIRS = 6  # below this no order-statistic interval reaches 95%
@@ -68,26 +73,42 @@ def estimate(
 
     `confidence` is that of the interval. Too few blocks for it show in `coverage`.
     """
+    found = estimates(log_ratios, seed, (confidence,))
+    return found[0] if found else None
+
+
+def estimates(
+    log_ratios: Sequence[float], seed: int, confidences: Sequence[float]
+) -> list[Estimate]:
+    """`estimate` at several confidences for hardly more work than at one; [] for no value."""
     values = np.asarray(log_ratios, dtype=np.float64)
     values = values[np.isfinite(values)]
     if len(values) == 0:
-        return None
-    low, high, coverage = order_interval(values, confidence, effective_blocks(values))
-    work: Work | None = None
-    if len(values) >= _MIN_PAIRS:
-        work = _work(values, seed)
-        other_low, other_high = bootstrap_interval(values, seed, confidence)
-        low, high = min(low, other_low), max(high, other_high)
-    return Estimate(
-        ratio=math.exp(float(np.median(values))),
-        low=math.exp(low),
-        high=math.exp(high),
-        p_value=paired_p_value(values),
-        blocks=len(values),
-        effective_blocks=effective_blocks(values),
-        coverage=coverage,
-        work=work,
-    )
+        return []
+    work = _work(values, seed) if len(values) >= _MIN_PAIRS else None
+    ratio, p_value = math.exp(float(np.median(values))), paired_p_value(values)
+    effective = effective_blocks(values)
+    return [
+        Estimate(
+            ratio, math.exp(low), math.exp(high), p_value, len(values), effective, coverage, work
+        )
+        for low, high, coverage in median_intervals(values, seed, confidences)
+    ]
+
+
+def median_intervals(
+    values: Floats, seed: int, confidences: Sequence[float]
+) -> list[tuple[float, float, float]]:
+    """Intervals of the median of log ratios, (low, high, coverage), without all else: see above."""
+    effective = effective_blocks(values)
+    found = [order_interval(values, confidence, effective) for confidence in confidences]
+    if len(values) < _MIN_PAIRS:
+        return found
+    others = bootstrap_intervals(values, seed, confidences)
+    return [
+        (min(low, other_low), max(high, other_high), coverage)
+        for (low, high, coverage), (other_low, other_high) in zip(found, others, strict=True)
+    ]
 
 
 def _work(values: Floats, seed: int) -> Work:

@@ -42,19 +42,14 @@ def covered(rho: float, confidence: float, enough: float) -> float:
     hits = 0
     for seed in range(RUNS):
         values = wave(rng, MOST, rho, spread=0.02)
-        nr = next((n for n in range(8, MOST) if narrow(values[:n], seed, confidence, enough)), MOST)
+        nr = next(
+            (n for n in range(8, MOST) if stats.is_narrow(values[:n], seed, confidence, enough)),
+            MOST,
+        )
         found = stats.estimate(list(values[:nr]), seed, confidence)
         assert found is not None
         hits += found.low <= 1 <= found.high
     return hits / RUNS
-
-
-def narrow(values: stats.Floats, seed: int, confidence: float, enough: float) -> bool:
-    """Whether a run of these blocks may stop."""
-    logs = list(values)
-    if precision.least_half_width(logs, confidence) > enough:
-        return False
-    return precision.half_width(logs, seed, confidence) <= enough
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.35, 0.6])

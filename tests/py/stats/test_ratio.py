@@ -108,3 +108,20 @@ def test_work_sees_what_the_median_does_not() -> None:
     few = stats.estimate(logs[:5])
     assert few is not None
     assert few.work is None
+
+
+def test_several_confidences_at_once_are_those_one_by_one() -> None:
+    values = list(np.random.default_rng(4).normal(0.01, 0.05, 40))
+    wanted = (0.9, 0.95, 0.99, 1 - 0.01 / 6)
+    for logs in (values, values[:4], []):
+        one_by_one = [stats.estimate(logs, 3, confidence) for confidence in wanted]
+        assert stats.estimates(logs, 3, wanted) == [one for one in one_by_one if one is not None]
+        assert len(one_by_one) == 4
+
+
+def test_what_a_run_stops_by_is_the_width_of_its_estimate() -> None:
+    values = list(np.random.default_rng(4).normal(0.01, 0.05, 40))
+    found = stats.estimate(values, 3, 0.99)
+    assert found is not None
+    assert stats.is_narrow(values, 3, 0.99, found.half_width + 1e-12)
+    assert not stats.is_narrow(values, 3, 0.99, found.half_width - 1e-12)
