@@ -43,12 +43,7 @@ class Control:
 
         It must have blocks enough for its interval, of a relative half-width of `widest` at most.
         """
-        found = self.estimate
-        if found.coverage < self.confidence:
-            return f"{found.blocks} blocks are too few for an interval of {self.confidence:.4g}"
-        if found.half_width > math.log1p(widest):
-            return f"the interval is +-{math.expm1(found.half_width):.1%} wide"
-        return None
+        return powerless(self.estimate, self.confidence, widest)
 
     @property
     def text(self) -> str:
@@ -110,14 +105,24 @@ def read(plan: Plan, samples: Iterable[Sample]) -> list[Control]:
     ]
     adjusted = stats.holm([result.p_value for _, _, result in found])
     return [
-        Control(base, twin, result, p, _differs(result, p, confidence), confidence)
+        Control(base, twin, result, p, differs(result, p, confidence), confidence)
         for (base, twin, result), p in zip(found, adjusted, strict=True)
     ]
 
 
-def _differs(found: Estimate, adjusted_p: float, confidence: float) -> bool:
+def differs(found: Estimate, adjusted_p: float, confidence: float) -> bool:
+    """Whether an A/A pair reads as different: see Control."""
     outside = found.low > 1 or found.high < 1
     return adjusted_p < ALPHA and outside and found.coverage >= confidence
+
+
+def powerless(found: Estimate, confidence: float, widest: float) -> str | None:
+    """See Control.powerless."""
+    if found.coverage < confidence:
+        return f"{found.blocks} blocks are too few for an interval of {confidence:.4g}"
+    if found.half_width > math.log1p(widest):
+        return f"the interval is +-{math.expm1(found.half_width):.1%} wide"
+    return None
 
 
 def lacking(plan: Plan, samples: Sequence[Sample], widest: float = NOTABLE) -> str | None:

@@ -22,6 +22,7 @@ from iolab.gate_pairs import BASE, pair_up
 from iolab.lab import Lab
 from iolab.model import Plan, Status
 from iolab.specs import Offer
+from iolab.stopping import Rule
 from iolab.store import create_run_dir, read_samples
 from iolab.units import format_duration
 from iolab.verdict import Comparison, Effect, Verdict
@@ -125,15 +126,29 @@ def gate_plan(
 def plan_to(plan: Plan, threshold: float, budget_s: float | None) -> Plan:
     """`plan`, measured until its verdicts can be clear: see verdict.py."""
     nr = len(stats.against_reference(plan))
-    confidence = verdict.confidence_of(nr)
-    least = math.ceil(1 - math.log2(1 - confidence))
+    rule = rule_for(nr, threshold, BUDGET_S * nr if budget_s is None else budget_s)
     return replace(
         plan,
-        precision=math.expm1(math.log1p(threshold) / 2),
-        confidence=confidence,
-        min_blocks=max(least, plan.min_blocks),
+        precision=rule.precision,
+        confidence=verdict.confidence_of(nr),
+        min_blocks=max(rule.min_blocks, plan.min_blocks),
+        max_blocks=rule.max_blocks,
+        budget_s=rule.budget_s,
+    )
+
+
+def rule_for(nr_comparisons: int, threshold: float, budget_s: float) -> Rule:
+    """By what a gate of so many comparisons stops: intervals of half the threshold.
+
+    Never before an interval of the family's confidence exists: of n values the widest, from the
+    smallest to the largest, covers the median with 1 - 2 / 2^n.
+    """
+    confidence = verdict.confidence_of(nr_comparisons)
+    return Rule(
+        min_blocks=math.ceil(1 - math.log2(1 - confidence)),
         max_blocks=_ENDLESS,
-        budget_s=BUDGET_S * nr if budget_s is None else budget_s,
+        precision=math.expm1(math.log1p(threshold) / 2),
+        budget_s=budget_s,
     )
 
 

@@ -6,7 +6,6 @@ so that the loop is tested without starting a process.
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ from iolab.model import Cell, Plan, Sample, Status, block_order
 from iolab.overhead import Overhead
 from iolab.servers import RunningServer, counter_delta
 from iolab.settling import Settled, settle
+from iolab.stopping import Rule, Stop
 from iolab.store import SampleWriter
 from iolab.surroundings import in_phases, phases
 from iolab.troupe import Troupe
@@ -232,21 +232,23 @@ class Runner:
             return "no cell is left to measure" if block > first_block else None
         if plan.precision is not None and block > first_block and not self._compares():
             return "no comparison is left whose precision could be waited for"
-        if block < plan.min_blocks:
-            return None
-        if block >= plan.max_blocks:
-            return f"max_blocks ({plan.max_blocks}) reached"
         here_s = (self._clock.monotonic_ns() - started_ns) / 1e9
         done = block - first_block
         next_s = here_s / done if done else 0.0
-        if plan.precision is not None:
-            enough = math.log1p(plan.precision)
-            if stats.widest_interval(plan, self.samples, enough) <= enough:
+        rule = Rule(plan.min_blocks, plan.max_blocks, plan.precision, plan.budget_s)
+        match rule.stop(block, spent_s + here_s, next_s, self._narrow):
+            case Stop.BLOCKS:
+                return f"max_blocks ({plan.max_blocks}) reached"
+            case Stop.PRECISION:
                 return f"every interval is within +-{plan.precision:.1%}"
-        if spent_s + here_s + next_s > plan.budget_s:
-            missed = stats.missed(plan, self.samples, block, spent_s + here_s)
-            return f"budget ({plan.budget_s:g} s) used up{missed}"
-        return None
+            case Stop.BUDGET:
+                missed = stats.missed(plan, self.samples, block, spent_s + here_s)
+                return f"budget ({plan.budget_s:g} s) used up{missed}"
+            case None:
+                return None
+
+    def _narrow(self, enough: float) -> bool:
+        return stats.widest_interval(self._plan, self.samples, enough) <= enough
 
     def _compares(self) -> bool:
         """Whether more blocks can still tell something: a comparison is left, or an open loop.
