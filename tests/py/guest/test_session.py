@@ -152,17 +152,59 @@ def test_kvm_that_was_late_once_is_asked_again(parts: Parts, tmp_path: Path) -> 
     assert kvm_works(boots, parts, device)
 
 
-@pytest.mark.parametrize("kind", ["late thrice", "refused once"])
-def test_kvm_that_does_not_work_is_asked_no_more(parts: Parts, tmp_path: Path, kind: str) -> None:
-    device = tmp_path / "kvm"
+def refused(parts: Parts, device: Path, kind: str) -> Path:
+    """KVM that does not work, asked until that is taken for its answer; the file that holds it."""
     device.touch()
     refuses = FakeExecutor(run=lambda argv: Completed(tuple(argv), 1, "", ""))
     hangs = FakeExecutor(run=late)
     for _ in range(3 if kind == "late thrice" else 1):
         assert not kvm_works(hangs if kind == "late thrice" else refuses, parts, device)
+    (stamp,) = parts.cache.glob("kvm-*")
+    return stamp
+
+
+REFUSALS = pytest.mark.parametrize("kind", ["late thrice", "refused once"])
+
+
+@REFUSALS
+def test_kvm_that_does_not_work_is_not_asked_again_soon(
+    parts: Parts, tmp_path: Path, kind: str
+) -> None:
+    device = tmp_path / "kvm"
+    refused(parts, device, kind)
     boots = FakeExecutor(run=lambda argv: Completed(tuple(argv), 0, "", ""))
     assert not kvm_works(boots, parts, device)
     assert boots.ran == []
+
+
+@REFUSALS
+@pytest.mark.parametrize("moment", ["a day later", "after a boot", "clock set back"])
+def test_kvm_that_did_not_work_is_asked_again_later(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, moment: str
+) -> None:
+    device = tmp_path / "kvm"
+    stamp = refused(parts, device, kind)
+    written = stamp.stat().st_mtime
+    now = {"a day later": written + 90_000, "after a boot": written + 100}.get(moment, written - 9)
+    up_s = 50.0 if moment == "after a boot" else 1e9
+    monkeypatch.setattr("iolab.guest.accelerator.time.time", lambda: now)
+    monkeypatch.setattr("iolab.guest.accelerator.time.clock_gettime", lambda clock: up_s)
+    boots = FakeExecutor(run=lambda argv: Completed(tuple(argv), 0, "", ""))
+    assert kvm_works(boots, parts, device)
+    assert kvm_works(boots, parts, device)
+    assert len(boots.ran) == 1
+
+
+def test_kvm_that_is_late_again_a_day_later_is_left_for_another_day(
+    parts: Parts, tmp_path: Path
+) -> None:
+    device = tmp_path / "kvm"
+    stamp = refused(parts, device, "late thrice")
+    os.utime(stamp, (0, 0))
+    hangs = FakeExecutor(run=late)
+    for _ in range(2):
+        assert not kvm_works(hangs, parts, device)
+    assert len(hangs.ran) == 1
 
 
 def test_a_missing_kernel_is_said_with_the_remedy(
