@@ -26,7 +26,7 @@ from iolab.lab import Lab
 from iolab.model import NO_PROFILE, WITHOUT, Cell, Condition, Plan
 from iolab.surroundings import AS_FOUND
 from iolab.testbed import Testbed
-from iolab.testbed.netns import Netns, open_netns
+from iolab.testbed.netns import Netns, open_netns, set_client_mtu
 from iolab.topology import CpuSplit
 from iolab.tuning import journal
 from iolab.tuning.bench import Result
@@ -191,6 +191,7 @@ class Conditions:
             if tuned is not None and journal.load(tuned.scene.host.state) is not None:
                 raise  # somebody's profile is applied, or something could not be restored
             return " ".join(str(error).split())
+        self._match_client(condition, bed)
         split = _split(self._lab.split, self._sessions[condition])
         self._labs[condition] = replace(self._labs[condition], split=split)
         if tuned.whole_host:
@@ -199,6 +200,12 @@ class Conditions:
             self._standing[condition] = trial
             self._stack.callback(forget, tuned.scene.host.state)
         return None
+
+    def _match_client(self, condition: Condition, bed: Testbed) -> None:
+        """The client's end of a pair follows where the server's end has taken an MTU."""
+        for one in self._tuned[condition].applied:
+            if one.place.endswith(": nic.files.mtu") and one.effective and isinstance(bed, Netns):
+                set_client_mtu(self._lab.executor, bed, int(one.effective))
 
     def _not_taken_whole(self, condition: Condition) -> str | None:
         """Why a step of an ablation cannot differ, by what the whole profile was seen to set."""

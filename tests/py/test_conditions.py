@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 from collections.abc import Iterator
@@ -77,6 +78,37 @@ def test_profiles_in_namespaces_stand_side_by_side(lab: Lab) -> None:
     assert Path(FIN).read_text() == before
     assert namespaces() == []
     assert journalled() == []
+
+
+def mtu(lab: Lab, around: Conditions, cell: Cell) -> tuple[int, int]:
+    """That of the server's end of a cell's pair, and of the client's."""
+    bed = around.stage(cell).testbed
+    places = (bed.on_server, "ioserver"), (bed.on_client, "ioclient")
+    links = [
+        lab.executor.run(place(["ip", "-j", "link", "show", name])).stdout for place, name in places
+    ]
+    server, client = (json.loads(text)[0]["mtu"] for text in links)
+    return server, client
+
+
+def test_both_ends_of_a_pair_have_the_mtu_of_a_profile(lab: Lab) -> None:
+    text = 'summary = "j"\n[nic.files]\nmtu = 9000\n'
+    (lab.house.profiles / "jumbo.toml").write_text(text)
+    chosen = plan("none", "jumbo")
+    with open_conditions(lab, chosen) as around:
+        assert {around.phase(cell) for cell in chosen.cells} == {AS_FOUND}
+        found = [mtu(lab, around, cell) for cell in chosen.cells]
+        assert found == [(1500, 1500), (9000, 9000)]
+        assert around.drift() is None
+
+
+def test_an_mtu_that_the_server_did_not_take_is_not_the_clients_either(lab: Lab) -> None:
+    text = 'summary = "j"\n[nic.files]\nmtu = 70000\n'
+    (lab.house.profiles / "giant.toml").write_text(text)
+    chosen = replace(plan("none", "giant"), partial=True)
+    with open_conditions(lab, chosen) as around:
+        assert mtu(lab, around, chosen.cells[1]) == (1500, 1500)
+        assert around.not_set(chosen.cells[1]) == ("mtu of ioserver",)
 
 
 def test_drift_in_a_namespace_is_seen_and_mended(lab: Lab) -> None:

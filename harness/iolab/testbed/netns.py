@@ -110,6 +110,15 @@ def open_netns(executor: Executor, queues: int | None = None, pair: int = 0) -> 
         yield bed
 
 
+def set_client_mtu(executor: Executor, bed: Netns, mtu: int) -> None:
+    """Gives the client's device the MTU of the server's, in bytes: a link has one MTU.
+
+    A profile sets the server's end only. It lasts as long as the pair. IolabError when refused.
+    """
+    client = bed.namespace("client")
+    _ip(executor, "-n", client, "link", "set", bed.device("client"), "mtu", str(mtu))
+
+
 def _join(executor: Executor, bed: Netns) -> None:
     """The pair of devices, each made in its place, with address and link up."""
     queues = ("numtxqueues", str(bed.queues), "numrxqueues", str(bed.queues))

@@ -208,8 +208,6 @@ class _Mover:
         value = _value(one)
         if other := self._other(name):
             return other
-        if file == "mtu":
-            return "both ends of a link need it, and the client's is not tuned"
         if not is_nic_file(file):
             return "iolab knows no such file of an interface"
         if value is None:

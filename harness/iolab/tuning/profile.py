@@ -75,15 +75,29 @@ def _qdisc(given: str) -> str:
 
 
 _NIC_FILE = re.compile(
-    r"tx_queue_len|gro_flush_timeout|napi_defer_hard_irqs|threaded"
+    r"mtu|tx_queue_len|gro_flush_timeout|napi_defer_hard_irqs|threaded"
     r"|queues/rx-\d+/(rps_cpus|rps_flow_cnt)"
     r"|queues/tx-\d+/(xps_cpus|xps_rxqs|byte_queue_limits/(limit_min|limit_max|hold_time))"
 )
 
 
+LEAST_MTU = 1280
+"""Below, Linux takes IPv6 off an interface (net/ipv6/addrconf.c, NETDEV_CHANGEMTU): addresses and
+sysctls that no revert brings back."""
+
+
 def is_nic_file(name: str) -> bool:
     """Whether `nic.files` takes this file of an interface; `name` is below /sys/class/net/IF."""
     return _NIC_FILE.fullmatch(name) is not None
+
+
+def _check_mtu(text: str) -> None:
+    """ValueError for what is no MTU that could be undone."""
+    if not re.fullmatch(r"\d+", text) or int(text) < LEAST_MTU:
+        raise ValueError(
+            f"mtu: {text!r}: expected a number of bytes from {LEAST_MTU} up; below, the kernel "
+            "takes IPv6 off the interface, and no revert brings its addresses back"
+        )
 
 
 CpuList = Annotated[str, AfterValidator(_cpu_list)]
@@ -191,6 +205,7 @@ class NicTable(Section):
                 raise ValueError(
                     f"{name!r}: expected a file such as 'tx_queue_len' or 'queues/rx-0/rps_cpus'"
                 )
+        _check_mtu(str(table.get("mtu", LEAST_MTU)))
         return table
 
 

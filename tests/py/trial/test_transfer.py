@@ -36,6 +36,7 @@ def test_every_kind_of_knob_becomes_its_key() -> None:
         knob("ethtool/eth0/features/generic-receive-offload", "off"),
         knob("tc/eth0/root", "fq"),
         knob(f"{ROOM}tx_queue_len", "2000"),
+        knob(f"{ROOM}mtu", "9000"),
         knob(f"{ROOM}queues/rx-3/rps_cpus", "c"),
     )
     profile = found.loaded("script", "s").profile
@@ -47,7 +48,8 @@ def test_every_kind_of_knob_becomes_its_key() -> None:
     }
     assert profile.nic.offloads == {"generic-receive-offload": False}
     assert profile.nic.qdisc == "fq"
-    assert profile.nic.files == {"tx_queue_len": "2000", "queues/rx-3/rps_cpus": "c"}
+    files = {"tx_queue_len": "2000", "mtu": "9000", "queues/rx-3/rps_cpus": "c"}
+    assert profile.nic.files == files
     assert all(part.key in found.keys for part in found.parts)
     assert found.parts[4].value == "off"
 
@@ -70,7 +72,7 @@ def test_every_kind_of_knob_becomes_its_key() -> None:
         ("tc/eth0/root", "fq maxrate 1gbit", "fq with options"),
         ("tc/eth0/root", None, "no discipline is set"),
         ("tc/eth0/root", "mq", "not one discipline for all"),
-        (f"{ROOM}mtu", "9000", "both ends of a link"),
+        (f"{ROOM}mtu", "576", "takes IPv6 off the interface"),
         (f"{ROOM}ifalias", "x", "no such file of an interface"),
         ("/sys/class/net/eth1/tx_queue_len", "10", "interface eth1"),
         ("/proc/sys/net/ipv4/conf/eth1/rp_filter", "1", "interface eth1"),

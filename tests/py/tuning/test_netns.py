@@ -135,6 +135,27 @@ def sysctls(host: Host, netns: str) -> dict[str, str]:
     return dict(line.partition(":")[::2] for line in lines)
 
 
+def test_an_mtu_is_set_and_restored_with_what_ipv6_made_of_it(
+    real: Host, netns: str, write_profile: WriteProfile
+) -> None:
+    tree, ipv6 = real.tree(netns), "proc/sys/net/ipv6/conf/v0/mtu"
+    if tree.exists(ipv6):
+        tree.write(ipv6, "1300")
+    before = sysctls(real, netns)
+    loaded = write_profile('[nic]\ninterface = "v0"\n[nic.files]\nmtu = 9000')
+    applied = bench.apply(loaded, scene_of(real, netns))
+    try:
+        assert applied.ok, [one for one in applied.results if not one.good]
+        assert "the other end of the link" in applied.results[0].reason
+        assert tree.read("sys/class/net/v0/mtu") == "9000"
+        assert not tree.exists(ipv6) or tree.read(ipv6) == "9000"
+    finally:
+        restored = bench.revert(real)
+    assert [one for one in restored if one.problem] == []
+    assert tree.read("sys/class/net/v0/mtu") == "1500"
+    assert sysctls(real, netns) == before
+
+
 def test_offloads_that_were_off_inside_a_group_stay_off(
     real: Host, netns: str, write_profile: WriteProfile
 ) -> None:

@@ -32,9 +32,11 @@ def why_unreadable(read: Callable[[Host, Target], str], host: Host, target: Targ
 
 
 def remakes_queues(profile: Profile) -> bool:
-    """True when a driver may make its queues anew: `ethtool -L`, and `-G` on many of them."""
+    """True when a driver may make its queues anew: `ethtool -L`, on many of them `-G` and a new MTU
+    (they close and open the device for new buffers)."""
     nic = profile.nic
-    return any(one is not None for one in (nic.channels, nic.rx_ring, nic.tx_ring))
+    causes = (nic.channels, nic.rx_ring, nic.tx_ring, nic.files.get("mtu"))
+    return any(one is not None for one in causes)
 
 
 class FileFamily:

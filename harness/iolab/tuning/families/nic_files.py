@@ -2,6 +2,9 @@
 
 Policies (`steering.rps` and its like) compute such values for any machine. This takes one value for
 one file, as a script writes it: for a machine whose CPUs and queues are known.
+
+A new MTU moves net.ipv6.conf.IF.mtu, which may have been less (net/ipv6/addrconf.c,
+NETDEV_CHANGEMTU).
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from collections.abc import Iterator
 
 from iolab.tuning.cpus import same_mask
 from iolab.tuning.families.base import FileFamily
+from iolab.tuning.families.sysctl import Sysctl, name_of
+from iolab.tuning.host import Host
 from iolab.tuning.knob import Setting, Target
 from iolab.tuning.profile import Profile
 from iolab.tuning.scene import Scene
@@ -30,6 +35,21 @@ class NicFiles(FileFamily):
             where = f"sys/class/net/{nic.name}/{file}"
             target = Target(self.name, f"{file} of {nic.name}", where, nic.name, nic.netns)
             yield Setting(target, str(value), key)
+
+    def collateral(self, profile: Profile, scene: Scene) -> Iterator[Target]:
+        """See Family."""
+        if "mtu" not in profile.nic.files:
+            return
+        nic = scene.nic(profile.nic.interface, "nic.files.mtu")
+        follower = Sysctl().target(scene, name_of(f"proc/sys/net/ipv6/conf/{nic.name}/mtu"))
+        if follower.netns == nic.netns:  # the namespace has it: otherwise it is another's file
+            yield follower
+
+    def doubt(self, host: Host, target: Target, value: str) -> str:
+        """See Family."""
+        if target.where.endswith("/mtu"):
+            return "the other end of the link must have it, too"
+        return ""
 
     def same(self, target: Target, requested: str, effective: str) -> bool:
         """See Family."""

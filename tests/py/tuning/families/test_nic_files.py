@@ -38,7 +38,9 @@ def test_a_file_of_a_queue_that_is_not_there_is_said(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('[nic.files]\n"mtu" = 9000', "expected a file such as"),
+        ('[nic.files]\n"carrier" = 0', "expected a file such as"),
+        ('[nic.files]\n"mtu" = 1279', "mtu: '1279': .* takes IPv6 off the interface"),
+        ('[nic.files]\n"mtu" = "large"', "mtu: 'large': expected a number of bytes"),
         ('[nic.files]\n"../eth1/tx_queue_len" = 1', "expected a file such as"),
         ('[nic.files]\n"tx_queue_len" = true', "expected a number"),
         (
