@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+from iolab.tuning import rss_table
 from iolab.tuning.families import FAMILIES
 from iolab.tuning.knob import Target
 from iolab.tuning.planning import Plan
@@ -50,6 +52,11 @@ hold_latency() {
 release_latency() {
 	[ ! -f "$LATENCY_PID" ] || { run kill "$(cat "$LATENCY_PID")"; rm -f "$LATENCY_PID"; }
 }
+"""
+
+_RSS_TABLE = """
+# An RSS table that ethtool cannot write: a Python program that hands it to the kernel.
+RSS_TABLE='{program}'
 """
 
 _PASSES = """
@@ -107,4 +114,10 @@ def _in_passes(pairs: Iterable[tuple[Target, str]]) -> str:
 
 def _script(title: str, body: str) -> str:
     latency = _LATENCY if "_latency" in body else ""
-    return f"{_HEAD.format(title=title)}{latency}{body}\n{_TAIL}"
+    table = _RSS_TABLE.format(program=_program()) if "$RSS_TABLE" in body else ""
+    return f"{_HEAD.format(title=title)}{latency}{table}{body}\n{_TAIL}"
+
+
+def _program() -> str:
+    """The text of rss_table.py, which has no single quotes."""
+    return Path(rss_table.__file__).read_text(encoding="utf-8")

@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from faketools import KEY, build_queue, ethtool, load, put, save, tc
+from faketools import KEY, build_queue, ethtool, load, put, rss_table, save, tc
 
 from iolab.executor import Completed, HostExecutor
 from iolab.topology import Topology, parse_topology
@@ -306,9 +307,9 @@ class FakeHost(Host):
         return True
 
     def run(self, argv: Sequence[str], netns: str = "") -> Completed:
-        """See Host: ethtool and tc of the machine."""
+        """See Host: ethtool and tc of the machine, and the bench's own writer of RSS tables."""
         self.commands.append(tuple(argv))
-        tool = tc if argv[0] == "tc" else ethtool
+        tool = {"tc": tc, sys.executable: rss_table}.get(argv[0], ethtool)
         before = load(self.root)
         out = tool(self.root, list(argv[1:]))
         if load(self.root) != before:

@@ -87,6 +87,17 @@ def ethtool(root: Path, args: list[str]) -> str:
     return ""
 
 
+def rss_table(root: Path, args: list[str]) -> str:
+    """What rss_table.py does: the kernel wants 16 entries here, all of them queues in use."""
+    program, device, text = args
+    assert (Path(program).name, device) == ("rss_table.py", "eth0")
+    state, table = load(root), [int(word) for word in text.split(",")]
+    if len(table) != 16 or max(table) >= state["channels"]:
+        raise KnobError("eth0: RSS table refused: Invalid argument")
+    save(root, {**state, "indirection": table})
+    return ""
+
+
 def _indirection(channels: int, words: list[str]) -> list[int]:
     """A table of 16 entries as ethtool fills it."""
     if words[0] == "weight":

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from fakehost import FakeHost, WriteProfile, snapshot
+from faketools import load, save
 
 from iolab.tuning import bench
 from iolab.tuning.planning import make_plan
@@ -107,6 +109,26 @@ def test_the_undo_script_lowers_a_hard_limit_that_was_raised(
     _, back = export(make_plan(write_profile("[limits]\nnofile = 8192"), scene))
     done = run(f"ulimit -n 8192\n{back}\nulimit -S -n; ulimit -H -n", machine)
     assert (done.stdout.split(), done.stderr) == (["1024", "4096"], "")
+
+
+_PYTHON = """#!/bin/sh
+printf '%s\\n' "$1" "$3" "$4" >"$ROOT/called"
+exec "$REAL" -c 'import sys; compile(sys.argv[1], "RSS_TABLE", "exec")' "$2"
+"""
+
+
+def test_the_undo_script_carries_what_writes_a_table_that_ethtool_cannot(
+    scene: Scene, machine: Path, write_profile: WriteProfile
+) -> None:
+    save(machine, {**load(machine), "indirection": [0, 3, 1, 0] * 4})
+    forward, back = export(make_plan(write_profile("[nic.rss]\nindirection = 2"), scene))
+    assert "RSS_TABLE" not in forward
+    assert subprocess.run(["dash", "-n"], input=back, text=True, check=False).returncode == 0
+    (machine / "python3").write_text(_PYTHON)
+    (machine / "python3").chmod(0o755)
+    done = run(f"REAL={sys.executable} PATH={machine}:$PATH\nexport REAL\n{back}", machine)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (machine / "called").read_text().split() == ["-c", "eth0", ",".join("0310" * 4)]
 
 
 _BUSY = """#!/bin/sh

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from iolab.tuning.families.base import ToolFamily, ask, current_and_maximum
-from iolab.tuning.families.rss import irregular
 from iolab.tuning.host import Host
 from iolab.tuning.knob import KnobError, Setting, Target
 from iolab.tuning.nic import Nic
@@ -38,16 +37,6 @@ class Channels(ToolFamily):
         count = {"max": 1 << 20, "per-core": _cores(scene, nic)}.get(str(wanted), 0) or int(wanted)
         yield Setting(target, _spell(maximum, count, wanted == count), "nic.channels")
 
-    def available(self, host: Host, target: Target) -> str | None:
-        """See Family: an RSS table that this resets and ethtool cannot write is in the way."""
-        reason = super().available(host, target)
-        if reason is None and irregular(_rss_table(host, target)):
-            return (
-                f"{target.device}: changing the queues would lose its RSS table, which mixes "
-                "queues in a way that ethtool -X could not write again"
-            )
-        return reason
-
     def target(self, nic: Nic) -> Target:
         """The channels of an interface."""
         return Target(self.name, f"channels of {nic.name}", "channels", nic.name, nic.netns)
@@ -67,13 +56,6 @@ class Channels(ToolFamily):
     def doubt(self, host: Host, target: Target, value: str) -> str:
         """See Family."""
         return "affinities, RSS, RPS and XPS of its queues were set anew by this"
-
-
-def _rss_table(host: Host, target: Target) -> str:
-    try:
-        return ask(host, target, "-x", target.device)
-    except KnobError:
-        return ""  # a device without RSS
 
 
 def _counts(text: str) -> tuple[dict[str, int], dict[str, int]]:

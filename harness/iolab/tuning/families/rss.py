@@ -1,16 +1,21 @@
 """Receive-side scaling: table and hash key, `ethtool -x` and `-X` (Linux 2.6.36, key 3.16).
 
 The tool writes tables in which queues take turns (`default`, `equal N`, `start S equal N`) and
-those in which each has one stretch (`weight W0 W1 ...`). Any other could not be restored, so that
-it is not touched. The driver makes a new table when `ethtool -L` changes the queues.
+those in which each has one stretch (`weight W0 W1 ...`). Any other is `table Q,Q,...`, a queue for
+each entry, and goes to the kernel by a small program (rss_table.py): a profile asks for none such,
+but the table that was there before may be one, and has to come back. The driver makes a new table
+when `ethtool -L` changes the queues.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from collections.abc import Iterator
 
 from iolab.topology import parse_cpu_list
+from iolab.tuning import rss_table
 from iolab.tuning.families.base import ToolFamily, ask
 from iolab.tuning.host import Host
 from iolab.tuning.knob import KnobError, Setting, Target
@@ -52,7 +57,17 @@ class Rss(ToolFamily):
     def commands(self, target: Target, value: str) -> list[list[str]]:
         """See ToolFamily."""
         words = ["hkey", value] if target.where == "hkey" else value.split()
+        if words[0] == "table":
+            return [[sys.executable, rss_table.__file__, target.device, words[1]]]
         return [["ethtool", "-X", target.device, *words]]
+
+    def shell(self, target: Target, value: str) -> list[str]:
+        """See Family: the program for irregular tables stands in the script's head."""
+        if not value.startswith("table "):
+            return super().shell(target, value)
+        inside = ["ip", "netns", "exec", target.netns] if target.netns else []
+        words = shlex.join(["run", *inside, "python3", "-c"])
+        return [f'{words} "$RSS_TABLE" {shlex.join([target.device, value.split()[1]])}']
 
     def same(self, target: Target, requested: str, effective: str) -> bool:
         """See Family; weights say the same table by whatever numbers of one proportion."""
@@ -60,12 +75,6 @@ class Rss(ToolFamily):
             size = sum(_weights(effective)) if effective.startswith("weight") else 0
             return bool(size) and _stretches(_weights(requested), size) == _trim(effective)
         return requested == effective
-
-
-def irregular(text: str) -> bool:
-    """True for a table that `ethtool -x` shows and no `ethtool -X` could write."""
-    table, rings = _entries(text)
-    return bool(table) and _name(table, rings) is None
 
 
 def _spell(wanted: int | str | tuple[int, ...]) -> str:
@@ -86,13 +95,7 @@ def _table(target: Target, text: str) -> str:
     table, rings = _entries(text)
     if not table:
         raise KnobError(f"{target.device}: the driver has no indirection table")
-    name = _name(table, rings)
-    if name is None:
-        raise KnobError(
-            f"{target.device}: its indirection table mixes queues in a way that ethtool -X could "
-            "not write again; `ethtool -X IF default` gives it up"
-        )
-    return name
+    return _name(table, rings)
 
 
 def _entries(text: str) -> tuple[list[int], int]:
@@ -103,8 +106,8 @@ def _entries(text: str) -> tuple[list[int], int]:
     return (table, int(rings[1])) if rings else ([], 0)
 
 
-def _name(table: list[int], rings: int) -> str | None:
-    """How ethtool spells the table; None when it cannot."""
+def _name(table: list[int], rings: int) -> str:
+    """How ethtool spells the table, and every entry of one that it cannot write."""
     first, count = min(table), max(table) - min(table) + 1
     if all(ring == first + index % count for index, ring in enumerate(table)):
         if first:
@@ -112,7 +115,7 @@ def _name(table: list[int], rings: int) -> str | None:
         return "default" if count == rings else f"equal {count}"
     if table == sorted(table):
         return " ".join(["weight", *(str(table.count(ring)) for ring in range(max(table) + 1))])
-    return None
+    return f"table {','.join(map(str, table))}"
 
 
 def _weights(value: str) -> list[int]:
