@@ -116,7 +116,8 @@ def verify(host: Host) -> list[Result]:
             f"iolab tune apply {journal.profile}",
         )
     _require_here(host, journal)
-    results = [_verify(host, entry, journal.effective.get(n)) for n, entry in journal.wanted()]
+    with host.asking_once():
+        results = [_verify(host, entry, journal.effective.get(n)) for n, entry in journal.wanted()]
     failed = [_failed(journal, n, reason) for n, reason in sorted(journal.failed.items())]
     return [*results, *failed]
 
@@ -232,7 +233,8 @@ def _plan_anew(
 def _settle(journal: Journal, written: list[_Written], host: Host) -> list[_Written]:
     """Writes once more what another knob has moved, and says of which it moves all the same."""
     for _ in range(_PASSES):
-        moved = [one for one in written if _has_moved(host, one)]
+        with host.asking_once():
+            moved = [one for one in written if _has_moved(host, one)]
         if not moved:
             return written
         for one in moved:

@@ -6,11 +6,12 @@ imitates a machine, without privileges.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -118,6 +119,8 @@ class Host:
     """Where the journal lies; outside `root` for a host that is only imitated."""
     _trees: dict[str, Tree] = field(default_factory=dict)
     _threads: list[NamespaceThread] = field(default_factory=list)
+    _answers: dict[tuple[str, ...], Completed] | None = None
+    """What tools have answered since `asking_once` was entered, by namespace and command line."""
 
     def tree(self, netns: str = "") -> Tree:
         """The files as the named network namespace sees them; Gone when there is none."""
@@ -158,19 +161,39 @@ class Host:
         """
         return next((place for place in places() if cookie_of(place) == cookie), None)
 
+    @contextlib.contextmanager
+    def asking_once(self) -> Iterator[None]:
+        """For stretches that write nothing: in them a tool runs once for each question.
+
+        A dozen knobs are lines of one `ethtool -k`, and each run is a process.
+        """
+        if self._answers is not None:
+            yield
+            return
+        self._answers = {}
+        try:
+            yield
+        finally:
+            self._answers = None
+
     def run(self, argv: Sequence[str], netns: str = "") -> Completed:
         """Runs a tool in the namespace; KnobError when it is missing or fails, with its words."""
-        inside = ["ip", "netns", "exec", netns] if netns else []
-        command = [*inside, find_tool(argv[0]) or argv[0], *argv[1:]]
-        command[0] = find_tool(command[0]) or command[0]
-        try:
-            done = self.executor.run(command, timeout_s=30.0)
-        except ProcessError as error:
-            raise KnobError(error.message) from error
+        question = (netns, *argv)
+        answers = {} if self._answers is None else self._answers
+        done = answers[question] = answers.get(question) or self._run(argv, netns)
         if done.code != 0:
             words = " ".join((done.stderr or done.stdout).split()) or f"exit status {done.code}"
             raise KnobError(f"{' '.join(argv)}: {words}")
         return done
+
+    def _run(self, argv: Sequence[str], netns: str) -> Completed:
+        inside = ["ip", "netns", "exec", netns] if netns else []
+        command = [*inside, find_tool(argv[0]) or argv[0], *argv[1:]]
+        command[0] = find_tool(command[0]) or command[0]
+        try:
+            return self.executor.run(command, timeout_s=30.0)
+        except ProcessError as error:
+            raise KnobError(error.message) from error
 
     def topology(self) -> Topology:
         """CPUs, nodes and devices as they are now; IolabError when hwloc cannot be asked."""

@@ -63,6 +63,11 @@ def make_plan(loaded: Loaded, scene: Scene, families: Sequence[str] = tuple(FAMI
     """The plan for this host. InputError when the profile cannot be meant for it."""
     if loaded.profile.cpu.smt is False and not scene.only_netns:
         scene = replace(scene, one_thread=True)
+    with scene.host.asking_once():
+        return _make_plan(loaded, scene, families)
+
+
+def _make_plan(loaded: Loaded, scene: Scene, families: Sequence[str]) -> Plan:
     items: list[Item] = []
     collateral: dict[Target, str] = {}
     for name in families:

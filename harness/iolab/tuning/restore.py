@@ -83,10 +83,11 @@ def complain(restored: Iterable[Restored]) -> None:
 
 def _works(host: Host, journal: Journal) -> list[_Work]:
     finder = Finder(host, journal.identity)
-    return [
-        _locate(host, finder, entry, journal.effective.get(number))
-        for number, entry in journal.to_restore()
-    ]
+    with host.asking_once():
+        return [
+            _locate(host, finder, entry, journal.effective.get(number))
+            for number, entry in journal.to_restore()
+        ]
 
 
 def _locate(host: Host, finder: Finder, entry: Entry, applied: str | None) -> _Work:
