@@ -8,6 +8,7 @@ of its speed, which is why it is never on in a timed slice; counts per request m
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -34,6 +35,7 @@ _NAMES = (
     "splice", "tee", "vmsplice", "write", "writev",
 )  # fmt: skip
 _PREFIX = "syscalls:sys_enter_"
+_EVENTS = ",".join([_TOTAL, *(f"{_PREFIX}{name}" for name in _NAMES)])
 _ANSWER_S = 10.0
 _TRACEFS = "/sys/kernel/tracing"
 
@@ -92,10 +94,9 @@ class Counting:
 
     def __init__(self, executor: Executor, pids: Sequence[int], output: Path) -> None:
         """Attaches without counting; `output` is where perf writes. ProcessError when it fails."""
-        events = ",".join([_TOTAL, *(f"{_PREFIX}{name}" for name in _NAMES)])
         argv = [
             "perf", "stat", "-x", ",", "-D", "-1", "--control", "fd:0,1", "-o", str(output),
-            "-e", events, "-p", ",".join(map(str, pids)),
+            "-e", _EVENTS, "-p", ",".join(map(str, pids)),
         ]  # fmt: skip
         self._output = output
         self._process = executor.start(argv, stop_signal=SIGINT)
@@ -148,9 +149,30 @@ def check_syscalls(
     observer: Observer | None = None,
 ) -> None:
     """Counts one slice of each of `cells` into syscalls.jsonl; `observer` reads the switches."""
-    for cell in cells:
-        record = _one(executor, stage, plan, servers[plan.instance(cell)], cell, observer)
-        store.append_jsonl(run_dir / store.SYSCALLS, record)
+    with _held_tracepoints(executor):
+        for cell in cells:
+            record = _one(executor, stage, plan, servers[plan.instance(cell)], cell, observer)
+            store.append_jsonl(run_dir / store.SYSCALLS, record)
+
+
+@contextmanager
+def _held_tracepoints(executor: Executor) -> Iterator[None]:
+    """Nobody who leaves a tracepoint is the last one while it lasts.
+
+    The last one waits until no CPU can be in the tracepoint's probes any more, once for each event
+    (perf_trace_event_unreg, kernel/trace/trace_event_perf.c): so one perf, which counts nothing,
+    stays attached to this process. Where it cannot, every counting ends by itself, and later.
+    """
+    argv = ["perf", "stat", "-D", "-1", "-o", os.devnull, "-e", _EVENTS, "-p", str(os.getpid())]
+    try:
+        holding = executor.start(argv, stop_signal=SIGINT)
+    except ProcessError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        holding.stop()
 
 
 def futexes_per_sleep(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:

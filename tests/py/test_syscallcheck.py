@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -173,6 +174,39 @@ def test_tracefs_is_left_as_it_was_found(
         raise ZeroDivisionError  # whatever happens in between
     assert [argv[0] for argv in fake.ran] == wanted
     assert all(argv[-1] == "/sys/kernel/tracing" for argv in fake.ran)
+
+
+def test_tracepoints_are_held_from_the_first_cell_to_the_last(tmp_path: Path) -> None:
+    """Else each counting would be the last to leave them, and wait for it."""
+    perf = FakePerf(answers=("ack", "\0ack") * 2)
+    executor = perf.executor()
+    server = cast(RunningServer, FakeServer(perf.events))
+    stage = cast(Stage, FakeStage(perf.events))
+    check_syscalls(executor, stage, PLAN, {"epoll": server}, [CELL, CELL], tmp_path)
+    holding, *counting = executor.started
+    assert len(counting) == 2
+    events = {one.argv[one.argv.index("-e") + 1] for one in executor.started}
+    assert len(events) == 1, "the same ones, or the wait is there again"
+    assert holding.argv[holding.argv.index("-p") + 1] == str(os.getpid())
+    assert holding.argv[holding.argv.index("-D") + 1] == "-1", "it counts nothing"
+    assert not any(one.alive() for one in executor.started)
+
+
+def test_what_cannot_hold_tracepoints_is_no_failure(tmp_path: Path) -> None:
+    perf = FakePerf()
+    fake = perf.executor()
+
+    class Refusing(FakeExecutor):
+        def start(self, argv: Sequence[str], **how: Any) -> Any:
+            if str(os.getpid()) in argv:
+                raise ProcessError("perf: cannot be started")
+            return fake.start(argv, **how)
+
+    server = cast(RunningServer, FakeServer(perf.events))
+    stage = cast(Stage, FakeStage(perf.events))
+    check_syscalls(Refusing(), stage, PLAN, {"epoll": server}, [CELL], tmp_path)
+    (record,) = store.read_jsonl(tmp_path / store.SYSCALLS)
+    assert record["status"] == "ok"
 
 
 def test_counts_by_name() -> None:
