@@ -81,7 +81,9 @@ class Stage:
         with store.SampleWriter(run_dir) as writer:
             for block in range(plan.max_blocks):
                 for order, cell in enumerate(plan.cells):
-                    load = {"window": {"ns": 10**9, "requests": 1, "body_bytes": 1000}}
+                    window = {"ns": 10**9, "requests": 1, "body_bytes": 1000}
+                    cpu = {"client_ns": 1, "server_ns": 1, "client_share": 0.1}
+                    load = {"window": window, "cpu": cpu}
                     sample = Sample(block, order, cell.id, Status.OK, None, 0, 1, load)
                     writer.append(sample)
                 self.step()
