@@ -402,7 +402,8 @@ def override(
 ) -> Plan:
     """`plan` with the values that the command line replaces; None leaves the plan's.
 
-    Who asks for a precision or a budget means that, and not the matrix's number of blocks.
+    Who asks for a precision or a budget means that, and not the matrix's numbers of blocks: a
+    budget ends a run after its first block at the earliest.
     """
     if seed is not None:
         plan = replace(plan, seed=seed)
@@ -410,4 +411,4 @@ def override(
         plan = replace(plan, precision=precision)
     if precision is not None or budget_s is not None:
         plan = replace(plan, max_blocks=max(plan.max_blocks, _ENDLESS))
-    return replace(plan, budget_s=budget_s) if budget_s is not None else plan
+    return replace(plan, budget_s=budget_s, min_blocks=1) if budget_s is not None else plan
