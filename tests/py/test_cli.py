@@ -42,6 +42,7 @@ def test_every_verb_has_its_help() -> None:
         ("run", "--resume", "x", "--seed", "1"),
         ("selftest", "--resume", "x", "--blocks", "60"),
         ("selftest", "--quick", "--resume", "x"),
+        ("run", "--resume", "x", "--dry-run"),
         ("run", "quick", "--budget", "-1"),
         ("test", "--sanitizers", "msan"),
     ],
