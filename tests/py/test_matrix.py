@@ -463,16 +463,21 @@ def test_engines_of_other_builds_are_checked_against_those(offer: Offer) -> None
             parse_server(spec, both, "file")
 
 
-def test_every_shipped_profile_is_measured_on_every_role(house_root: Path, offer: Offer) -> None:
+@pytest.mark.parametrize("role", ["file", "relay", "forward"])
+def test_every_shipped_profile_is_measured_on_every_role_and_without_each_knob(
+    house_root: Path, offer: Offer, role: str
+) -> None:
     room = house_root / "tuning/profiles"
     tuned = replace(offer, knobs=lambda name: knob_keys(load_profile(room, name)))
-    roles = set()
-    for path in sorted((house_root / "workloads").glob("tuning*.toml")):
-        plan = load_plan(path, tuned)
-        roles.add(plan.role)
-        assert plan.baseline_profile == "baseline"
+    tail = "" if role == "file" else f"-{role}"
+    for name, ablates in ((f"tuning{tail}", False), (f"tuning-ablation{tail}", True)):
+        plan = load_plan(house_root / f"workloads/{name}.toml", tuned)
+        assert (plan.role, plan.baseline_profile, plan.partial) == (role, "baseline", True)
+        steps = {
+            f"{profile}~{key}"
+            for profile in profile_names(room)
+            for key in tuned.knobs(profile)
+            if ablates and profile != "baseline"
+        }
         measured = {condition.profile for condition in plan.conditions}
-        assert measured >= set(profile_names(room))
-        keys = {f"throughput~{key}" for key in tuned.knobs("throughput")}
-        assert keys <= measured
-    assert roles == {"file", "relay", "forward"}
+        assert measured == set(profile_names(room)) | steps
