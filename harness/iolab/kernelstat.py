@@ -29,6 +29,7 @@ _NETSTAT = (
     "TCPTimeouts", "TCPFromZeroWindowAdv", "TCPToZeroWindowAdv", "TCPWantZeroWindowAdv",
     "TCPZeroWindowDrop", "TCPWinProbe", "PruneCalled", "RcvPruned", "OfoPruned", "TCPRcvCollapsed",
     "TCPRcvQDrop", "TCPBacklogDrop", "TCPMemoryPressures", "ListenOverflows", "ListenDrops",
+    "DelayedACKs", "TCPOFOQueue", "TCPFastRetrans", "TCPLossProbes",
 )  # fmt: skip
 _SWITCHES = {"voluntary_ctxt_switches:": "voluntary", "nonvoluntary_ctxt_switches:": "involuntary"}
 # Columns of /proc/net/dev behind the name: what was received, then what was sent.

@@ -60,6 +60,8 @@ class Pressure:
     retransmits_per_s: float | None = None
     zero_windows_per_s: float | None = None
     prunes_per_s: float | None = None
+    delayed_acks_per_s: float | None = None
+    out_of_order_per_s: float | None = None
     softnet_drops: int = 0
     softnet_squeezes: int = 0
 
@@ -102,6 +104,8 @@ def pressure(slices: Iterable[Mapping[str, Any]]) -> Pressure:
         retransmits_per_s=both_sides(("RetransSegs",)),
         zero_windows_per_s=both_sides(_ZERO_WINDOWS),
         prunes_per_s=both_sides(_PRUNES),
+        delayed_acks_per_s=both_sides(("DelayedACKs",)),
+        out_of_order_per_s=both_sides(("TCPOFOQueue",)),
         softnet_drops=_softnet(found, "dropped"),
         softnet_squeezes=_softnet(found, "squeezed"),
     )
@@ -219,6 +223,8 @@ def evidence(
         ("retransmits", kernel.retransmits_per_s),
         ("zero windows", kernel.zero_windows_per_s),
         ("pruned or collapsed queues", kernel.prunes_per_s),
+        ("delayed acknowledgements", kernel.delayed_acks_per_s),
+        ("segments out of order", kernel.out_of_order_per_s),
     ):
         if rate is not None and rate >= 0.5:
             words.append(f"{name} {rate:.0f}/s")

@@ -42,7 +42,8 @@ def write_net(net: Path, retransmits: int, pruned: int) -> None:
     )
     write(
         net / "netstat",
-        f"TcpExt: SyncookiesSent PruneCalled TCPToZeroWindowAdv\nTcpExt: 9 {pruned} 2\n"
+        "TcpExt: DelayedACKs SyncookiesSent PruneCalled TCPToZeroWindowAdv\n"
+        f"TcpExt: {pruned} 9 {pruned} 2\n"
         "IpExt: InNoRoutes\nIpExt: 0\n",
     )
 
@@ -100,6 +101,7 @@ def test_tcp_counters_are_those_of_the_servers_namespace(tmp_path: Path) -> None
     found = between(tmp_path)
     assert found["tcp"] == {
         "RetransSegs": 8, "InErrs": 0, "PruneCalled": 24, "TCPToZeroWindowAdv": 0,
+        "DelayedACKs": 24,
     }  # fmt: skip
     assert between(tmp_path, server=())["tcp"]["RetransSegs"] == 0
 

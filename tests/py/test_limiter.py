@@ -141,10 +141,14 @@ def test_rates_and_sums() -> None:
 
 def test_windows_that_the_client_closed_in_its_own_namespace_count() -> None:
     both = kernel(
-        tcp={"RetransSegs": 1, "TCPToZeroWindowAdv": 2, "PruneCalled": 0},
-        tcp_client={"RetransSegs": 4, "TCPToZeroWindowAdv": 8, "TCPWantZeroWindowAdv": 16},
-    )
+        tcp={"RetransSegs": 1, "TCPToZeroWindowAdv": 2, "PruneCalled": 0, "DelayedACKs": 3},
+        tcp_client={
+            "RetransSegs": 4, "TCPToZeroWindowAdv": 8, "TCPWantZeroWindowAdv": 16,
+            "DelayedACKs": 32, "TCPOFOQueue": 7,
+        },
+    )  # fmt: skip
     found = pressure([both])
+    assert (found.delayed_acks_per_s, found.out_of_order_per_s) == (35, 7)
     assert (found.zero_windows_per_s, found.retransmits_per_s, found.prunes_per_s) == (26, 5, 0)
 
 
