@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,17 @@ def test_every_matrix_of_the_tree_loads(house_root: Path, built_offer: Offer) ->
         assert plan.name == path.stem
         alone = plan.grid or all(server.kind == "engine" for server in plan.servers)
         assert plan.baseline == ("epoll" if alone else BASELINES[plan.role])
+
+
+def test_no_workload_claims_what_only_notifications_can_say(house_root: Path) -> None:
+    """Its name stands beside each of its cells, in the report's table of what was copied too."""
+    for path in sorted((house_root / "workloads").glob("*.toml")):
+        names = [one.get("name", "") for one in tomllib.loads(path.read_text()).get("workload", [])]
+        assert not [
+            name
+            for name in names
+            if re.search(r"zero.?cop(y|ie)", name.lower()) and not name.startswith("msg_zerocopy")
+        ], path.name
 
 
 def test_every_option_of_a_file_engine_is_varied_beside_its_default(
