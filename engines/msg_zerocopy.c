@@ -11,6 +11,7 @@
  */
 #include "msg_zerocopy.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -177,15 +178,24 @@ static const struct mover move_zerocopy = {
 
 static int zc_probe(const int64_t *opt, char reason[REASON_MAX])
 {
-	int one = 1, res = 0;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int one = 1, res = 0;
 
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof(one))) {
+	if (fd < 0) {
 		res = -errno;
-		strcpy(reason, "needs Linux 4.14: SO_ZEROCOPY is refused for TCP sockets");
+		snprintf(reason, REASON_MAX, "a TCP socket cannot be opened (%s)%s", strerror(-res),
+			 res == -EMFILE || res == -ENFILE
+				 ? ": raise the limit of open files (ulimit -n)"
+				 : "");
+		return res;
 	}
-	if (fd >= 0)
-		close(fd);
+	if (setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof(one))) {
+		res = -errno;
+		snprintf(reason, REASON_MAX,
+			 "needs Linux 4.14: SO_ZEROCOPY is refused for TCP sockets (%s)",
+			 strerror(-res));
+	}
+	close(fd);
 	return res;
 }
 

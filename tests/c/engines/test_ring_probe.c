@@ -9,9 +9,12 @@
 #include "ring_zc.h"
 
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 TEST_COMPLAIN
+
+extern const struct engine engine_msg_zerocopy;
 
 enum call {
 	NONE,
@@ -22,6 +25,7 @@ enum call {
 	REGISTER, /* what liburing has no name for: NAPI */
 	SUBMIT,
 	SOCKET,
+	SETSOCKOPT,
 };
 
 static struct {
@@ -69,6 +73,9 @@ WRAPPED(SUBMIT, int, io_uring_submit_and_wait, (struct io_uring * u, unsigned nr
 	}
 
 WRAPPED_LIBC(REGISTER, long, syscall, (long nr, long a, long b, void *c, long d), (nr, a, b, c, d))
+WRAPPED_LIBC(SETSOCKOPT, int, setsockopt,
+	     (int fd, int level, int name, const void *value, socklen_t len),
+	     (fd, level, name, value, len))
 WRAPPED_LIBC(SOCKET, int, socket, (int family, int type, int proto), (family, type, proto))
 
 static const struct ring_config plain = {.entries = 8, .sqpoll_cpu = -1, .defer = true};
@@ -169,12 +176,38 @@ static void zero_copy_is_judged_by_the_errno_of_its_send(void **state)
 	}
 }
 
+static void only_a_refused_option_is_the_kernel_of_msg_zerocopy(void **state)
+{
+	static const struct {
+		enum call call;
+		int err;
+		const char *says;
+	} cases[] = {
+		{SETSOCKOPT, ENOPROTOOPT, "needs Linux 4.14: SO_ZEROCOPY"},
+		{SOCKET, EMFILE, "a TCP socket cannot be opened (Too many open files): raise"},
+		{SOCKET, EAFNOSUPPORT, "a TCP socket cannot be opened"},
+	};
+	char reason[REASON_MAX];
+
+	assert_int_equal(engine_msg_zerocopy.probe(NULL, reason), 0);
+	for (size_t i = 0; i < NR(cases); i++) {
+		fails.call = cases[i].call;
+		fails.nr = 0;
+		fails.err = cases[i].err;
+		assert_int_equal(engine_msg_zerocopy.probe(NULL, reason), -cases[i].err);
+		fails.call = NONE;
+		if (strncmp(reason, cases[i].says, strlen(cases[i].says)))
+			fail_msg("%s does not begin with: %s", reason, cases[i].says);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_the_kernel_lacks_is_named_with_its_version),
 		cmocka_unit_test(what_is_amiss_here_is_not_blamed_on_the_kernel),
 		cmocka_unit_test(zero_copy_is_judged_by_the_errno_of_its_send),
+		cmocka_unit_test(only_a_refused_option_is_the_kernel_of_msg_zerocopy),
 	};
 	char reason[REASON_MAX];
 
