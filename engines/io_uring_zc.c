@@ -23,7 +23,8 @@ enum {
 };
 
 enum {
-	PART_MIN = 4096 /* bytes of the smallest send that is tried when there is no room */
+	PART_MIN = 4096,  /* bytes of the smallest send that is tried when there is no room */
+	STREAM_PARTS = 2, /* of a connection in flight, see part_limit() */
 };
 
 static const char *const source_values[] = {"mapping", "buffers", NULL};
@@ -50,7 +51,8 @@ static const struct opt_def options[] = {
 	 .def = 128 << 10,
 	 .min = 4096,
 	 .max = 1 << 20,
-	 .help = "bytes of one zero-copy send; between sockets, bytes received at a time"},
+	 .help = "bytes of one zero-copy send, at most half of inflight; between sockets, bytes "
+		 "received at a time"},
 	{.name = "inflight",
 	 .type = OPT_SIZE,
 	 .def = 512 << 10,
@@ -61,12 +63,29 @@ static const struct opt_def options[] = {
 	{.name = "registered",
 	 .type = OPT_SIZE,
 	 .def = 4 << 20,
-	 .min = 4096,
+	 .min = STREAM_PARTS * PART_MIN,
 	 .max = 1 << 30,
 	 .help = "source=buffers: bytes of buffers that a worker registers, counted against "
-		 "RLIMIT_MEMLOCK"},
+		 "RLIMIT_MEMLOCK; one is a chunk long, or half of this"},
 	RING_OPTIONS,
 	{0}};
+
+/*
+ * Bytes of the longest send of a file. The receiver may delay the acknowledgement of the last
+ * segment, and with it the notification, until more arrives or 40 ms are over. So while one send
+ * waits for that, the next must be on its way: two of them fit under the bound, and into
+ * registered memory.
+ */
+static size_t part_limit(const int64_t *opt)
+{
+	int64_t most = opt[OPT_CHUNK];
+
+	if (most > opt[OPT_INFLIGHT] / STREAM_PARTS)
+		most = opt[OPT_INFLIGHT] / STREAM_PARTS;
+	if (opt[OPT_SOURCE] == FROM_BUFFERS && most > opt[OPT_REGISTERED] / STREAM_PARTS)
+		most = opt[OPT_REGISTERED] / STREAM_PARTS;
+	return (size_t)most;
+}
 
 static struct io_uring_sqe *next_op(struct conn *c, struct zc_move *m)
 {
@@ -161,36 +180,45 @@ static int start_mapping(struct conn *c, struct zc_move *m)
 
 /* ---------------------------------------------------------------- from registered buffers */
 
-static int start_buffers(struct conn *c, struct zc_move *m)
+/* The slots that keep the transfer going, see ring_zc_slots.h; of a short one, the one it needs. */
+static unsigned nr_slots(const struct conn *c, const struct zc_move *m)
+{
+	return c->xfer.len > m->part ? STREAM_PARTS : 1;
+}
+
+static void send_slot(struct conn *c, struct zc_move *m, struct ring_zc *z)
 {
 	struct xfer *x = &c->xfer;
-	int slot = ring_zc_take_slot(c);
+	char *slot = ring_zc_slot(z);
 	struct io_uring_sqe *sqe;
-	struct ring_zc *z;
 
-	if (slot < 0) {
-		count_one(c->ctr, zc_waits);
-		ring_zc_wait(c);
-		return RING_WAIT;
-	}
-	z = ring_zc_new(c, RING_OWN, OP_BODY);
-	if (!z) {
-		ring_zc_give_slot(slot);
-		return -ENOMEM;
-	}
-	z->slot = slot;
 	ring_move_reserve(c, 3);
 	sqe = next_op(c, m);
-	io_uring_prep_read_fixed(sqe, x->file_fd, ring_zc_slot(slot), (unsigned)m->part, x->off, 0);
+	io_uring_prep_read_fixed(sqe, x->file_fd, slot, (unsigned)m->part, x->off, 0);
 	sqe->flags |= IOSQE_IO_LINK;
 	ring_move_tag(c, sqe, OP_READ);
 	if (xfer_has_iov(x))
 		send_memory(c, m, true);
 	sqe = next_op(c, m);
-	io_uring_prep_send_zc_fixed(sqe, c->fd, ring_zc_slot(slot), m->part, zc_send_flags(), 0, 0);
+	io_uring_prep_send_zc_fixed(sqe, c->fd, slot, m->part, zc_send_flags(), 0, 0);
 	ring_use_socket(sqe, c);
 	ring_zc_tag(z, sqe, m->part);
-	return 0;
+}
+
+static int start_buffers(struct conn *c, struct zc_move *m)
+{
+	struct ring_zc *z = ring_zc_new(c, RING_OWN, OP_BODY);
+
+	if (!z)
+		return -ENOMEM;
+	if (ring_zc_take_slot(z, nr_slots(c, m))) {
+		send_slot(c, m, z);
+		return 0;
+	}
+	ring_zc_free(z);
+	count_one(c->ctr, zc_waits);
+	ring_zc_wait(c, nr_slots(c, m));
+	return RING_WAIT;
 }
 
 /* ---------------------------------------------------------------- a part */
@@ -217,9 +245,7 @@ static void pause_part(struct conn *c, struct zc_move *m)
 
 static size_t part_bytes(const struct conn *c, const struct zc_move *m)
 {
-	size_t chunk = (size_t)c->w->opt[OPT_CHUNK];
-	size_t bound = (size_t)c->w->opt[OPT_INFLIGHT];
-	size_t max = m->part_max ? m->part_max : chunk < bound ? chunk : bound;
+	size_t max = m->part_max ? m->part_max : part_limit(c->w->opt);
 
 	return c->xfer.len < max ? (size_t)c->xfer.len : max;
 }
@@ -317,6 +343,7 @@ static void release(struct conn *c)
 
 	m->refused = false;
 	m->part_max = 0;
+	ring_zc_end_turn(c);
 	zc_relay_release(&m->relay);
 }
 
@@ -339,13 +366,12 @@ static const struct ring_mover move_ring_zc = {
 
 static int zc_init(struct worker *w)
 {
-	size_t chunk = (size_t)w->opt[OPT_CHUNK];
-	size_t nr = (size_t)w->opt[OPT_REGISTERED] / chunk;
+	size_t slot = part_limit(w->opt);
 	int res = drive_ring_init(w, &move_ring_zc);
 
 	if (w->relays || w->opt[OPT_SOURCE] != FROM_BUFFERS)
 		return res ? res : ring_zc_init(w, 0, 0);
-	return res ? res : ring_zc_init(w, nr ? (unsigned)nr : 1, chunk);
+	return res ? res : ring_zc_init(w, (unsigned)((size_t)w->opt[OPT_REGISTERED] / slot), slot);
 }
 
 static int zc_check(const int64_t *opt, bool relays, char reason[REASON_MAX])

@@ -2,13 +2,13 @@
 #include "ring_zc.h"
 
 #include "drive_ring.h"
+#include "ring_zc_slots.h"
 #include "zc_account.h"
 
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -26,12 +26,6 @@ struct chunk {
 struct ring_zc_worker {
 	struct chunk *chunks;
 	struct ring_zc *free;
-	struct conn *waiting, **waiting_tail; /* for a slot; oldest first */
-	const struct conn *turn;	      /* who may take one although others wait */
-	char *slots;			      /* registered memory */
-	size_t slot_bytes;
-	unsigned nr_slots, nr_free_slots;
-	int free_slots[];
 };
 static _Thread_local struct ring_zc_worker *zc;
 
@@ -42,40 +36,10 @@ static struct ring_zc_sock *sock_of(const struct conn *c)
 
 /* ---------------------------------------------------------------- the worker */
 
-static int register_slots(struct worker *w)
-{
-	struct iovec iov = {.iov_len = zc->nr_slots * zc->slot_bytes};
-	int res;
-
-	iov.iov_base =
-		mmap(NULL, iov.iov_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (iov.iov_base == MAP_FAILED)
-		return -ENOMEM;
-	zc->slots = iov.iov_base;
-	res = io_uring_register_buffers(&ur_of(w)->ring.uring, &iov, 1);
-	if (res)
-		complain("registering %zu bytes of buffers: %s; see the limit of locked memory "
-			 "(ulimit -l), or option registered",
-			 iov.iov_len, strerror(-res));
-	return res;
-}
-
 int ring_zc_init(struct worker *w, unsigned nr_slots, size_t slot_bytes)
 {
-	zc = calloc(1, sizeof(*zc) + nr_slots * sizeof(*zc->free_slots));
-	if (!zc)
-		return -ENOMEM;
-	zc->waiting_tail = &zc->waiting;
-	zc->nr_slots = nr_slots;
-	zc->slot_bytes = slot_bytes;
-	for (unsigned i = 0; i < nr_slots; i++)
-		zc->free_slots[zc->nr_free_slots++] = (int)i;
-	return nr_slots ? register_slots(w) : 0;
-}
-
-void ring_zc_give_slot(int slot)
-{
-	zc->free_slots[zc->nr_free_slots++] = slot;
+	zc = calloc(1, sizeof(*zc));
+	return zc ? ring_slots_init(w, nr_slots, slot_bytes) : -ENOMEM;
 }
 
 /* Lets go of what z was sent from. */
@@ -86,12 +50,10 @@ static void let_go(struct ring_zc *z)
 	if (z->buffer)
 		zc_buffer_put(z->buffer);
 	free(z->head);
-	if (z->slot >= 0)
-		ring_zc_give_slot(z->slot);
+	ring_slots_put(z);
 	z->lease = NULL;
 	z->buffer = NULL;
 	z->head = NULL;
-	z->slot = -1;
 }
 
 /* Sends that outlived their connection are let go: the kernel has references of its own. */
@@ -103,26 +65,15 @@ void ring_zc_exit(struct worker *w)
 		return;
 	while ((ch = zc->chunks)) {
 		zc->chunks = ch->next;
-		for (unsigned i = 0; i < CHUNK_SENDS; i++)
+		for (unsigned i = 0; i < CHUNK_SENDS; i++) {
+			ch->sends[i].sock = NULL;
 			let_go(&ch->sends[i]);
+		}
 		free(ch);
 	}
-	if (zc->slots)
-		munmap(zc->slots, zc->nr_slots * zc->slot_bytes);
+	ring_slots_exit();
 	free(zc);
 	zc = NULL;
-}
-
-char *ring_zc_slot(int slot)
-{
-	return zc->slots + (size_t)slot * zc->slot_bytes;
-}
-
-int ring_zc_take_slot(const struct conn *c)
-{
-	bool first = !zc->waiting || zc->turn == c;
-
-	return first && zc->nr_free_slots ? zc->free_slots[--zc->nr_free_slots] : -1;
 }
 
 /* ---------------------------------------------------------------- a send */
@@ -212,54 +163,13 @@ unsigned ring_zc_held(const struct conn *c)
 	return c->mover ? sock_of(c)->nr : 0;
 }
 
-/* ---------------------------------------------------------------- waiting for a slot */
-
-void ring_zc_wait(struct conn *c)
-{
-	struct ring_zc_sock *s = sock_of(c);
-
-	if (s->waiting)
-		return;
-	s->waiting = true;
-	s->next_waiting = NULL;
-	*zc->waiting_tail = c;
-	zc->waiting_tail = &s->next_waiting;
-}
-
-static void stop_waiting(struct conn *c)
-{
-	struct conn **at = &zc->waiting;
-
-	if (!sock_of(c)->waiting)
-		return;
-	while (*at != c)
-		at = &sock_of(*at)->next_waiting;
-	*at = sock_of(c)->next_waiting;
-	if (zc->waiting_tail == &sock_of(c)->next_waiting)
-		zc->waiting_tail = at;
-	sock_of(c)->waiting = false;
-}
-
-/* Slots may have come back. Who has no use for one any more leaves it to the next. */
-static void wake(void)
-{
-	while (zc->waiting && zc->nr_free_slots) {
-		struct conn *c = zc->waiting;
-
-		zc->turn = c;
-		stop_waiting(c);
-		ur_advance(c);
-	}
-	zc->turn = NULL;
-}
-
 void ring_zc_forget(struct conn *c)
 {
 	struct ring_zc_sock *s = sock_of(c);
 
 	if (!s)
 		return;
-	stop_waiting(c);
+	ring_slots_forget(c);
 	for (struct ring_zc *z = s->first; z; z = z->next)
 		z->sock = NULL;
 	memset(s, 0, sizeof(*s));
@@ -273,8 +183,8 @@ static void settle(struct worker *w, struct ring_zc *z)
 	account(z, w->ctr, 0);
 	if (z->sock)
 		unlink_from(z, sock_of(z->sock));
-	z->sock = NULL;
 	let_go(z);
+	z->sock = NULL;
 }
 
 static void notified(struct worker *w, struct ring_zc *z, uint32_t usage)
@@ -288,7 +198,7 @@ static void notified(struct worker *w, struct ring_zc *z, uint32_t usage)
 	ring_zc_free(z);
 	if (sock && !sock_of(sock)->waiting)
 		ur_advance(sock);
-	wake();
+	ring_slots_wake();
 }
 
 void ring_zc_completed(struct worker *w, struct ring_zc *z, const struct io_uring_cqe *cqe)
@@ -310,6 +220,7 @@ void ring_zc_completed(struct worker *w, struct ring_zc *z, const struct io_urin
 		zc_count_sent(w->ctr, (size_t)res);
 	if (cqe->flags & IORING_CQE_F_MORE) {
 		ur_on_move(c, op, dst, res);
+		ring_slots_wake(); /* its transfer may have ended */
 		return;
 	}
 	/*
@@ -319,7 +230,7 @@ void ring_zc_completed(struct worker *w, struct ring_zc *z, const struct io_urin
 	 */
 	settle(w, z);
 	ur_on_move(c, op, dst, res);
-	wake();
+	ring_slots_wake();
 }
 
 /* ---------------------------------------------------------------- probe */

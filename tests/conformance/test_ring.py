@@ -318,7 +318,7 @@ def test_clients_that_stand_still_hold_no_pipe(
         assert server.total("pipes") <= 8
 
 
-def test_the_only_registered_buffer_goes_to_who_waits_longest(
+def test_registered_memory_goes_to_who_waits_longest(
     binary: Path, ring_zc_name: str, root: Path
 ) -> None:
     """A client that never stops asking, and three that ask once."""

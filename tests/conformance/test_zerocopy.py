@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import json
 import os
 import socket
 import struct
+import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +26,7 @@ SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 BODY = "/f5242883"
 
 
-def in_namespace(optmem_bytes: int, test: Callable[[], None]) -> None:
+def in_namespace(test: Callable[[], None], optmem_bytes: int | None = None) -> None:
     """Runs a test in a network namespace of its own, which ends with its last process.
 
     unshare(2) takes the calling thread alone, and its children inherit: so nothing of the host is
@@ -40,10 +42,11 @@ def in_namespace(optmem_bytes: int, test: Callable[[], None]) -> None:
             flags = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16sh14x", b"lo", 0))
             up = struct.unpack("16sh14x", flags)[1] | IFF_UP
             fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", up))
-        optmem = Path("/proc/sys/net/core/optmem_max")
-        if not optmem.exists():
-            pytest.skip("needs Linux 6.8: optmem_max of a network namespace")
-        optmem.write_text(str(optmem_bytes))
+        if optmem_bytes is not None:
+            optmem = Path("/proc/sys/net/core/optmem_max")
+            if not optmem.exists():
+                pytest.skip("needs Linux 6.8: optmem_max of a network namespace")
+            optmem.write_text(str(optmem_bytes))
         test()
 
     def run() -> None:
@@ -119,7 +122,7 @@ def test_room_for_one_notification_is_waited_for(binary: Path, name: str, root: 
         if name == "msg_zerocopy":
             assert total["zc_waits"] > 0
 
-    in_namespace(1000, test)
+    in_namespace(test, optmem_bytes=1000)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a server without CAP_IPC_LOCK is made by root")
@@ -169,3 +172,53 @@ def test_waiting_for_notifications_ends_with_the_drain(binary: Path, name: str, 
         server.until("accepts", 1)
         server.signal()
         assert server.proc.wait(DEADLINE_S) == 0
+
+
+def delayed_acks() -> int:
+    """Acknowledgements that this thread's namespace sent when a delay was over (DelayedACKs)."""
+    lines = Path("/proc/thread-self/net/netstat").read_text().splitlines()
+    names, values = (line.split() for line in lines if line.startswith("TcpExt:"))
+    return int(values[names.index("DelayedACKs")])
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "connections"),
+    [
+        ("source=buffers,registered=256k", 256 << 10, 8),  # two sends for all of them
+        ("chunk=1m,inflight=256k", 1 << 20, 1),  # one send would be all that may be in flight
+    ],
+)
+def test_no_send_is_left_to_a_delayed_acknowledgement(
+    binary: Path,
+    ring_zc_name: str,
+    tmp_path: Path,
+    sanitizer: Sanitizer,
+    options: str,
+    size: int,
+    connections: int,
+) -> None:
+    """A receiver waits 40 ms with the last segment, unless more comes: so more must be under way.
+
+    After the end of a response that is the next request, which the last ones of the run lack. It
+    takes a client that reads at once, on a CPU of its own: what waits in a queue is acknowledged
+    together. A server that does not run for so long makes receivers wait as well: hence not none.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    if sanitizer.active or len(cpus) < 2:
+        pytest.skip("needs a server as fast as its client, on another CPU")
+    client = binary.with_name("iolab-load")
+    (tmp_path / "body").write_bytes(bytes(size))
+
+    def test() -> None:
+        before = delayed_acks()
+        spec, args = f"{ring_zc_name},{options}", ("--cpus", str(cpus[0]))
+        with running(binary, spec, tmp_path, *args) as server:
+            target = f"{server.address[0]}:{server.address[1]}"
+            argv = [str(client), f"--target={target}", "--path=/body", f"--cpu={cpus[1]}"]
+            argv += [f"--connections={connections}", "--duration=1"]
+            out = subprocess.run(argv, check=True, capture_output=True, timeout=DEADLINE_S * 3)
+            requests = json.loads(out.stdout)["total"]["requests"]
+        assert requests > connections
+        assert delayed_acks() - before <= requests / 5 + connections
+
+    in_namespace(test)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * ring_zc.c: who gets a registered buffer that comes back, however its send ended, and what a send
- * holds until its last completion. Completions are made up here; the driver is the test.
+ * ring_zc.c, ring_zc_slots.c: who gets a registered buffer that comes back, however its send ended,
+ * and what a send holds until its last completion. Completions are made up here; the driver is the
+ * test.
  */
 #include "test.h"
 
@@ -18,12 +19,17 @@ enum {
 	SLOT_BYTES = 4096,
 };
 
-/* A connection that wants to send for ever, or, once it has given up, nothing more. */
+/*
+ * A connection that wants to send for ever, or, once it has given up, nothing more. Each send is a
+ * transfer, unless the transfer goes on.
+ */
 struct sender {
 	struct conn c;
 	struct ring_zc_sock sock;
 	struct ring_zc *z; /* its send in flight; the last one it began */
-	bool moving;	   /* the result of that is to come */
+	unsigned nr_slots; /* that a transfer of it asks for; 0: one */
+	bool goes_on;	   /* its transfer, after a send */
+	bool moving;	   /* the result of z is to come */
 	bool gave_up;
 	int last_result;
 };
@@ -53,20 +59,21 @@ int ring_refuse(int res, char reason[REASON_MAX], const char *need)
 void ur_advance(struct conn *c)
 {
 	struct sender *s = sender_of(c);
+	unsigned nr = s->nr_slots ? s->nr_slots : 1;
 	struct io_uring_sqe sqe = {0};
-	int slot;
+	struct ring_zc *z;
 
 	if (s->moving || s->gave_up)
 		return;
-	slot = ring_zc_take_slot(c);
-	if (slot < 0) {
-		ring_zc_wait(c);
+	z = ring_zc_new(c, RING_OWN, 3);
+	assert_non_null(z);
+	if (!ring_zc_take_slot(z, nr)) {
+		ring_zc_free(z);
+		ring_zc_wait(c, nr);
 		return;
 	}
-	s->z = ring_zc_new(c, RING_OWN, 3);
-	assert_non_null(s->z);
-	s->z->slot = slot;
-	ring_zc_tag(s->z, &sqe, SLOT_BYTES);
+	ring_zc_tag(z, &sqe, SLOT_BYTES);
+	s->z = z;
 	s->moving = true;
 	b.order[b.nr_begun++] = s;
 }
@@ -81,6 +88,8 @@ void ur_on_move(struct conn *c, unsigned op, uint16_t index, int res)
 	s->last_result = res;
 	if (res < 0)
 		s->gave_up = true;
+	if (s->gave_up || !s->goes_on)
+		ring_zc_end_turn(c);
 	ur_advance(c);
 }
 
@@ -136,6 +145,71 @@ static void the_slot_of_a_refused_send_goes_to_who_waits(void **state)
 	notify(z);			 /* and the other slot's send is in flight */
 	assert_int_equal(b.nr_begun, 3);
 	assert_ptr_equal(b.order[2], &b.s[2]);
+}
+
+/* Two for each: the first takes both, again and again, and then the next has both. */
+static void a_transfer_keeps_its_slots_until_its_end(void **state)
+{
+	struct ring_zc *z;
+
+	for (unsigned i = 0; i < NR_CONNS; i++)
+		b.s[i].nr_slots = NR_SLOTS;
+	b.s[0].goes_on = b.s[1].goes_on = true;
+	for (unsigned i = 0; i < NR_CONNS; i++)
+		ur_advance(&b.s[i].c);
+	assert_int_equal(b.nr_begun, 1);
+	for (unsigned i = 0; i < 10; i++) {
+		z = b.s[0].z;
+		complete(z, SLOT_BYTES, IORING_CQE_F_MORE); /* the next one begins beside it */
+		assert_int_equal(b.nr_begun, i + 2);
+		assert_ptr_equal(b.order[i + 1], &b.s[0]);
+		notify(z);
+	}
+	z = b.s[0].z;
+	b.s[0].goes_on = false;
+	b.s[0].gave_up = true;
+	complete(z, SLOT_BYTES, IORING_CQE_F_MORE);
+	assert_int_equal(b.nr_begun, 11); /* one slot is free, which is no use to the next */
+	notify(z);
+	assert_int_equal(b.nr_begun, 12);
+	assert_ptr_equal(b.order[11], &b.s[1]);
+	complete(b.s[1].z, SLOT_BYTES, IORING_CQE_F_MORE);
+	assert_ptr_equal(b.order[12], &b.s[1]);
+}
+
+static void what_a_transfer_was_not_promised_goes_to_who_waits(void **state)
+{
+	struct ring_zc *promised, *beyond;
+
+	b.s[0].goes_on = true;
+	ur_advance(&b.s[0].c);
+	promised = b.s[0].z;
+	complete(promised, SLOT_BYTES, IORING_CQE_F_MORE); /* nobody waits: it has the other */
+	beyond = b.s[0].z;
+	assert_int_equal(b.nr_begun, NR_SLOTS);
+	ur_advance(&b.s[1].c);
+	complete(beyond, SLOT_BYTES, IORING_CQE_F_MORE);
+	notify(beyond);
+	assert_ptr_equal(b.order[2], &b.s[1]);
+	notify(promised);
+	assert_ptr_equal(b.order[3], &b.s[0]);
+	assert_false(b.s[0].sock.waiting);
+}
+
+/* What was promised to a connection that is closed in the middle of its transfer. */
+static void who_is_closed_keeps_nothing(void **state)
+{
+	b.s[0].goes_on = true;
+	b.s[0].nr_slots = NR_SLOTS;
+	ur_advance(&b.s[0].c);
+	b.s[0].gave_up = b.s[1].goes_on = true;
+	ring_zc_forget(&b.s[0].c);
+	ur_advance(&b.s[1].c);
+	assert_int_equal(b.nr_begun, 2);
+	notify(b.s[0].z);
+	complete(b.s[1].z, SLOT_BYTES, IORING_CQE_F_MORE);
+	assert_int_equal(b.nr_begun, 3);
+	assert_ptr_equal(b.order[2], &b.s[1]);
 }
 
 static void nobody_fails_while_refused_sends_hold_all_slots(void **state)
@@ -254,6 +328,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(nobody_fails_while_refused_sends_hold_all_slots,
 						begin, end),
 		cmocka_unit_test_setup_teardown(a_slot_goes_round, begin, end),
+		cmocka_unit_test_setup_teardown(a_transfer_keeps_its_slots_until_its_end, begin,
+						end),
+		cmocka_unit_test_setup_teardown(what_a_transfer_was_not_promised_goes_to_who_waits,
+						begin, end),
+		cmocka_unit_test_setup_teardown(who_is_closed_keeps_nothing, begin, end),
 		cmocka_unit_test_setup_teardown(who_did_not_wait_gets_no_slot_first, begin, end),
 		cmocka_unit_test_setup_teardown(who_lost_interest_leaves_the_slot_to_the_next,
 						begin, end),
