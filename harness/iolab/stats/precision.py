@@ -14,7 +14,7 @@ import numpy as np
 
 from iolab import bystanders
 from iolab.model import Plan, Sample, Status
-from iolab.stats.dependence import effective_blocks
+from iolab.stats.dependence import Floats, effective_blocks
 from iolab.stats.intervals import order_interval
 from iolab.stats.pairing import against_reference, cell_logs
 from iolab.stats.ratio import median_intervals
@@ -101,7 +101,7 @@ def _without_number(samples: Sequence[Sample]) -> set[str]:
     return out | ({sample.cell for sample in samples} - counted)
 
 
-def half_width(logs: Sequence[float], seed: int, confidence: float) -> float:
+def half_width(logs: Sequence[float] | Floats, seed: int, confidence: float) -> float:
     """The relative half-width of what `logs` say, infinite where it does not count."""
     if not math.isfinite(least_half_width(logs, confidence)):
         return math.inf
@@ -110,14 +110,14 @@ def half_width(logs: Sequence[float], seed: int, confidence: float) -> float:
     return (high - low) / 2
 
 
-def is_narrow(logs: Sequence[float], seed: int, confidence: float, enough: float) -> bool:
+def is_narrow(logs: Sequence[float] | Floats, seed: int, confidence: float, enough: float) -> bool:
     """Whether `half_width` is at most `enough`, mostly answered by its cheap lower bound."""
     if least_half_width(logs, confidence) > enough:
         return False
     return half_width(logs, seed, confidence) <= enough
 
 
-def least_half_width(logs: Sequence[float], confidence: float) -> float:
+def least_half_width(logs: Sequence[float] | Floats, confidence: float) -> float:
     """A lower bound of `half_width` at little cost, infinite where that is."""
     values = np.asarray(logs, dtype=np.float64)
     if len(values) < STEADY_BLOCKS:
