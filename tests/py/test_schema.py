@@ -29,7 +29,7 @@ KERNEL_GROUPS = {"cpus", "softnet", "tcp", "pressure_us", "server", "client"}
 
 
 def test_there_is_a_schema_for_every_kind_of_file() -> None:
-    assert NAMES == ["gates", "manifest", "parts", "samples", "syscalls", "wrk"]
+    assert NAMES == ["gates", "manifest", "parts", "samples", "selftest", "syscalls", "wrk"]
     for name in NAMES:
         validator(name)
 

@@ -42,7 +42,7 @@ QUICK = Settings(
     type=click.IntRange(8, 10_000),
     default=Settings.blocks,
     show_default=True,
-    help="Blocks of a recording: the longest gate that can be drawn.",
+    help="Blocks of a recording: the longest gate drawn from a single one.",
 )
 @click.option(
     "--repetitions",

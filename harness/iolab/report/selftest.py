@@ -54,7 +54,13 @@ def html(document: dict[str, Any], manifest: dict[str, Any], chart: Chart | None
 
 def power_chart(document: dict[str, Any]) -> Chart | None:
     """Share of gates that find a planted slowdown, over the time of measuring; None without any."""
-    curves: list[dict[str, Any]] = [c for c in document["curves"] if c["percent"]]
+    planted = [curve for curve in document["curves"] if curve["percent"]]
+    curves = [curve for curve in planted if curve["comparisons"] == 1]
+    family = {
+        (curve["percent"], curve["blocks"]): curve["found"]["share"]
+        for curve in planted
+        if curve["comparisons"] > 1
+    }
     if not curves:
         return None
     shown = sorted({int(curve["percent"]) for curve in curves})
@@ -65,7 +71,7 @@ def power_chart(document: dict[str, Any]) -> Chart | None:
     panels = []
     for place, percent in enumerate(shown):
         mine = [curve for curve in curves if curve["percent"] == percent]
-        table += [_row(place, curve) for curve in mine]
+        table += [_row(place, curve, family) for curve in mine]
         box = grid.boxes[place]
         ticks = layout.log_ticks(low, high, box.right - box.left, 40)
         panels.append(
@@ -85,13 +91,23 @@ def power_chart(document: dict[str, Any]) -> Chart | None:
         template="power.gp.j2",
         title="How often a gate finds a planted slowdown",
         subtitle="Share of gates that end with a regression, by the time of their first "
-        "measurement (log axis), with 95% intervals; dashed: share that cannot tell. The line is "
-        "95%.",
+        "measurement of a cell (log axis), with 95% intervals; dashed: share that cannot tell; "
+        f"dotted: one slow cell of {document['family']}. The line is 95%.",
         caption=clean(_caption(document)),
         alt="Power curves: share of gates that find slowdowns of " + _listed(shown),
         width=grid.width,
         height=grid.height,
-        header=("panel", "percent", "seconds", "found", "low", "high", "unclear", "blocks"),
+        header=(
+            "panel",
+            "percent",
+            "seconds",
+            "found",
+            "low",
+            "high",
+            "unclear",
+            "blocks",
+            "family",
+        ),
         table=tuple(table),
         panels=tuple(panels),
         # gnuplot reads a tick's label as a format
@@ -100,11 +116,14 @@ def power_chart(document: dict[str, Any]) -> Chart | None:
     )
 
 
-def _row(place: int, curve: dict[str, Any]) -> tuple[Cell, ...]:
+def _row(
+    place: int, curve: dict[str, Any], family: dict[tuple[int, int], float]
+) -> tuple[Cell, ...]:
     found = curve["found"]
     return (
         place, curve["percent"], curve["seconds"], found["share"], found["low"], found["high"],
         curve["unclear"]["share"], curve["blocks"],
+        family.get((curve["percent"], curve["blocks"])),
     )  # fmt: skip
 
 

@@ -18,6 +18,10 @@ PLANTED = (2, 5, 10, 20)
 """The planted slowdowns, as of iolab-server --handicap: percent of the time of a response."""
 
 
+FAMILY = 6
+"""Comparisons of the gate that is run unless told otherwise (workloads/gate.toml): one family."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How much is measured. `gates` are end-to-end gates: (planted percent, budget in s)."""

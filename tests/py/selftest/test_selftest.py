@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from schemas import validator
 
 from iolab import control, store
 from iolab.errors import IolabError
@@ -15,9 +16,12 @@ from iolab.model import Sample, Server, Status
 from iolab.overhead import Overhead
 from iolab.report import summarise_run, write_report
 from iolab.selftest import resample
-from iolab.selftest.evaluate import end_to_end, evaluate, overhead_targets, targets
+from iolab.selftest.by_rule import draw_by_rule
+from iolab.selftest.evaluate import end_to_end, evaluate
 from iolab.selftest.model import GATES, KIND, PLANTED, Rate, Session, Settings
 from iolab.selftest.record import gate_plan, session_plan
+from iolab.selftest.recordings import Place, Recordings
+from iolab.selftest.targets import POWER, overhead_targets, targets
 from iolab.verdict import Effect
 
 EPOLL = Server("engine", "epoll")
@@ -35,7 +39,7 @@ def session(seed: int, blocks: int = 60, noise: float = 0.03, luck: float = 0.0)
 
 
 def test_drawn_gates_find_what_is_planted_and_nothing_else() -> None:
-    sessions = [session(seed) for seed in range(6)]
+    sessions = Recordings([session(seed) for seed in range(6)])
     ten = resample.draw(sessions, 10, 40, 0.05, 60, 1)
     none = resample.draw(sessions, 0, 40, 0.05, 60, 1)
     assert ten is not None
@@ -44,12 +48,13 @@ def test_drawn_gates_find_what_is_planted_and_nothing_else() -> None:
     assert ten.wrong.hits == 0
     assert none.found.hits == 0
     assert none.alarms.share <= 0.05
+    assert (none.alarms.nr, ten.alarms.nr) == (60, 0)  # only equal servers can be false alarms
     assert ten.seconds == pytest.approx(3 * 40 * 0.2)
     assert resample.draw(sessions, 10, 40, 0.05, 60, 1) == ten
 
 
 def test_in_noise_a_gate_cannot_tell() -> None:
-    sessions = [session(seed, noise=0.5) for seed in range(4)]
+    sessions = Recordings([session(seed, noise=0.5) for seed in range(4)])
     found = resample.draw(sessions, 5, 20, 0.05, 40, 1)
     assert found is not None
     assert found.unclear.share > 0.8
@@ -58,57 +63,62 @@ def test_in_noise_a_gate_cannot_tell() -> None:
 
 def test_what_a_pair_of_processes_has_by_chance_stays_in() -> None:
     """Every session's twin is 3% off one way or the other: that is no drift to be averaged."""
-    sessions = [session(seed, noise=0.005, luck=0.03 * (-1) ** seed) for seed in range(6)]
+    lucky = [session(seed, noise=0.005, luck=0.03 * (-1) ** seed) for seed in range(6)]
+    sessions = Recordings(lucky)
     found = resample.draw(sessions, 0, 40, 0.02, 60, 1)
     assert found is not None
     assert found.alarms.share > 0.9
 
 
+def places(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Place]]:
+    """What every estimate from now on is asked of: planted percent and place."""
+    asked: list[tuple[int, Place]] = []
+    estimate = Recordings.estimate
+
+    def spy(self: Recordings, percent: int, place: Place, confidence: float) -> Any:
+        asked.append((percent, place))
+        return estimate(self, percent, place, confidence)
+
+    monkeypatch.setattr(Recordings, "estimate", spy)
+    return asked
+
+
 def test_a_gate_is_drawn_from_neighbouring_blocks_none_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seen: list[list[float]] = []
-    judge_one = resample.judge_one
-
-    def spy(logs: Any, threshold: float) -> Any:
-        seen.append(list(logs))
-        return judge_one(logs, threshold)
-
-    monkeypatch.setattr(resample, "judge_one", spy)
-    numbered = Session(np.arange(60.0), {}, 0.2)
-    resample.draw([numbered, numbered], 0, 12, 0.05, 20, 1)
-    assert seen
-    for stretch in seen:
-        assert stretch == [stretch[0] + at for at in range(12)]
+    numbered = Recordings([Session(np.arange(60.0), {}, 0.2)] * 2)
+    asked = places(monkeypatch)
+    resample.draw(numbered, 0, 12, 0.05, 20, 1)
+    assert len({place for _, place in asked}) > 10
+    for percent, place in asked:
+        logs = numbered.logs(percent, place).tolist()
+        assert logs == [logs[0] + at for at in range(12)]
 
 
 def test_what_replaces_an_untrusted_measurement_has_processes_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    drawn: list[list[Session]] = []
-    measure = resample._round
+    drawn: list[Place] = []
+    measure = resample.measured
 
-    def spy(found: Session, *args: Any) -> Any:
-        drawn[-1].append(found)
-        return replace(measure(found, *args), untrusted="always")
+    def spy(found: Recordings, names: Any, percents: Any, where: Any, threshold: float) -> Any:
+        drawn.extend(where)
+        return replace(measure(found, names, percents, where, threshold), untrusted="always")
 
-    sample = resample.random.Random.sample
-
-    def begin(rng: Any, sessions: Any, nr: int) -> Any:
-        drawn.append([])
-        return sample(rng, sessions, nr)
-
-    monkeypatch.setattr(resample, "_round", spy)
-    monkeypatch.setattr(resample.random.Random, "sample", begin)
-    resample.draw([session(seed) for seed in range(3)], 20, 40, 0.05, 30, 1)
-    assert all(len(gate) == 3 for gate in drawn)  # each untrusted, then slower
-    assert all(len({id(one) for one in gate}) == 3 for gate in drawn)
+    monkeypatch.setattr(resample, "measured", spy)
+    three = Recordings([session(seed) for seed in range(3)])
+    resample.draw(three, 20, 40, 0.05, 30, 1)
+    assert len(drawn) == 3 * 30  # each untrusted, then slower
+    for at in range(0, len(drawn), 3):
+        assert len({place[0][0] for place in drawn[at : at + 3]}) == 3
 
 
 def test_sessions_too_short_give_no_point() -> None:
-    assert resample.draw([session(1), session(2)], 5, 61, 0.05, 10, 1) is None
-    assert resample.draw([session(1)], 5, 20, 0.05, 10, 1) is None
-    assert resample.disjoint([session(1), session(2, blocks=25)], 20) == 3 + 1
+    two = Recordings([session(1), session(2)])
+    assert resample.draw(two, 5, 61, 0.05, 10, 1) is None
+    assert resample.draw(Recordings([session(1)]), 5, 20, 0.05, 10, 1) is None
+    assert resample.draw(two, 5, 20, 0.05, 10, 1, comparisons=2) is None  # nothing for a second
+    assert Recordings([session(1), session(2, blocks=25)]).disjoint(20) == 3 + 1
 
 
 def test_rates_have_wilsons_interval() -> None:
@@ -182,6 +192,7 @@ def write(tmp_path: Path, settings: Settings, nr_sessions: int) -> Path:
 def test_an_evaluated_self_test_and_its_page(tmp_path: Path) -> None:
     run_dir = write(tmp_path, SMALL, 3)
     document = evaluate(run_dir)
+    validator("selftest").validate(document)
     assert document["short"]
     assert document["sessions"] == 3
     assert [one["percent"] for one in document["planted"]] == list(PLANTED)
@@ -207,9 +218,10 @@ def test_a_self_test_without_whole_sessions_is_named(tmp_path: Path) -> None:
 
 
 def test_targets_are_met_missed_or_left_open() -> None:
-    many = [session(seed, blocks=130) for seed in range(5)]
+    many = Recordings([session(seed, blocks=130) for seed in range(5)])
     few = [resample.draw(many, p, 120, 0.05, 20, 1) for p in (0, 5, 10)]
-    found = {one.name: one.met for one in targets([one for one in few if one], [])}
+    few += [draw_by_rule(many, p, budget_s, 0.05, 20, 1) for p, budget_s in ((0, 60), *POWER)]
+    found = {one.name: one.met for one in targets([one for one in few if one], [], [])}
     assert set(found.values()) == {None}  # 20 draws say nothing of 1%
     drawn = [one for one in few if one is not None]
     plenty = [
@@ -220,22 +232,28 @@ def test_targets_are_met_missed_or_left_open() -> None:
             alarms=Rate(30, 300),
             wrong=Rate(0, 300),
             disjoint=20,
+            outlasting=Rate(0, 300),
         )
         for one in drawn
     ]
     gates = [
-        {"percent": 0, "budget_s": 60.0, "exit_code": 0, "first_s": 9.0, "measured_s": 9.0}
+        {"percent": 0, "budget_s": 30.0, "exit_code": 0, "first_s": 9.0, "measured_s": 9.0}
     ] * 20
-    found = {one.name: one.met for one in targets(plenty, gates)}
+    rows = end_to_end(gates, plenty)
+    found = {one.name: one.met for one in targets(plenty, gates, rows)}
     assert found == {
         "false alarms": False,
+        "false alarms, by the rule": False,
+        "false alarms, gates of 6": None,  # none drawn
+        "gates of 6 with a false alarm": None,
         "planted 10%": True,
         "planted 5%": True,
         "wrong rather than unclear": True,
+        "wrong rather than unclear, by the rule": True,
         "whole gates without a slowdown": True,
-        "whole gates, planted 0%": None,  # none drawn is as short
+        "whole gates, planted 0%": None,  # none drawn has that budget
     }
-    (row,) = end_to_end(gates, drawn)
+    (row,) = rows
     assert (row["found"]["share"], row["drawn"]) == (0.0, None)
 
 
@@ -276,7 +294,8 @@ def drawn_at(blocks: int, percent: int = 0, **found: Any) -> resample.Drawn:
 
 
 def met(drawn: list[resample.Drawn], gates: list[dict[str, Any]], name: str) -> bool | None:
-    return next(one.met for one in targets(drawn, gates) if one.name == name)
+    found = targets(drawn, gates, end_to_end(gates, drawn))
+    return next(one.met for one in found if one.name == name)
 
 
 def test_false_alarms_at_one_length_are_not_hidden_by_the_others() -> None:
@@ -286,10 +305,34 @@ def test_false_alarms_at_one_length_are_not_hidden_by_the_others() -> None:
     assert met([*quiet, drawn_at(120, alarms=Rate(6, 300))], [], "false alarms") is None
 
 
+def test_false_alarms_of_families_are_judged_by_comparison_and_by_gate() -> None:
+    six = {"comparisons": 6, "alarms": Rate(0, 1800), "alarmed": Rate(0, 300)}
+    by_comparison, by_gate = "false alarms, gates of 6", "gates of 6 with a false alarm"
+    enough = drawn_at(8, disjoint=120, **six)
+    assert met([enough], [], by_comparison) is True
+    assert met([enough], [], by_gate) is True
+    fewer = drawn_at(8, disjoint=119, **six)  # 19 gates that share no block
+    assert met([fewer], [], by_comparison) is True
+    assert met([fewer], [], by_gate) is None
+    loud = replace(enough, alarms=Rate(18, 1800), alarmed=Rate(18, 300))
+    assert met([loud], [], by_comparison) is True  # 1% of comparisons, 6% of gates
+    assert met([replace(loud, alarmed=Rate(60, 300))], [], by_gate) is False
+
+
 def test_draws_from_few_stretches_judge_nothing() -> None:
-    few = [drawn_at(100, 10, found=Rate(300, 300), disjoint=19)]
+    few = [drawn_at(100, 10, budget_s=60.0, found=Rate(300, 300), disjoint=19)]
     assert met(few, [], "planted 10%") is None
     assert met([drawn_at(100, disjoint=19)], [], "false alarms") is None
+
+
+def test_draws_that_outlast_their_session_judge_nothing() -> None:
+    kind = {"budget_s": 60.0, "found": Rate(300, 300)}
+    within = drawn_at(100, 10, **kind, outlasting=Rate(15, 300))
+    assert met([within], [], "planted 10%") is True
+    joined = replace(within, outlasting=Rate(16, 300))
+    assert met([joined], [], "planted 10%") is None
+    bad = drawn_at(100, 0, budget_s=60.0, alarms=Rate(90, 300), outlasting=Rate(16, 300))
+    assert met([bad], [], "false alarms, by the rule") is None
 
 
 @pytest.mark.parametrize(
@@ -310,12 +353,16 @@ def test_a_wrong_pass_is_wrong(effect: Effect, percent: int, wrong: bool) -> Non
 
 
 def test_whole_gates_that_find_less_than_drawn_ones_miss_a_target() -> None:
-    drawn = [drawn_at(100, 10, found=Rate(288, 300))]
+    drawn = [drawn_at(100, 10, budget_s=60.0, found=Rate(288, 300))]
     kind = {"percent": 10, "budget_s": 60.0, "first_s": 55.0, "measured_s": 90.0}
     (row,) = end_to_end([{**kind, "exit_code": 1}], drawn)
     assert (row["first_s"], row["total_s"]) == (55.0, 90.0)
     half = [{**kind, "exit_code": code} for code in (1, 2)] * 10
     assert met(drawn, half, "planted 10%") is True
+    assert met(drawn, half, "planted 10%, whole gates") is False
     assert met(drawn, half, "whole gates, planted 10%") is False
     assert met(drawn, [{**kind, "exit_code": 1}] * 20, "whole gates, planted 10%") is True
     assert met(drawn, half[:10], "whole gates, planted 10%") is None
+    assert met(drawn, half[:10], "planted 10%, whole gates") is None
+    short = [replace(drawn[0], unfinished=Rate(1, 300))]
+    assert met(short, half, "whole gates, planted 10%") is None
