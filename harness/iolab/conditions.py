@@ -214,7 +214,7 @@ class Conditions:
         mine = [one for one in whole.applied if one.place.endswith(f": {key}")] if whole else []
         if not mine or any(one.outcome == "exact" for one in mine):
             return None
-        return f"{key} changes nothing here: {mine[0].outcome}: {mine[0].reason}"
+        return " ".join(f"{key} changes nothing here: {mine[0].outcome}: {mine[0].reason}".split())
 
     def _apply(self, tuned: Tuned, stack: ExitStack) -> None:
         """Applies a profile until `stack` is closed."""

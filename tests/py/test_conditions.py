@@ -188,6 +188,18 @@ def test_leaving_out_what_was_not_taken_is_not_measured(lab: Lab) -> None:
         assert fin_timeout(lab, around, chosen.cells[1]) == 33
 
 
+def test_why_a_step_changes_nothing_is_one_line(lab: Lab) -> None:
+    """The kernel's refusal comes with its remedy; the reason stands in a table of the report."""
+    text = SMALL + '[nic]\nqdisc = "no_such_kind"\n'
+    (lab.house.profiles / "kind.toml").write_text(text)
+    chosen = replace(plan("none", "kind", "kind~nic.qdisc"), partial=True)
+    with open_conditions(lab, chosen) as around:
+        (reason,) = around.unsupported.values()
+    assert reason.startswith("nic.qdisc changes nothing here: refused: tc qdisc replace")
+    assert reason.endswith("remedy: this kernel lacks sch_no_such_kind: modprobe sch_no_such_kind")
+    assert "\n" not in reason
+
+
 def test_an_ablation_is_loaded_from_its_name(lab: Lab) -> None:
     loaded = load_variant(lab.house.profiles, "large~sysctl.net.ipv4.tcp_sack")
     assert loaded.name == "large~sysctl.net.ipv4.tcp_sack"
