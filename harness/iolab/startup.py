@@ -61,6 +61,17 @@ def mind_leftovers(verb: str, auto_revert: bool) -> None:
                 raise _would_measure(verb, "sudo iolab tune revert")
 
 
+def refuse_leftovers(verb: str) -> None:
+    """IolabError when a killed run left a profile applied: `verb` would measure that host.
+
+    For verbs that measure only sometimes; those of MEASURING are stopped by `mind_leftovers`.
+    """
+    for state in [*journalled(), *of_root()]:
+        left = _leftover(state)
+        if left is not None:
+            raise _would_measure(verb, "iolab tune revert, or iolab --auto-revert VERB")
+
+
 def _tidy() -> None:
     """What cannot be removed, for want of privilege or because somebody is at it, stays."""
     if os.geteuid() == 0:

@@ -16,6 +16,7 @@ from iolab.guest.parts import find_parts
 from iolab.lab import open_lab
 from iolab.params import DURATION, PERCENT
 from iolab.paths import find_house
+from iolab.startup import refuse_leftovers
 from iolab.testbed.netns import open_netns
 from iolab.trial.judge import judge
 from iolab.trial.measure import LABEL, Asked, Measurement, measure, script_plan
@@ -161,12 +162,14 @@ def _measuring(
 ) -> Iterator[Callable[[Recording, Verdict], Measurement | None]]:
     """What measures a trial, or does nothing.
 
-    A matrix that cannot be meant, and a user who can make no namespaces, end it before the guest
-    has cost any time.
+    A matrix that cannot be meant, a user who can make no namespaces, and a host that a killed run
+    left tuned end it before the guest has cost any time.
     """
     if asked is None:
         yield lambda recording, verdict: None
         return
+    if not asked.dry_run:
+        refuse_leftovers("tune validate --measure")
     with open_lab() as lab:
         plan = script_plan(lab.plan(asked.matrix), asked)
         with open_netns(lab.executor):

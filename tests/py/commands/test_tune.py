@@ -161,6 +161,14 @@ def test_other_verbs_announce_it_too(machine: Path, tmp_path: Path) -> None:
     assert (done.exit_code, done.stderr) == (0, "")
 
 
+def test_no_script_is_measured_on_what_a_killed_run_left(machine: Path, tmp_path: Path) -> None:
+    interrupt(tmp_path / "state", machine)
+    done = call("validate", tmp_path / "x.sh", "--measure")
+    assert isinstance(done.exception, IolabError)
+    assert "tune validate --measure would measure the host" in str(done.exception)
+    assert value(machine) == "65535"
+
+
 @pytest.mark.parametrize("verb", startup.MEASURING)
 def test_what_a_killed_run_left_is_not_measured(machine: Path, tmp_path: Path, verb: str) -> None:
     assert verb in cli.cli.list_commands(click.Context(cli.cli))
