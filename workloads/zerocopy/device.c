@@ -5,7 +5,8 @@
  *   NETIF_F_SG (net/ipv4/tcp.c);
  * - what turns to the receiving side of this host, as on loopback and veth: nobody could say when
  *   the receiver is finished with the pages (skb_orphan_frags_rx(), net/core/dev.c);
- * - what a packet socket sees, for the same reason (dev_queue_xmit_nit()).
+ * - what is queued for the process behind a tun or tap device (tun_net_xmit(), drivers/net/tun.c),
+ *   or is seen by a packet socket (dev_queue_xmit_nit()), for the same reason.
  */
 #include "check.h"
 
@@ -126,6 +127,8 @@ const char *device_copies(const struct device *d)
 		return "loopback: sender and receiver are one host, and the receiving side copies";
 	if (!strcmp(d->driver, "veth"))
 		return "veth: both ends are one host, and the receiving side copies";
+	if (!strcmp(d->driver, "tun"))
+		return "tun or tap: it copies for the process or virtual machine behind it";
 	if (d->scatter_gather == 0)
 		return "scatter-gather is off: pages can only be gathered by copying (ethtool -K)";
 	if (d->packet_sockets > 0)
