@@ -11,7 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from client import DEADLINE_S, Connection, Server, make_request, running
+from client import (
+    DEADLINE_S,
+    Connection,
+    Sanitizer,
+    Server,
+    make_limited,
+    make_request,
+    running,
+)
 
 
 def kernel_view(server: Server) -> str:
@@ -164,6 +172,21 @@ def test_a_cpu_that_is_not_there_is_named(binary: Path, ring_name: str, root: Pa
     done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 3
     assert done.stderr.startswith("unsupported: sqpoll_cpu: no such CPU")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a server without CAP_IPC_LOCK is made by root")
+def test_registered_memory_beyond_the_limit_names_limit_and_option(
+    binary: Path, ring_zc_name: str, root: Path, tmp_path: Path, sanitizer: Sanitizer
+) -> None:
+    if sanitizer.active:
+        pytest.skip("a sanitizer wants capabilities of its own (ptrace)")
+    limited = make_limited(binary, tmp_path / "limited", 8 << 20)
+    argv = [str(limited), "--engine", f"{ring_zc_name},source=buffers,registered=16m"]
+    argv += ["--role", "file", "--root", str(root), "--listen", "127.0.0.1:0", "--workers", "1"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 1
+    assert "ulimit -l" in done.stderr
+    assert "registered" in done.stderr
 
 
 def ring_threads(server: Server) -> list[str]:
