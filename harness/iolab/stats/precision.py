@@ -2,7 +2,7 @@
 
 Asked before every block, so that a run tends to end on a width that is too narrow by chance. Where
 an interval lies decides nothing, which spares the rates; the widths are kept honest by
-`STEADY_BLOCKS`. Simulated in tests/py/stats/test_precision.py.
+`STEADY_BLOCKS`. Simulated in tests/py/stats/error_rates.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STEADY_BLOCKS = 20
 """A width from fewer blocks ends no run.
 
 Of 8 blocks the correlation can hardly be measured, and where it reads too small, intervals are too
-narrow and runs stop: at a true correlation of 0.6, 99% intervals then held the truth in 94% of
+narrow and runs stop: at a true correlation of 0.6, 99% intervals then held the truth in 96% of
 runs. From 20 blocks on they do in 99%.
 """
 

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import pytest
+from error_rates import interval_coverage
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated import wave
@@ -73,17 +74,9 @@ def test_intervals_cover_the_median_as_often_as_they_say() -> None:
 @pytest.mark.parametrize("rho", [0.0, 0.35, 0.6])
 @pytest.mark.parametrize("nr", [30, 60])
 def test_intervals_cover_in_correlated_noise(nr: int, rho: float) -> None:
-    rng = np.random.default_rng(nr)
-    hits = strict = 0
-    for seed in range(RUNS):
-        values = list(wave(rng, nr, rho) + 0.1)
-        usual, wide = stats.estimate(values, seed), stats.estimate(values, seed, 0.99)
-        assert usual is not None
-        assert wide is not None
-        hits += usual.low <= math.exp(0.1) <= usual.high
-        strict += wide.low <= math.exp(0.1) <= wide.high
-    assert hits / RUNS >= 0.92
-    assert strict / RUNS >= 0.97
+    usual, wide = interval_coverage(nr, rho, RUNS)
+    assert usual >= 0.92
+    assert wide >= 0.97
 
 
 def test_a_slice_without_a_byte_counts_against_its_server() -> None:
