@@ -142,6 +142,49 @@ def lacking(plan: Plan, samples: Sequence[Sample], widest: float = NOTABLE) -> s
     return f"no A/A evidence: {'; '.join(words)}" if words else None
 
 
+def known(plan: Plan, samples: Sequence[Sample], enough: float) -> bool:
+    """Whether every comparison is known within `enough`, and every A/A pair within twice that.
+
+    `enough` is a difference of logarithms. It is what runs and gates stop by.
+    """
+    if stats.widest_interval(plan, samples, enough) > enough:
+        return False
+    return evident(plan, samples, 2 * enough)
+
+
+def evident(plan: Plan, samples: Sequence[Sample], enough: float) -> bool:
+    """Whether every A/A pair that still can is known within `enough`, a difference of logarithms.
+
+    What measuring waits for: a run that ends before its pairs show anything proves nothing, however
+    well its comparisons are known.
+    """
+    return all(
+        stats.is_narrow(logs, plan.seed, confidence, enough)
+        for _, logs, confidence in _unfinished(plan, samples)
+    )
+
+
+def widest_pair(plan: Plan, samples: Sequence[Sample]) -> tuple[str, float] | None:
+    """The id of the twin whose pair `evident` waits for, and its half-width; None without one."""
+    found = [
+        (twin.id, stats.half_width(logs, plan.seed, confidence))
+        for twin, logs, confidence in _unfinished(plan, samples)
+    ]
+    return max(found, key=lambda one: one[1], default=None)
+
+
+def _unfinished(
+    plan: Plan, samples: Sequence[Sample]
+) -> Iterable[tuple[Cell, Sequence[float], float]]:
+    """The pairs that more blocks can tell something of: twin, log ratios, confidence."""
+    both = pairs(plan)
+    confidence = 1 - ALPHA / max(1, len(both))
+    bad = stats.without_number(samples)
+    rest = [pair for pair in both if not bad & {cell.id for cell in pair}]
+    for (_, twin), logs in zip(rest, stats.cell_logs(plan, samples, rest), strict=True):
+        yield twin, logs, confidence
+
+
 def _no_number(base: Cell, twin: Cell, samples: Sequence[Sample]) -> str:
     for cell in (twin, base):
         mine = [sample for sample in samples if sample.cell == cell.id]

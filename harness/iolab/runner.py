@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
-from iolab import bystanders, kernelstat, overhead, slicecheck, stats
+from iolab import bystanders, control, kernelstat, overhead, slicecheck, stats
 from iolab.errors import IolabError
 from iolab.executor import ProcessError
 from iolab.kernelstat import Observer
@@ -236,19 +236,20 @@ class Runner:
         done = block - first_block
         next_s = here_s / done if done else 0.0
         rule = Rule(plan.min_blocks, plan.max_blocks, plan.precision, plan.budget_s)
-        match rule.stop(block, spent_s + here_s, next_s, self._narrow):
+        match rule.stop(block, spent_s + here_s, next_s, self._known):
             case Stop.BLOCKS:
                 return f"max_blocks ({plan.max_blocks}) reached"
             case Stop.PRECISION:
                 return f"every interval is within +-{plan.precision:.1%}"
             case Stop.BUDGET:
-                missed = stats.missed(plan, self.samples, block, spent_s + here_s)
+                pair = control.widest_pair(plan, self.samples) if plan.precision else None
+                missed = stats.missed(plan, self.samples, block, spent_s + here_s, pair)
                 return f"budget ({plan.budget_s:g} s) used up{missed}"
             case None:
                 return None
 
-    def _narrow(self, enough: float) -> bool:
-        return stats.widest_interval(self._plan, self.samples, enough) <= enough
+    def _known(self, enough: float) -> bool:
+        return control.known(self._plan, self.samples, enough)
 
     def _compares(self) -> bool:
         """Whether more blocks can still tell something: a comparison is left, or an open loop.

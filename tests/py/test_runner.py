@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from fakestage import FakeServer, FakeSession, FakeStage
 
-from iolab import stats, store
+from iolab import control, stats, store
 from iolab.errors import IolabError
 from iolab.executor import ProcessError
 from iolab.kernelstat import Reading
@@ -146,6 +147,41 @@ def test_a_budget_that_ends_first_says_what_the_precision_would_take(
     reason = measure(stage, chosen, tmp_path).stop_reason
     assert "budget (12 s) used up before every interval was within +-0.1%: that of b@" in reason
     assert re.search(r"is \+-\d+\.\d% wide; --budget \d+[sm] would do", reason)
+
+
+def wobbling_twin(stage: FakeStage, steps: int) -> Plan:
+    """A plan of servers without noise but for the baseline's twin, a step of 2% in `steps`."""
+    nr = iter(range(10**6))
+
+    def vary(session: FakeSession, document: dict[str, Any]) -> None:
+        if stage.label(session) == "a#2":
+            document["window"]["body_bytes"] *= 1 + 0.02 * (next(nr) % steps)
+
+    stage.tamper = vary
+    return control.with_control(plan("a", "b", precision=0.01, max_blocks=10_000))
+
+
+def test_precision_waits_for_the_a_a_pairs(stage: FakeStage, tmp_path: Path) -> None:
+    chosen = wobbling_twin(stage, 4)
+    outcome = measure(stage, chosen, tmp_path)
+    samples = read_samples(tmp_path).samples
+    assert outcome.blocks > STEADY_BLOCKS
+    assert "within +-1.0%" in outcome.stop_reason
+    assert control.evident(chosen, samples, 2 * math.log1p(0.01))
+    earlier = [sample for sample in samples if sample.block < outcome.blocks - 1]
+    assert not control.evident(chosen, earlier, 2 * math.log1p(0.01))
+
+
+def test_a_budget_that_ends_before_the_a_a_pairs_are_known_says_so(
+    stage: FakeStage, tmp_path: Path
+) -> None:
+    chosen = replace(wobbling_twin(stage, 9), budget_s=20.0)
+    reason = measure(stage, chosen, tmp_path).stop_reason
+    assert re.search(
+        r"within \+-1\.0% \(an A/A pair's within twice that\): that of the A/A pair a#2@small is "
+        r"\+-\d+\.\d% wide; --budget \d+[sm] would do",
+        reason,
+    )
 
 
 def test_a_budget_of_too_few_blocks_says_how_many_it_takes(

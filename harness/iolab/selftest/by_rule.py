@@ -15,13 +15,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from iolab import gate, verdict
+from iolab import control, gate, verdict
 from iolab.selftest.recordings import Place, Recordings
 from iolab.selftest.resample import Drawn, Stretch, Take, one_gate, tally
 from iolab.stopping import Rule
 
 SLICES = 3
 """Slices of a block: the baseline, its twin, and the candidate."""
+
+
+_PAIR = 1 - control.ALPHA
+"""The confidence of the only A/A pair: see control.py."""
 
 
 def draw_by_rule(
@@ -88,7 +92,10 @@ def _walk(
             place = _leading(whole, blocks)
 
             def narrow(enough: float, place: Place = place) -> bool:
-                return recordings.is_narrow(percent, place, confidence, enough)
+                if not recordings.is_narrow(percent, place, confidence, enough):
+                    return False
+                # Where the twin plays the candidate, there is no third server for an A/A pair.
+                return not percent or recordings.is_narrow(0, place, _PAIR, 2 * enough)
 
             if rule.stop(blocks, blocks * block_s, block_s, narrow) is not None:
                 return Stretch(place)

@@ -26,7 +26,14 @@ from iolab.stats.intervals import (
     resample_length,
 )
 from iolab.stats.pairing import against_reference, cell_logs, cell_status, paired_logs, rate_logs
-from iolab.stats.precision import is_narrow, missed, widest_cell, widest_interval
+from iolab.stats.precision import (
+    half_width,
+    is_narrow,
+    missed,
+    widest_cell,
+    widest_interval,
+    without_number,
+)
 from iolab.stats.ranking import rank
 from iolab.stats.ratio import Estimate, Work, estimate, estimates, required_blocks
 from iolab.stats.significance import ALPHA, holm, paired_p_value, preload
@@ -59,6 +66,7 @@ __all__ = [
     "effective_blocks",
     "estimate",
     "estimates",
+    "half_width",
     "holm",
     "is_narrow",
     "judge_slice",
@@ -84,4 +92,5 @@ __all__ = [
     "warmup_blocks",
     "widest_cell",
     "widest_interval",
+    "without_number",
 ]

@@ -55,11 +55,18 @@ def widest_cell(plan: Plan, samples: Sequence[Sample]) -> tuple[str, float] | No
     return max(found.items(), key=lambda one: one[1], default=None)
 
 
-def missed(plan: Plan, samples: Sequence[Sample], blocks: int, spent_s: float) -> str:
+def missed(
+    plan: Plan,
+    samples: Sequence[Sample],
+    blocks: int,
+    spent_s: float,
+    pair: tuple[str, float] | None = None,
+) -> str:
     """What a run that its budget ends lacks of its precision, and what would have given it.
 
     In words, to stand behind the reason it ended; empty without a precision. `spent_s` went into
-    `blocks` blocks.
+    `blocks` blocks. `pair` is the A/A pair that is known worst, with the half-width of its
+    interval, which may be twice as wide.
     """
     if plan.precision is None:
         return ""
@@ -68,8 +75,14 @@ def missed(plan: Plan, samples: Sequence[Sample], blocks: int, spent_s: float) -
     if found is None:
         return f"{text}: nothing is left to compare"
     cell, width = found
+    enough = math.log1p(plan.precision)
+    if pair is not None and math.isfinite(pair[1]) and width <= enough < pair[1] / 2:
+        needed_s = spent_s * (pair[1] / 2 / enough) ** 2
+        told = f"that of the A/A pair {pair[0]} is +-{math.expm1(pair[1]):.1%} wide"
+        wanted = f"(an A/A pair's within twice that): {told}"
+        return f"{text} {wanted}; --budget {as_argument(needed_s)} would do, at this noise"
     if math.isfinite(width):
-        needed_s = spent_s * (width / math.log1p(plan.precision)) ** 2
+        needed_s = spent_s * (width / enough) ** 2
         told = f"that of {cell} is +-{math.expm1(width):.1%} wide"
         return f"{text}: {told}; --budget {as_argument(needed_s)} would do, at this noise"
     # Blocks that resemble each other are worth fewer: twice as many as now, then.
@@ -81,7 +94,7 @@ def missed(plan: Plan, samples: Sequence[Sample], blocks: int, spent_s: float) -
 
 def _series(plan: Plan, samples: Sequence[Sample]) -> dict[str, list[float]]:
     """The log ratios to the reference of each cell that is still ok, by its id."""
-    bad = _without_number(samples)
+    bad = without_number(samples)
     pairs = [
         (base, cell)
         for base, cell in against_reference(plan)
@@ -91,7 +104,7 @@ def _series(plan: Plan, samples: Sequence[Sample]) -> dict[str, list[float]]:
     return {cell.id: found for (_, cell), found in zip(pairs, logs, strict=True)}
 
 
-def _without_number(samples: Sequence[Sample]) -> set[str]:
+def without_number(samples: Sequence[Sample]) -> set[str]:
     """The cells that no further block gives a number: out, or disturbed in every slice so far.
 
     The latter may still get one, but a run that waits for it need never end.

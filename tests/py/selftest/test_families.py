@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iolab import gate, stats, verdict
+from iolab import control, gate, verdict
 from iolab.matrix import load_plan
 from iolab.model import Cell, Plan, Sample, Server, Status, Workload
 from iolab.selftest import by_rule, resample
-from iolab.selftest.by_rule import draw_by_rule
+from iolab.selftest.by_rule import SLICES, draw_by_rule
 from iolab.selftest.model import FAMILY, PLANTED, Session
 from iolab.selftest.recordings import Recordings, noise
 from iolab.specs import Offer
@@ -109,20 +109,21 @@ def test_a_gate_whose_pair_shows_nothing_finds_nothing() -> None:
     assert (seeing.found.share, blind.found.share, blind.unclear.share) == (1.0, 0.0, 1.0)
 
 
-def runner_stops(logs: list[float], rule: Rule, block_s: float) -> int:
+def runner_stops(twin: list[float], new: list[float], rule: Rule, block_s: float) -> int:
     """After how many blocks a run of these log ratios ends, asked as the runner asks."""
-    servers = Server("engine", "a"), Server("engine", "b")
+    servers = Server("engine", "a"), Server("engine", "a", twin=True), Server("engine", "b")
     plan = Plan("p", "", "a", tuple(Cell(s, WORKLOAD) for s in servers), confidence=0.99, seed=0)
     samples: list[Sample] = []
-    for block, log in enumerate([*logs, 0.0]):
+    for block, logs in enumerate(zip(itertools.repeat(0.0), [*twin, 0.0], [*new, 0.0])):
 
-        def narrow(enough: float) -> bool:
-            return stats.widest_interval(plan, samples, enough) <= enough
+        def known(enough: float) -> bool:
+            return control.known(plan, samples, enough)
 
-        if rule.stop(block, block * block_s, block_s, narrow) is not None:
+        if rule.stop(block, block * block_s, block_s, known) is not None:
             return block
-        for cell, rate in zip(plan.cells, (1e6, 1e6 * math.exp(log)), strict=True):
-            load = {"window": {"ns": 10**9, "requests": 1, "body_bytes": rate}, "errors": {}}
+        for cell, log in zip(plan.cells, logs, strict=True):
+            window = {"ns": 10**9, "requests": 1, "body_bytes": 1e6 * math.exp(log)}
+            load = {"window": window, "errors": {}}
             samples.append(Sample(block, 0, cell.id, Status.OK, None, 0, 1, load))
     raise AssertionError("it never stopped")
 
@@ -134,9 +135,11 @@ def test_gates_drawn_by_the_rule_end_where_the_runner_would(spread: float, budge
     for at in range(4):
         found = by_rule._walk(recordings, 10, rule, [at], 0)
         blocks = sum(nr for _, _, nr in found.place)
-        logs = recordings.sessions[at].planted[10].tolist()
+        one = recordings.sessions[at]
         assert not found.unfinished
-        assert blocks == runner_stops(logs, rule, 3 * 0.2)
+        assert blocks == runner_stops(
+            one.twin.tolist(), one.planted[10].tolist(), rule, SLICES * 0.2
+        )
 
 
 def test_a_budget_ends_what_stays_wide() -> None:
@@ -153,9 +156,8 @@ def test_precision_ends_a_gate_long_before_its_budget() -> None:
     recordings = Recordings([session(seed, blocks=80, spread=0.01) for seed in range(8)])
     drawn = draw_by_rule(recordings, 10, 3600.0, 0.05, 40, 1)
     assert drawn is not None
-    assert drawn.blocks < 30
-    assert drawn.found.share > 0.5
-    assert drawn.found.hits + drawn.unclear.hits == 40  # so soon, an A/A pair may show too little
+    assert drawn.blocks < 40
+    assert drawn.found.share == 1.0
 
 
 def test_a_gate_that_outlasts_its_session_goes_on_in_others_and_says_so() -> None:
