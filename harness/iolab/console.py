@@ -18,7 +18,7 @@ from iolab.curve import MAX, CurveSet, Point
 from iolab.model import Unit, Workload
 from iolab.runner import Tick
 from iolab.sizes import format_size
-from iolab.stats import CONFIDENCE, CellSummary, Estimate, WorkloadSummary
+from iolab.stats import CONFIDENCE, CellSummary, Estimate, WorkloadSummary, blind
 from iolab.verdict import Verdict
 from iolab.wording import PER_SECOND, clients, limited_by
 
@@ -184,6 +184,9 @@ def _caption(summary: WorkloadSummary) -> str:
         text = text.removesuffix("; peak: resident memory").replace("server CPU", "CPU")
     if coverages and min(coverages) < CONFIDENCE:
         text += f"; few blocks: intervals cover {min(coverages):.0%} only"
+    ranked = [cell.ratio.blocks for cell in summary.cells if cell.rank and cell.ratio]
+    if ranked and (why := blind(max(ranked), len(ranked))):
+        text += f"; {why}"
     return text
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rich.console import Console
 
@@ -50,6 +52,17 @@ def test_a_table_shows_ranks_ties_limits_and_reasons() -> None:
         "unsupported: no io_uring",
     ):
         assert words in text
+
+
+def test_a_table_says_where_ties_are_for_want_of_blocks() -> None:
+    def text(**ratio: float) -> str:
+        cells = tuple(
+            cell(name, rank=1, tied=True, ratio=replace(RATIO, **ratio)) for name in "abcdef"
+        )
+        return text_of(WorkloadSummary(Workload("w", 1024, 50), "a", cells))
+
+    assert "9 blocks tell no two of 6 apart, however different: that takes 10" in text(blocks=9)
+    assert "apart" not in text(blocks=10)
 
 
 def test_a_table_in_a_pipe_is_neither_cut_nor_wrapped(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from iolab import stats
 from iolab.describe import Describe, Engine
 from iolab.errors import InputError
 from iolab.matrix import load_plan, parse_plan, plan_from_json, plan_to_json
@@ -55,6 +57,17 @@ def test_every_matrix_of_the_tree_loads(house_root: Path, built_offer: Offer) ->
         assert plan.name == path.stem
         alone = plan.grid or all(server.kind == "engine" for server in plan.servers)
         assert plan.baseline == ("epoll" if alone else BASELINES[plan.role])
+
+
+def test_every_matrix_measures_blocks_enough_to_rank(house_root: Path, built_offer: Offer) -> None:
+    """All but the one that only tries the path."""
+    room = house_root / "tuning/profiles"
+    tuned = replace(built_offer, knobs=lambda name: knob_keys(load_profile(room, name)))
+    for path in sorted((house_root / "workloads").glob("*.toml")):
+        plan = load_plan(path, tuned)
+        ranked = Counter(cell.workload for cell in plan.cells if not cell.workload.open_loop)
+        most = max(ranked.values(), default=1)
+        assert path.stem == "smoke" or plan.min_blocks >= stats.least_blocks(most), path.name
 
 
 def test_no_workload_claims_what_only_notifications_can_say(house_root: Path) -> None:

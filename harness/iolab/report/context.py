@@ -106,6 +106,7 @@ def trust(run: Run, workloads: Sequence[WorkloadView], warmup_blocks: int) -> tu
     plan = run.plan
     return (
         _blocks(run, warmup_blocks),
+        *_ties(workloads),
         _verified(run),
         Fact(
             "Order",
@@ -142,6 +143,20 @@ def _blocks(run: Run, warmup_blocks: int) -> Fact:
         text += ". Fewer than 6 cannot give a 95% interval: the intervals are the whole range"
         return Fact("Blocks", text, good=False)
     return Fact("Blocks", text)
+
+
+def _ties(workloads: Sequence[WorkloadView]) -> tuple[Fact, ...]:
+    """Where ties are for want of blocks, and say nothing."""
+    found: dict[str, str] = {}
+    for w in workloads:
+        nr = sum(cell.place in ("ranked", "baseline") for cell in w.cells)
+        if (why := stats.blind(w.blocks, nr)) is not None:
+            found[w.name] = why
+    if not found:
+        return ()
+    name, why = next(iter(found.items()))
+    where = name if len(found) == 1 else f"{name} and {len(found) - 1} others"
+    return (Fact("Ties", f"say nothing at {where}: {why}", good=False),)
 
 
 def _verified(run: Run) -> Fact:

@@ -34,7 +34,7 @@ from iolab.stats.precision import (
     widest_interval,
     without_number,
 )
-from iolab.stats.ranking import rank
+from iolab.stats.ranking import blind, least_blocks, rank
 from iolab.stats.ratio import Estimate, Work, estimate, estimates, required_blocks
 from iolab.stats.significance import ALPHA, holm, paired_p_value, preload
 from iolab.stats.slices import (
@@ -58,6 +58,7 @@ __all__ = [
     "Work",
     "WorkloadSummary",
     "against_reference",
+    "blind",
     "bootstrap_interval",
     "cell_logs",
     "cell_status",
@@ -72,6 +73,7 @@ __all__ = [
     "judge_slice",
     "lag1",
     "last_counted",
+    "least_blocks",
     "limiter_of",
     "missed",
     "order_interval",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -38,6 +39,25 @@ def rank(
         for at, cell in enumerate(able)
     ]
     return placed + others
+
+
+def least_blocks(nr_cells: int) -> int:
+    """The fewest blocks that can tell any two of `nr_cells` cells of a workload apart.
+
+    The smallest p of signed ranks is that of n blocks which all agree, 2 / 2^n, and Holm's
+    correction over all pairs multiplies it by their number: with fewer blocks all are tied,
+    however far apart they are.
+    """
+    pairs = max(1, nr_cells * (nr_cells - 1) // 2)
+    return math.floor(1 + math.log2(pairs / ALPHA)) + 1
+
+
+def blind(blocks: int, nr_cells: int) -> str | None:
+    """Why so many blocks tell no two of `nr_cells` cells apart, in words; None where they can."""
+    least = least_blocks(nr_cells)
+    if nr_cells < 2 or blocks >= least:
+        return None
+    return f"{blocks} blocks tell no two of {nr_cells} apart, however different: that takes {least}"
 
 
 def _different_pairs(

@@ -229,6 +229,7 @@ def test_run_with_a_single_block_says_how_little_it_knows(tmp_path: Path) -> Non
     page = Page(write_report(run.write(tmp_path)).read_text(encoding="utf-8"))
     text = "".join(page.text)
     assert "Fewer than 6 cannot give a 95% interval" in text
+    assert re.search(r"say nothing at \S+ and 1 others: 1 blocks tell no two of \d apart", text)
     assert not re.search(r"\b(nan|inf)\b", text, re.IGNORECASE)
     assert set(page.cells) == {cell.id for cell in run.plan.cells}
 

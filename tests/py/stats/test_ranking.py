@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from simulated import document, plan, run
 
 from iolab import stats
@@ -25,6 +26,24 @@ def test_cells_that_are_not_distinguishable_share_a_rank() -> None:
     }
     assert summary.best is not None
     assert summary.best.server in ("fast", "fast2")
+
+
+@pytest.mark.parametrize("nr", [2, 4, 8])
+def test_with_fewer_blocks_than_it_takes_all_are_tied(nr: int) -> None:
+    def ranks(blocks: int) -> set[int | None]:
+        rates = {f"s{at}": lambda x, at=at: 2**at * x for at in range(nr)}
+        (summary,) = stats.summarise(plan(*rates), run(blocks, rates, noise=0.0001))
+        return {cell.rank for cell in summary.cells}
+
+    least = stats.least_blocks(nr)
+    assert ranks(least) == set(range(1, nr + 1))
+    assert ranks(least - 1) == {1}
+    assert stats.blind(least, nr) is None
+    assert f"that takes {least}" in (stats.blind(least - 1, nr) or "")
+
+
+def test_one_server_alone_needs_no_blocks_to_be_told_apart() -> None:
+    assert stats.blind(1, 1) is None
 
 
 def test_a_client_limited_cell_ranks_nothing() -> None:
