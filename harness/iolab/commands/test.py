@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
@@ -42,7 +44,8 @@ class Counts:
 class Suite:
     """One program that runs tests and writes JUnit XML to `junit`.
 
-    `needs` is what must exist for the suite to make sense.
+    `needs` is what must exist for the suite to make sense. `log` gets what it prints, where that is
+    not to be mixed with the words of another at the same time; it is printed when the suite ends.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Suite:
     junit: Path
     needs: Path
     env: dict[str, str] = field(default_factory=dict)
+    log: Path | None = None
 
 
 @click.command()
@@ -71,13 +75,15 @@ def test(fast: bool, sanitizers: str) -> None:
     with HostExecutor() as executor:
         for suite in base_suites(house, logs):
             total += run_suite(executor, suite)
-        for name in chosen:
-            build = house.root / f"build-{name}"
-            if build_sanitized(executor, house, build, SANITIZERS[name]):
-                for suite in sanitized_suites(house, logs, name, build):
-                    total += run_suite(executor, suite)
-            else:
-                total += Counts(failed=1)
+        built = [
+            (name, build)
+            for name in chosen
+            if build_sanitized(
+                executor, house, build := house.root / f"build-{name}", SANITIZERS[name]
+            )
+        ]
+        total += Counts(failed=len(chosen) - len(built))
+        total += run_lanes(executor, conformance_lanes(house, logs, built))
     click.echo(str(total))
     raise SystemExit(1 if total.failed or total.passed == 0 else 0)
 
@@ -102,7 +108,22 @@ def base_suites(house: House, logs: Path) -> Iterator[Suite]:
         house.root / "tests/py",
         _python_env(house),
     )
-    yield conformance_suite(house, "conformance", house.server_binary, logs / "conformance.xml")
+
+
+def conformance_lanes(
+    house: House, logs: Path, sanitized: Iterable[tuple[str, Path]]
+) -> tuple[list[Suite], list[Suite]]:
+    """Suites that may run at the same time: on the ordinary build, on those with a sanitizer.
+
+    They wait for clients and time-outs more than for the CPU, and each starts servers of its own.
+    """
+    plain = conformance_suite(house, "conformance", house.server_binary, logs / "conformance.xml")
+    others = [
+        replace(suite, log=suite.junit.with_suffix(".log"))
+        for name, build in sanitized
+        for suite in sanitized_suites(house, logs, name, build)
+    ]
+    return [plain], others
 
 
 def sanitized_suites(house: House, logs: Path, name: str, build: Path) -> Iterator[Suite]:
@@ -143,6 +164,28 @@ def _python_env(house: House) -> dict[str, str]:
     return {"PYTHONPATH": str(house.root / "harness"), "IOLAB_ROOT": str(house.root)}
 
 
+def run_lanes(executor: Executor, lanes: Sequence[Sequence[Suite]]) -> Counts:
+    """Runs the suites of each lane one by one, and the lanes at the same time."""
+    given_up = threading.Event()
+
+    def run(lane: Sequence[Suite]) -> Counts:
+        total = Counts()
+        for suite in lane:
+            if not given_up.is_set():
+                total += run_suite(executor, suite)
+        return total
+
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        running = [pool.submit(run, lane) for lane in lanes]
+        try:
+            return sum((one.result() for one in running), Counts())
+        except BaseException:  # Ctrl-C, above all: the pool would wait for what still runs
+            given_up.set()
+            while wait(running, timeout=0.1).not_done:
+                executor.close()
+            raise
+
+
 def run_suite(executor: Executor, suite: Suite) -> Counts:
     """Runs one suite, its output passed through; a crash without a result counts as failed."""
     if not suite.needs.exists():
@@ -152,7 +195,9 @@ def run_suite(executor: Executor, suite: Suite) -> Counts:
         raise IolabError(f"{suite.argv[0]} is not installed", f"apt-get install {suite.argv[0]}")
     say(f"== {suite.name}")
     suite.junit.unlink(missing_ok=True)
-    code = executor.stream(suite.argv, env=suite.env)
+    code = executor.stream(_logged(suite), env=suite.env)
+    if suite.log is not None and suite.log.exists():
+        click.echo(suite.log.read_text(encoding="utf-8", errors="replace"), nl=False)
     try:
         counts = parse_junit(suite.junit.read_text(encoding="utf-8"))
     except (OSError, ET.ParseError) as error:
@@ -163,6 +208,12 @@ def run_suite(executor: Executor, suite: Suite) -> Counts:
         counts += Counts(failed=1)
     say(f"== {suite.name}: {counts}")
     return counts
+
+
+def _logged(suite: Suite) -> tuple[str, ...]:
+    if suite.log is None:
+        return suite.argv
+    return ("sh", "-c", 'exec "$@" >"$0" 2>&1', str(suite.log), *suite.argv)
 
 
 def parse_junit(text: str) -> Counts:

@@ -1,13 +1,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from iolab.commands.check import c_files, check_steps, fix_steps
-from iolab.commands.test import Counts, Suite, base_suites, parse_junit, run_suite, sanitized_suites
-from iolab.executor import Completed
+from iolab.commands.test import (
+    SANITIZERS,
+    Counts,
+    Suite,
+    base_suites,
+    conformance_lanes,
+    parse_junit,
+    run_lanes,
+    run_suite,
+)
+from iolab.errors import IolabError
+from iolab.executor import Completed, HostExecutor
 from iolab.fake_executor import FakeExecutor
 from iolab.paths import House
 
@@ -67,11 +78,49 @@ def test_a_suite_whose_subject_is_missing_is_skipped(
 def test_the_suites_cover_c_python_and_conformance(tmp_path: Path) -> None:
     house = House(tmp_path, tmp_path / "build")
     suites = {one.name: one for one in base_suites(house, tmp_path)}
-    assert list(suites) == ["C unit tests", "harness", "conformance"]
+    assert list(suites) == ["C unit tests", "harness"]
     assert "--output-junit" in suites["C unit tests"].argv
-    assert str(tmp_path / "build/iolab-server") in suites["conformance"].argv
-    for one in sanitized_suites(house, tmp_path, "asan", tmp_path / "build-asan"):
-        assert any("build-asan" in word for word in one.argv)
+    sanitized = [(name, tmp_path / f"build-{name}") for name in SANITIZERS]
+    (plain,), others = conformance_lanes(house, tmp_path, sanitized)
+    assert str(tmp_path / "build/iolab-server") in plain.argv
+    assert plain.log is None
+    assert [one.name for one in others] == [
+        "C unit tests, asan", "conformance, asan", "C unit tests, tsan", "conformance, tsan",
+    ]  # fmt: skip
+    for one in others:
+        assert any(f"build-{one.name[-4:]}" in word for word in one.argv)
+    assert len({one.junit for one in (plain, *others)}) == 5
+    assert len({one.log for one in others}) == 4
+
+
+def script(tmp_path: Path, at: int, text: str) -> Suite:
+    argv = ("sh", "-c", text)
+    return Suite(f"s{at}", argv, tmp_path / f"{at}.xml", tmp_path, log=tmp_path / f"{at}.log")
+
+
+def test_lanes_run_at_the_same_time_and_their_words_are_not_mixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each waits for a file that the other makes."""
+    one = f"touch {tmp_path}/a; until [ -e {tmp_path}/b ]; do sleep 0.01; done; echo first"
+    two = f"touch {tmp_path}/b; until [ -e {tmp_path}/a ]; do sleep 0.01; done; echo second; exit 3"
+    junit = f"echo '<testsuite><testcase name=\"a\"/></testsuite>' > {tmp_path}/"
+    lanes = [
+        [replace(script(tmp_path, 1, f"{one}; {junit}1.xml"), log=None)],
+        [script(tmp_path, 2, f"{junit}2.xml; {two}")],
+    ]
+    with HostExecutor() as executor:
+        assert run_lanes(executor, lanes) == Counts(2, 1, 0)
+    assert capsys.readouterr().out == "second\n"  # what is passed through is not captured
+
+
+def test_lanes_end_when_one_cannot_go_on(tmp_path: Path) -> None:
+    endless = script(tmp_path, 1, "while :; do sleep 0.01; done")
+    never = script(tmp_path, 2, f"touch {tmp_path}/never")
+    missing = Suite("s", (str(tmp_path / "no-such-program"),), tmp_path / "x.xml", tmp_path)
+    with HostExecutor() as executor, pytest.raises(IolabError, match="is not installed"):
+        run_lanes(executor, [[missing], [endless, never]])
+    assert not (tmp_path / "never").exists()
 
 
 def test_check_and_fix_name_the_files_of_the_tree(tmp_path: Path) -> None:
