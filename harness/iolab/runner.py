@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from iolab.errors import IolabError
 from iolab.executor import ProcessError
 from iolab.kernelstat import Observer
 from iolab.load import LoadSession, UnsupportedError
-from iolab.model import Cell, Plan, Sample, Status, block_order
+from iolab.model import NO_PROFILE, Cell, Plan, Sample, Status, block_order
 from iolab.overhead import Overhead
 from iolab.servers import RunningServer, counter_delta
 from iolab.settling import Settled, settle
@@ -139,6 +139,8 @@ class Runner:
         self._servers = troupe.servers
         self._around = troupe.around
         self._drifted = 0
+        self._tuned = any(cell.profile != NO_PROFILE for cell in plan.cells)
+        self._profiles_ns = 0
         self._clock = clock or HostClock()
         self._observer = observer
         self.progress: Callable[[Tick], None] = lambda tick: None
@@ -282,21 +284,30 @@ class Runner:
         order = block_order(self._plan, block, skip)
         place, settled, drift = 0, list[Settled](), None
         for phase, cell_ids in phases(self._plan, order, self._around.phase):
-            if self._around.enter(phase):
-                settled.append(self._settle(phase, cell_ids))
-            drift = self._around.drift()
+            with self._about_profiles():
+                if self._around.enter(phase):
+                    settled.append(self._settle(phase, cell_ids))
+                drift = self._around.drift()
             for cell_id in cell_ids if drift is None else ():
                 here_s = (self._clock.monotonic_ns() - started_ns) / 1e9
                 self.progress(Tick(block, spent_s + here_s, self._plan.budget_s, cell_id))
                 self._cell(writer, cell_id, block, place)
                 place += 1
-            drift = drift or self._around.drift()
+            with self._about_profiles():
+                drift = drift or self._around.drift()
             if drift is not None:
                 break
         facts: dict[str, Any] = {"slices": place}
         if settled:
             facts["settled"] = [asdict(one) for one in settled]
         return facts if drift is None else {**facts, "drift": drift}
+
+    @contextmanager
+    def _about_profiles(self) -> Iterator[None]:
+        """Counts what it encloses as time that profiles take; the next slice stores it."""
+        started_ns = self._clock.monotonic_ns()
+        yield
+        self._profiles_ns += self._clock.monotonic_ns() - started_ns
 
     def _cell(self, writer: SampleWriter, cell_id: str, block: int, place: int) -> None:
         sample = self._slice(self._plan.cell(cell_id), block, place)
@@ -334,7 +345,8 @@ class Runner:
             )
         kept = [s for s in self.samples if s.block != block or s.status is not Status.OK]
         self.samples[:] = kept
-        self._around.renew()
+        with self._about_profiles():
+            self._around.renew()
 
     def _note_retired(self, writer: SampleWriter, block: int) -> None:
         """One line for every cell that is out from the start, so that the store says why."""
@@ -351,6 +363,8 @@ class Runner:
         extra: dict[str, Any] = {"profile": cell.profile, "testbed": cell.testbed}
         if not_set := self._around.not_set(cell):
             extra["not_set"] = list(not_set)
+        if self._tuned:
+            extra[overhead.PROFILES_KEY], self._profiles_ns = self._profiles_ns, 0
         wall_ns = 0
         try:
             server.new_peaks()

@@ -44,7 +44,10 @@ _HISTOGRAM = {
 }  # fmt: skip
 _OPEN_LOOP = {"due": _WHOLE, "abandoned": _WHOLE, "overload": _FLAG, "lateness": _TABLE}
 _BACKLOG = ("backlog_begin", "backlog_halfway", "backlog_end")
-_EXTRA = {"kernel": _TABLE, "bystanders": _TABLE, "memory": _TABLE, "harness_cpu_ns": _NUMBER}
+_EXTRA = {
+    "kernel": _TABLE, "bystanders": _TABLE, "memory": _TABLE, "harness_cpu_ns": _NUMBER,
+    "profiles_ns": _NUMBER,
+}  # fmt: skip
 _KERNEL = {"ns": _NUMBER, "tick_ns": _NUMBER}
 _GROUPS = (
     "cpus", "softnet", "tcp", "tcp_client", "devices", "link_mbit", "pressure_us", "server",

@@ -49,6 +49,19 @@ def test_what_was_not_measured_is_not_judged() -> None:
     assert Overhead().to_json()["inside_share"] is None
 
 
+def test_time_for_profiles_is_told_apart() -> None:
+    tuned = sample(600, 500, 10**6)
+    tuned.extra["profiles_ns"] = 380 * 10**6
+    found = read([tuned], 1.0)
+    assert found.outside == pytest.approx(0.02)
+    assert found.profiles == pytest.approx(0.38)
+    assert found.met is True
+    assert "38% of the loop brings profiles into force" in found.text
+    assert found.to_json()["profiles_share"] == 0.38
+    assert (found + found).profiles == pytest.approx(0.38)
+    assert "profiles" not in read([sample(600, 500, 10**6)], 1.0).text
+
+
 def test_runs_add_up() -> None:
     one, two = read([sample(100, 80, 10**6)], 0.2), read([sample(300, 240, 10**6)], 0.3)
     both = one + two

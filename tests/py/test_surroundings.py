@@ -131,6 +131,17 @@ def test_settling_is_bounded() -> None:
     assert (found.slices, found.steady) == (3, True)
 
 
+def test_switching_and_settling_are_stored_apart_from_what_the_harness_takes(
+    stage: FakeStage, around: Switching, tmp_path: Path
+) -> None:
+    outcome = measure(around, stage, plan(), tmp_path)
+    blocks = read_samples(tmp_path).blocks
+    settling = sum(one["slices"] for block in blocks for one in block["settled"])
+    slice_s = outcome.overhead.slices_s / outcome.slices
+    assert outcome.overhead.profiles_s == pytest.approx(settling * slice_s)
+    assert outcome.overhead.outside == pytest.approx(0.0)
+
+
 def test_drift_invalidates_the_block_and_applies_anew(
     stage: FakeStage, around: Switching, tmp_path: Path
 ) -> None:
