@@ -26,13 +26,24 @@ class Measured:
         status, reason = stats.cell_status(cell, mine)
         return None if status is Status.OK else f"{cell.id} in {self.name}: {status}: {reason}"
 
-    def blind(self, *cells: Cell) -> str | None:
-        """Why these cells could not have shown a faster server, None where they could."""
-        for cell in cells:
-            found = stats.limiter_of(cell, self.samples)
-            if found is not None and found.name in CLIENT_LIMITED:
-                return f"{cell.id} in {self.name} was limited by its client ({found.evidence})"
-        return None
+    def capped(self, cell: Cell | None) -> str | None:
+        """Why the server of `cell` may be faster than its rate, None where it showed all it had."""
+        found = None if cell is None else stats.limiter_of(cell, self.samples)
+        if cell is None or found is None or found.name not in CLIENT_LIMITED:
+            return None
+        return f"{cell.id} in {self.name} was limited by its client ({found.evidence})"
+
+    def reference(self, cell: Cell) -> Cell | None:
+        """The cell that `cell` is compared with, None where the plan has none."""
+        return next(
+            (
+                other
+                for other in self.plan.cells
+                if other.workload == cell.workload
+                and self.plan.label(other) == self.plan.reference(cell)
+            ),
+            None,
+        )
 
 
 def against_references(run: Measured) -> list[Comparison]:
@@ -71,7 +82,8 @@ def of_pairs(run: Measured, both: Sequence[tuple[Cell, Cell]]) -> list[Compariso
             paired(found, run.plan.seed),
             run.trouble(base) or run.trouble(new),
             new.id,
-            run.blind(base, new),
+            base_capped=run.capped(base),
+            new_capped=run.capped(new),
         )
         for (base, new), found in zip(both, logs, strict=True)
     ]
@@ -152,7 +164,9 @@ def across(base: Measured, new: Measured) -> Across:
             unpaired(logs_base[key], logs_new[key], new.plan.seed),
             _trouble(base, theirs[key]) or _trouble(new, cell),
             cell.id,
-            base.blind(theirs[key]) or new.blind(cell),
+            # What is compared is a ratio to a reference: one that may be faster makes it too large.
+            base_capped=base.capped(theirs[key]) or new.capped(new.reference(cell)),
+            new_capped=new.capped(cell) or base.capped(base.reference(theirs[key])),
         )
         for key, cell in ours.items()
         if key in logs_base and key in logs_new
@@ -167,15 +181,7 @@ def across(base: Measured, new: Measured) -> Across:
 
 def _trouble(run: Measured, cell: Cell) -> str | None:
     """Why `cell` has no ratio in `run`: its own trouble, or that of its reference."""
-    reference = run.plan.reference(cell)
-    base = next(
-        (
-            c
-            for c in run.plan.cells
-            if c.workload == cell.workload and run.plan.label(c) == reference
-        ),
-        None,
-    )
+    base = run.reference(cell)
     return run.trouble(cell) or (run.trouble(base) if base is not None else None)
 
 

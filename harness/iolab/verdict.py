@@ -53,8 +53,8 @@ class Comparison:
 
     `estimate` gives ratio and interval of `new` to `base` at a confidence, None without numbers;
     `trouble` is why there are none, and `workload` where it was measured. `cell` is the id of the
-    cell that `new` is, None where it is none of a plan. `blind` is why a difference need not have
-    shown: then nothing is the `same`.
+    cell that `new` is, None where it is none of a plan. `base_capped` and `new_capped` say why that
+    side may be faster than its rate, which is a lower bound then: see `hidden`.
     """
 
     base: str
@@ -63,7 +63,8 @@ class Comparison:
     estimate: Callable[[float], Estimate | None]
     trouble: str | None = None
     cell: str | None = None
-    blind: str | None = None
+    base_capped: str | None = None
+    new_capped: str | None = None
 
     @property
     def name(self) -> str:
@@ -188,8 +189,8 @@ def _judge_one(
     if effect is Effect.UNCLEAR:
         needed = needed_blocks(found, confidence, threshold)
         reason = _why_unclear(found, confidence)
-    elif effect is Effect.SAME and comparison.blind is not None:
-        effect, reason = Effect.UNCLEAR, f"not told apart, but {comparison.blind}"
+    elif (reason := hidden(comparison, effect)) is not None:
+        effect = Effect.UNCLEAR
     elif (reason := contradiction(found, effect, threshold)) is not None:
         effect = Effect.UNCLEAR
     return Verdict(*names, effect, confidence, threshold, found, adjusted_p, needed, reason)
@@ -209,6 +210,18 @@ def effect_of(
     if found.high < 1:
         return Effect.SLOWER
     return Effect.FASTER if found.low > 1 else Effect.UNCLEAR
+
+
+def hidden(comparison: Comparison, effect: Effect) -> str | None:
+    """Why the truth may be another than this verdict, None when it may not.
+
+    The rate of a capped side is a lower bound. A ratio to a capped base is then too large at most,
+    which leaves `slower` as it is and `faster` in doubt; that of a capped `new` is too small.
+    """
+    base, new = comparison.base_capped, comparison.new_capped
+    why = {Effect.SAME: base or new, Effect.SLOWER: new, Effect.FASTER: base}.get(effect)
+    words = "not told apart" if effect is Effect.SAME else str(effect)
+    return None if why is None else f"{words}, but {why}"
 
 
 def contradiction(found: Estimate, effect: Effect, threshold: float) -> str | None:

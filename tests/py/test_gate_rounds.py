@@ -144,8 +144,11 @@ def test_gates_of_a_regression_find_it_and_those_of_none_pass() -> None:
     assert [one(1.0) for _ in range(40)].count(1) == 0
 
 
-def measured(shares: dict[str, tuple[float, float]], nr: int = 30) -> compare.Measured:
-    """A gate's run without a difference; of the servers (base, candidate) client and server CPU."""
+def measured(
+    shares: dict[str, tuple[float, float]], nr: int = 30, ratio: float = 1.0
+) -> compare.Measured:
+    """A gate's run; of the servers (base, candidate) client and server CPU, and what sets them
+    apart."""
     plan = gate_plan(matrix("a"), offer(), (), 0.05, None)
     plan = replace(plan, cells=plan.cells[:2])
     rng = np.random.default_rng(4)
@@ -153,7 +156,8 @@ def measured(shares: dict[str, tuple[float, float]], nr: int = 30) -> compare.Me
     for block in range(nr):
         for order, cell in enumerate(plan.cells):
             client, server = shares[cell.server.label]
-            done = int(100_000 * math.exp(rng.normal(0, 0.01)))
+            speed = ratio if cell.server.label.startswith("candidate") else 1.0
+            done = int(100_000 * speed * math.exp(rng.normal(0, 0.01)))
             counted = {"ns": 10**9, "requests": done, "body_bytes": done * 1024}
             cpu = {"client_ns": 1, "client_share": client, "server_ns": int(server * 1e9)}
             load = {"window": counted, "total": counted, "errors": {}, "cpu": cpu}
@@ -171,6 +175,28 @@ def test_a_client_that_is_used_up_passes_nothing(limited: str, cpu: tuple[float,
     assert found.effect is Effect.UNCLEAR
     assert f"{limited}@1KiB in r was limited by its client" in (found.reason or "")
     assert exit_code(decide(Round("r", (found,)), None)) == 2
+
+
+@pytest.mark.parametrize(
+    ("limited", "ratio", "effect", "code"),
+    [
+        ("candidate/a", 0.8, Effect.UNCLEAR, 2),
+        ("base/a", 0.8, Effect.SLOWER, 1),
+        ("candidate/a", 1.25, Effect.FASTER, 0),
+        ("base/a", 1.25, Effect.UNCLEAR, 2),
+    ],
+)
+def test_what_a_client_limits_is_a_lower_bound(
+    limited: str, ratio: float, effect: Effect, code: int
+) -> None:
+    """A candidate whose client was used up is no regression, nor better than such a base."""
+    shares = {"base/a": (0.7, 0.99), "candidate/a": (0.7, 0.99)} | {limited: (0.99, 0.5)}
+    run = measured(shares, ratio=ratio)
+    (found,) = judge(compare.against_references(run))
+    assert found.effect is effect
+    assert ("was limited by its client" in (found.reason or "")) == (effect is Effect.UNCLEAR)
+    rounds_ = [Round(name, (found,)) for name in ("r1", "r2")]
+    assert exit_code(decide(rounds_[0], rounds_[1])) == code
 
 
 def test_slices_that_others_disturbed_are_no_fault_of_the_candidate() -> None:

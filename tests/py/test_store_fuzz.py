@@ -58,7 +58,7 @@ def read_all(run_dir: Path) -> None:
     measured = compare.Measured(run.name, run.plan, run.samples)
     verdict.judge(compare.against_references(measured))
     for cell in run.plan.cells:
-        measured.blind(cell)
+        measured.capped(cell)
     export.to_csv(run)
     export.to_openmetrics(run)
     hdrlog.log(run.plan, run.samples)

@@ -35,9 +35,18 @@ def manifest(name: str, plan: Plan, **host: Any) -> dict[str, Any]:
 
 
 def write(
-    results: Path, name: str, speed: dict[str, float], seed: int = 1, level: float = 1, **host: Any
+    results: Path,
+    name: str,
+    speed: dict[str, float],
+    seed: int = 1,
+    level: float = 1,
+    limited: str | None = None,
+    **host: Any,
 ) -> None:
-    """A run of 30 blocks in which servers have these speeds on a machine of that level."""
+    """A run of 30 blocks in which servers have these speeds on a machine of that level.
+
+    The client of the `limited` server is used up.
+    """
     rng = random.Random(seed)
     servers = [Server("engine", server.split("#")[0], twin="#" in server) for server in speed]
     cells = tuple(Cell(server, load) for load in LOADS for server in servers)
@@ -51,7 +60,8 @@ def write(
                 rate = 1000 * level * speed[cell.server.label]
                 rate *= math.exp(wobble + rng.gauss(0, 0.01))
                 body = {"ns": 10**9, "requests": 1, "body_bytes": rate * cell.workload.size_bytes}
-                load = {"window": body, "cpu": CPU}
+                used_up = cell.server.label == limited
+                load = {"window": body, "cpu": CPU | ({"client_share": 0.99} if used_up else {})}
                 writer.append(Sample(block, order, cell.id, Status.OK, None, 0, 1, load))
             writer.end_block(block)
 
@@ -143,6 +153,31 @@ def test_an_untrusted_run_says_so_on_the_first_line(results: Path) -> None:
     result = CliRunner().invoke(compare, ["old", "new"], catch_exceptions=False)
     assert result.stdout.startswith("untrusted: old: the baseline differs from itself")
     assert "base#2" not in effects(ask("old", "new"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "speed", "effect"),
+    [
+        ("base", None, 1.2, "unclear"),  # so the ratio in old is too large: slower only seems so
+        ("base", None, 2.0, "faster"),
+        (None, "base", 1.2, "slower"),
+        (None, "base", 2.0, "unclear"),
+        ("a", None, 1.2, "slower"),
+        (None, "a", 1.2, "unclear"),
+        (None, "base", 1.5, "unclear"),
+        (None, None, 1.5, "same"),
+    ],
+)
+def test_a_client_that_was_used_up_in_one_run_moves_its_ratios(
+    results: Path, old: str | None, new: str | None, speed: float, effect: str
+) -> None:
+    write(results, "old", {"base": 1.0, "a": 1.5}, limited=old)
+    write(results, "new", {"base": 1.0, "a": speed}, seed=2, limited=new)
+    found = {one["name"]: one for one in ask("old", "new")["verdicts"]}["a@small"]
+    assert found["effect"] == effect
+    if effect == "unclear":
+        (run, server) = ("old", old) if old else ("new", new)
+        assert f"{server}@small in {run} was limited by its client" in found["reason"]
 
 
 def test_a_cell_that_failed_is_unclear_with_its_reason(results: Path) -> None:
