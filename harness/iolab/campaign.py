@@ -318,6 +318,7 @@ def _manifest(
         **circumstances(lab, plan, lab.describe),
         "quietness": quiet,
         "git": manifest.git_facts(lab.executor, lab.house.root),
+        "binaries": manifest.binary_facts(lab.house.measuring),
         "builds": {
             name: {**_build_facts(found), **lab.build_facts.get(name, {})}
             for name, found in lab.described_builds.items()

@@ -26,10 +26,10 @@ class Measured:
         status, reason = stats.cell_status(cell, mine)
         return None if status is Status.OK else f"{cell.id} in {self.name}: {status}: {reason}"
 
-    def capped(self, cell: Cell | None) -> str | None:
+    def capped(self, cell: Cell) -> str | None:
         """Why the server of `cell` may be faster than its rate, None where it showed all it had."""
-        found = None if cell is None else stats.limiter_of(cell, self.samples)
-        if cell is None or found is None or found.name not in CLIENT_LIMITED:
+        found = stats.limiter_of(cell, self.samples)
+        if found is None or found.name not in CLIENT_LIMITED:
             return None
         return f"{cell.id} in {self.name} was limited by its client ({found.evidence})"
 
@@ -74,6 +74,7 @@ def _closed(cells: Sequence[Cell]) -> list[Cell]:
 def of_pairs(run: Measured, both: Sequence[tuple[Cell, Cell]]) -> list[Comparison]:
     """Pairs of cells of one run, measured in the same blocks."""
     logs = stats.cell_logs(run.plan, run.samples, both)
+    caps = {cell: run.capped(cell) for cell in {cell for pair in both for cell in pair}}
     return [
         Comparison(
             run.plan.label(base),
@@ -82,8 +83,8 @@ def of_pairs(run: Measured, both: Sequence[tuple[Cell, Cell]]) -> list[Compariso
             paired(found, run.plan.seed),
             run.trouble(base) or run.trouble(new),
             new.id,
-            base_capped=run.capped(base),
-            new_capped=run.capped(new),
+            base_capped=caps[base],
+            new_capped=caps[new],
         )
         for (base, new), found in zip(both, logs, strict=True)
     ]
@@ -131,12 +132,49 @@ class Across:
     only_new: tuple[str, ...]
 
 
-def across(base: Measured, new: Measured) -> Across:
+def across(base: Measured, new: Measured, other_baseline: str | None = None) -> Across:
     """The cells of two runs by their ratios to the baseline, which both must share.
 
     Rates of two times are never compared: the machine wobbles more between runs than anything that
-    is looked for. What a cell was beside its baseline is, unpaired.
+    is looked for. What a cell was beside its baseline is, unpaired. `other_baseline` is why that is
+    not one and the same in both: then a ratio may have changed, or not, on its account.
     """
+    _need_one_baseline(base, new)
+    moved = None
+    if other_baseline is not None:
+        moved = (
+            f"the baseline {new.plan.baseline} is another one in each run ({other_baseline}), and "
+            "what changed it as well is not seen"
+        )
+    theirs, ours = _by_key(base.plan), _by_key(new.plan)
+    caps_base, caps_new = _caps(base), _caps(new)
+    logs_base = dict(_reference_logs(base))
+    logs_new = dict(_reference_logs(new))
+    comparisons = [
+        Comparison(
+            f"{base.plan.label(theirs[key])} in {base.name}",
+            new.plan.label(cell),
+            cell.workload.name,
+            unpaired(logs_base[key], logs_new[key], new.plan.seed),
+            _trouble(base, theirs[key]) or _trouble(new, cell),
+            cell.id,
+            # Ratios are compared: a reference that may be faster makes that of its run too large.
+            base_capped=moved or caps_base[theirs[key]][0] or caps_new[cell][1],
+            new_capped=moved or caps_new[cell][0] or caps_base[theirs[key]][1],
+        )
+        for key, cell in ours.items()
+        if key in logs_base and key in logs_new
+    ]
+    return Across(
+        new.plan.baseline,
+        tuple(comparisons),
+        tuple(cell.id for key, cell in theirs.items() if key not in ours),
+        tuple(cell.id for key, cell in ours.items() if key not in theirs),
+    )
+
+
+def _need_one_baseline(base: Measured, new: Measured) -> None:
+    """InputError where the plans of two runs have no baseline in common."""
     for run in (base, new):
         if run.plan.baseline_build is not None:
             raise InputError(
@@ -153,30 +191,16 @@ def across(base: Measured, new: Measured) -> Across:
             f"the baseline profiles differ: {base.plan.baseline_profile or 'none'} in {base.name}, "
             f"{new.plan.baseline_profile or 'none'} in {new.name}"
         )
-    theirs, ours = _by_key(base.plan), _by_key(new.plan)
-    logs_base = dict(_reference_logs(base))
-    logs_new = dict(_reference_logs(new))
-    comparisons = [
-        Comparison(
-            f"{base.plan.label(theirs[key])} in {base.name}",
-            new.plan.label(cell),
-            cell.workload.name,
-            unpaired(logs_base[key], logs_new[key], new.plan.seed),
-            _trouble(base, theirs[key]) or _trouble(new, cell),
-            cell.id,
-            # What is compared is a ratio to a reference: one that may be faster makes it too large.
-            base_capped=base.capped(theirs[key]) or new.capped(new.reference(cell)),
-            new_capped=new.capped(cell) or base.capped(base.reference(theirs[key])),
-        )
-        for key, cell in ours.items()
-        if key in logs_base and key in logs_new
-    ]
-    return Across(
-        new.plan.baseline,
-        tuple(comparisons),
-        tuple(cell.id for key, cell in theirs.items() if key not in ours),
-        tuple(cell.id for key, cell in ours.items() if key not in theirs),
-    )
+
+
+def _caps(run: Measured) -> dict[Cell, tuple[str | None, str | None]]:
+    """Of each cell why it may be faster than its rate, and why its reference may be."""
+    found = {cell: run.capped(cell) for cell in run.plan.cells}
+    beside = {cell: run.reference(cell) for cell in found}
+    return {
+        cell: (why, None if (reference := beside[cell]) is None else found[reference])
+        for cell, why in found.items()
+    }
 
 
 def _trouble(run: Measured, cell: Cell) -> str | None:

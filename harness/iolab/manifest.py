@@ -7,12 +7,13 @@ through `root`, so that tests can hand in a tree of their own.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,19 @@ def git_facts(executor: Executor, root: Path) -> dict[str, Any]:
     except ProcessError:
         return {"commit": commit, "dirty": None}
     return {"commit": commit, "dirty": bool(status.stdout.strip()) if status.code == 0 else None}
+
+
+def binary_facts(binaries: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of each of these programs that is built, by its file name.
+
+    A commit does not say what was measured where files differ from it, and two commits may build
+    the same program.
+    """
+    found = {}
+    for path in binaries:
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def _first_line(executor: Executor, argv: tuple[str, ...]) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from iolab.model import Server
 from iolab.plain import plain
 
 # Group -> the places in a manifest that belong to it. A place that is a table is compared key by
@@ -25,11 +26,15 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "versions": ("tools",),
     "placement": ("cpus.server", "cpus.client", "testbed", "memory_limit"),
     "measuring": ("plan.slice_ms", "plan.warmup_ms", "plan.role", "plan.share_connections"),
-    "commit": ("git.commit", "git.dirty", "builds"),
+    "commit": ("git.commit", "git.dirty", "builds", "binaries"),
 }
 
 HOST = ("host.hostname", "host.machine", "host.cpu.model", "host.cpu.online", "host.virtual")
 """What makes a host: when one of these differs, it is another one."""
+
+
+_BUILD = ("compiler", "flags", "commit")
+"""The groups that make programs of ours what they are."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,28 @@ def other_host(base: Mapping[str, Any], new: Mapping[str, Any]) -> list[Differen
     for place in HOST:
         found += _compare("host", place, _dig(base, place), _dig(new, place))
     return found
+
+
+def other_yardstick(
+    baseline: Server, base: Mapping[str, Any], new: Mapping[str, Any]
+) -> str | None:
+    """How the baseline of one run differs from that of the other, None when it is the same.
+
+    A peer is another one in another version. What is ours is the same while its binary is, whatever
+    the commit; of manifests without that, while commit, compiler and flags are, and nothing that
+    was measured is in no commit.
+    """
+    program = "iolab-copy" if baseline.kind == "technique" else "iolab-server"
+    peer = baseline.kind == "peer"
+    place = f"tools.{baseline.name}" if peer else f"binaries.{program}"
+    before, after = _dig(base, place), _dig(new, place)
+    if peer or None not in (before, after):
+        return None if before == after else f"{place}: {str(before)[:40]} and {str(after)[:40]}"
+    found = [one for one in differences(base, new) if one.group in _BUILD]
+    words = [f"{one.key}: {one.base} and {one.new}" for one in found]
+    if not words and (_dig(base, "git.dirty") or _dig(new, "git.dirty")):
+        words.append("built with changes that are in no commit")
+    return "; ".join(words) or None
 
 
 def _by_name(manifest: Mapping[str, Any]) -> Mapping[str, Any]:

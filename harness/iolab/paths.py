@@ -37,6 +37,11 @@ class House:
         return self.build / "iolab-copy"
 
     @property
+    def measuring(self) -> tuple[Path, ...]:
+        """The programs of ours that take part in a measurement; not all need be built."""
+        return self.server_binary, self.load_binary, self.copy_binary
+
+    @property
     def workloads(self) -> Path:
         """Matrices, one TOML file each."""
         return self.root / "workloads"

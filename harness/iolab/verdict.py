@@ -7,7 +7,7 @@ family (Holm for the tests, Bonferroni for the intervals, which therefore hold a
   one that is certain to exist.
 * `slower`, `faster`: certainly different (adjusted p and interval agree), and a difference of the
   threshold is not ruled out.
-* `unclear`: neither. More blocks would tell.
+* `unclear`: neither. The reason says why, and more blocks mostly tell.
 
 A median does not see what happens in fewer than half of the blocks: a candidate that stands still
 now and then. So a verdict holds only while the work over all blocks (stats.Work) does not say the

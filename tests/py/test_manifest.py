@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from iolab import manifest_diff
 from iolab.executor import Completed
 from iolab.fake_executor import FakeExecutor
-from iolab.manifest import git_facts, host_facts, quietness, tool_facts
+from iolab.manifest import binary_facts, git_facts, host_facts, quietness, tool_facts
 from iolab.topology import parse_topology
 
 
@@ -56,6 +57,18 @@ def test_a_nic_has_the_node_that_hwloc_gives_it(tmp_path: Path) -> None:
     nics = host_facts(tmp_path, topology)["nic"]
     assert (nics["eth0"]["numa_node"], nics["lo"]["numa_node"]) == ("1", None)
     assert host_facts(tmp_path)["nic"]["eth0"]["numa_node"] is None
+
+
+def test_programs_are_known_by_what_they_are(tmp_path: Path) -> None:
+    for name, text in (("iolab-server", "one"), ("iolab-load", "two")):
+        write(tmp_path, name, text)
+    found = binary_facts(tmp_path / n for n in ("iolab-server", "iolab-load", "iolab-copy"))
+    assert found == {
+        name: hashlib.sha256(text.encode()).hexdigest()
+        for name, text in (("iolab-server", "one"), ("iolab-load", "two"))
+    }
+    (change,) = manifest_diff.differences({"binaries": found}, {"binaries": found | {"x": "1"}})
+    assert (change.group, change.key) == ("commit", "binaries.x")
 
 
 def test_an_empty_tree_gives_nulls_not_errors(tmp_path: Path) -> None:

@@ -109,10 +109,11 @@ def between_runs(base_dir: Path, new_dir: Path, threshold: float, cross_host: bo
             f"{base.name} and {new.name} are of different hosts ({lines})",
             "--cross-host compares them nevertheless: what differs may then be the host",
         )
-    found = comparing.across(_measured(base), _measured(new))
+    found = comparing.across(_measured(base), _measured(new), _other_yardstick(base, new))
     note = (
         f"two runs: unpaired, by what each cell was beside {found.baseline} in its own run; "
-        "intervals are wider than those of pairs"
+        "intervals are wider than those of pairs, and what a process has by chance for as long as "
+        "it lives is not in them"
     )
     left_out = _open_loops(new)
     left_out += [f"{cell}: only in {base.name}" for cell in found.only_base]
@@ -126,6 +127,19 @@ def between_runs(base_dir: Path, new_dir: Path, threshold: float, cross_host: bo
         tuple(left_out),
         tuple(verdict.judge(found.comparisons, threshold)),
     )
+
+
+def _other_yardstick(base: Run, new: Run) -> str | None:
+    """See manifest_diff.other_yardstick.
+
+    A baseline that is a profile stands on the very server that it is compared with: what tuning
+    does is a ratio within one build.
+    """
+    servers = {cell.server.label: cell.server for cell in new.plan.cells}
+    server = servers.get(new.plan.baseline)
+    if server is None or new.plan.baseline_profile is not None:
+        return None
+    return manifest_diff.other_yardstick(server, base.manifest, new.manifest)
 
 
 def _measured(run: Run) -> Measured:

@@ -161,6 +161,7 @@ def _manifest(lab: Lab, settings: Settings, run_dir: Path, plan: Plan) -> dict[s
         **circumstances(lab, plan, lab.describe),
         "quietness": manifest.quietness(),
         "git": manifest.git_facts(lab.executor, lab.house.root),
+        "binaries": manifest.binary_facts(lab.house.measuring),
         "settings": asdict(settings),
     }
 

@@ -26,11 +26,13 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def manifest(name: str, plan: Plan, **host: Any) -> dict[str, Any]:
+def manifest(name: str, plan: Plan, binary: str | None, **host: Any) -> dict[str, Any]:
     facts = {"hostname": "lab", "machine": "x86_64", "kernel": "6.1", "sysctls": {"a": "1"}}
     return {
         "schema_version": 1, "run": name, "plan": plan_to_json(plan), "host": facts | host,
         "compiler": "gcc 12", "git": {"commit": f"{name}-commit", "dirty": False},
+        "binaries": {} if binary is None else {"iolab-server": binary},
+        "tools": {"nginx": "1.22"},
     }  # fmt: skip
 
 
@@ -41,18 +43,26 @@ def write(
     seed: int = 1,
     level: float = 1,
     limited: str | None = None,
+    binary: str | None = "one",
     **host: Any,
 ) -> None:
     """A run of 30 blocks in which servers have these speeds on a machine of that level.
 
-    The client of the `limited` server is used up.
+    The client of the `limited` server is used up; `binary` is the hash of the server's.
     """
     rng = random.Random(seed)
-    servers = [Server("engine", server.split("#")[0], twin="#" in server) for server in speed]
+    servers = [
+        Server(
+            "peer" if server.startswith("nginx") else "engine",
+            server.split("#")[0],
+            twin="#" in server,
+        )
+        for server in speed
+    ]
     cells = tuple(Cell(server, load) for load in LOADS for server in servers)
     plan = Plan(name, "", next(iter(speed)), cells)
     (results / name).mkdir()
-    store.write_json(results / name / store.MANIFEST, manifest(name, plan, **host))
+    store.write_json(results / name / store.MANIFEST, manifest(name, plan, binary, **host))
     with store.SampleWriter(results / name) as writer:
         for block in range(30):
             wobble = rng.gauss(0, 0.3)
@@ -178,6 +188,40 @@ def test_a_client_that_was_used_up_in_one_run_moves_its_ratios(
     if effect == "unclear":
         (run, server) = ("old", old) if old else ("new", new)
         assert f"{server}@small in {run} was limited by its client" in found["reason"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("one", "two", "binaries.iolab-server: one and two"),
+        ("one", None, "git.commit: old-commit and new-commit"),
+        ("one", "one", None),
+    ],
+)
+def test_an_engine_of_another_build_is_no_yardstick(
+    results: Path, old: str | None, new: str | None, why: str | None
+) -> None:
+    """All of the tree 20% slower would read as the same, for the baseline is so as well."""
+    write(results, "old", {"base": 1.0, "a": 1.5, "b": 1.5}, binary=old)
+    write(results, "new", {"base": 0.8, "a": 1.2, "b": 1.8}, seed=2, binary=new)
+    found = {one["name"]: one for one in ask("old", "new")["verdicts"]}
+    if why is None:
+        assert (found["a@small"]["effect"], found["b@small"]["effect"]) == ("same", "faster")
+        return
+    for name in ("a@small", "b@small"):
+        assert found[name]["effect"] == "unclear"
+        assert f"the baseline base is another one in each run ({why}" in found[name]["reason"]
+
+
+def test_a_peer_is_a_yardstick_in_one_version(results: Path) -> None:
+    for name, seed in (("old", 1), ("new", 2), ("other", 3)):
+        write(results, name, {"nginx": 1.0, "a": 1.5}, seed, binary=name)
+    path = results / "other" / store.MANIFEST
+    store.write_json(path, store.read_manifest(results / "other") | {"tools": {"nginx": "1.26"}})
+    assert effects(ask("old", "new"))["a@small"] == "same"
+    found = {one["name"]: one for one in ask("old", "other")["verdicts"]}["a@small"]
+    assert found["effect"] == "unclear"
+    assert "tools.nginx: 1.22 and 1.26" in found["reason"]
 
 
 def test_a_cell_that_failed_is_unclear_with_its_reason(results: Path) -> None:
