@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from iolab import manifest_diff
+from iolab import control, manifest_diff
 from iolab.campaign import circumstances
 from iolab.errors import InputError
 from iolab.gate import plan_to
@@ -16,6 +16,7 @@ from iolab.manifest_diff import Difference
 from iolab.model import Cell, Plan
 from iolab.report.run import Run
 from iolab.specs import Offer
+from iolab.units import format_percent
 
 _FREE = ("commit", "measuring")  # the commit is what is judged; the rest is taken from the run
 _TUNING = "tuning"
@@ -38,6 +39,23 @@ def check_profiles(stored: Run, manifest: Mapping[str, Any]) -> None:
     """
     found = manifest_diff.differences(stored.manifest, manifest)
     _refuse(stored, [one for one in found if one.group == _TUNING and one.new is not None])
+
+
+def check_trust(stored: Run, threshold: float) -> None:
+    """InputError when a stored run's own A/A pairs speak against it, or show nothing.
+
+    It is half of every comparison: what sets its baseline apart from itself sets the candidate
+    apart from it. Its pairs must have been able to show a difference of `threshold`, as a gate's.
+    """
+    plan, samples = stored.plan, stored.samples
+    why = control.untrusted(control.read(plan, samples))
+    why = control.lacking(plan, samples, threshold) if why is None else f"untrusted: {why}"
+    if why is not None:
+        raise InputError(
+            f"{stored.path}: its ratios decide nothing: {why}",
+            f"measure it anew, longer: ./iolab run {plan.name} --precision "
+            f"{format_percent(threshold / 2)} --budget 2h; or compare two commits",
+        )
 
 
 def _refuse(stored: Run, found: Sequence[Difference]) -> None:

@@ -1,18 +1,27 @@
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from iolab import gate_stored
 from iolab.describe import Describe, Engine
 from iolab.errors import InputError
 from iolab.gate_pairs import CANDIDATE
-from iolab.gate_stored import check_circumstances, check_profiles, stored_missing, stored_plan
+from iolab.gate_stored import (
+    check_circumstances,
+    check_profiles,
+    check_trust,
+    stored_missing,
+    stored_plan,
+)
 from iolab.lab import Lab
-from iolab.model import Cell, Plan, Server, Workload
+from iolab.model import Cell, Plan, Sample, Server, Status, Workload
 from iolab.report.run import Run
 from iolab.specs import Offer, PeerOffer
 
@@ -106,6 +115,41 @@ def test_other_circumstances_are_refused_by_name(monkeypatch: pytest.MonkeyPatch
     assert "sysctls: host.sysctls.a: 1 -> 2" in text
     assert "compiler: compiler: gcc 12 -> gcc 13" in text
     assert why.value.exit_code == 2
+
+
+def kept(twin: float, nr: int = 40, noise: float = 0.01) -> Run:
+    """A stored run in which the twin is so many times as fast as its original."""
+    run, rng = stored(), np.random.default_rng(5)
+    speed = {"nginx#2": twin}
+    samples = []
+    for block in range(nr):
+        for cell in run.plan.cells:
+            done = 1e8 * speed.get(cell.server.label, 1.0) * math.exp(rng.normal(0, noise))
+            window = {"ns": 10**9, "requests": 1, "body_bytes": done}
+            cpu = {"client_ns": 1, "server_ns": 1, "client_share": 0.1}
+            load = {"window": window, "cpu": cpu}
+            samples.append(Sample(block, 0, cell.id, Status.OK, None, 0, 1, load))
+    return replace(run, samples=tuple(samples), nr_blocks=nr)
+
+
+@pytest.mark.parametrize(
+    ("twin", "nr", "noise", "why"),
+    [
+        (1.0, 40, 0.01, None),
+        (0.9, 40, 0.01, "untrusted: the baseline differs from itself: nginx#2 to nginx"),
+        (1.0, 4, 0.01, "no A/A evidence: nginx#2@1KiB: 4 blocks are too few"),
+        (1.0, 40, 0.3, "no A/A evidence: nginx#2@1KiB: the interval is"),
+    ],
+)
+def test_a_stored_run_that_nobody_may_trust_is_refused(
+    twin: float, nr: int, noise: float, why: str | None
+) -> None:
+    if why is None:
+        check_trust(kept(twin, nr, noise), 0.05)
+        return
+    with pytest.raises(InputError, match=re.escape(why)) as refused:
+        check_trust(kept(twin, nr, noise), 0.05)
+    assert "./iolab run m --precision 2.5%" in (refused.value.remedy or "")
 
 
 def applied(**values: str | None) -> list[dict[str, Any]]:

@@ -19,7 +19,13 @@ from iolab.executor import HostExecutor
 from iolab.gate import Round
 from iolab.gate_pairs import BASE, CANDIDATE, pair_up, with_those_of
 from iolab.gate_report import Gate, junit, markdown
-from iolab.gate_stored import check_circumstances, check_profiles, stored_missing, stored_plan
+from iolab.gate_stored import (
+    check_circumstances,
+    check_profiles,
+    check_trust,
+    stored_missing,
+    stored_plan,
+)
 from iolab.lab import Lab, open_lab
 from iolab.model import Plan
 from iolab.params import DURATION, PERCENT
@@ -161,6 +167,7 @@ def _against_stored(house: House, asked: Asked, directory: Path) -> tuple[Gate, 
     candidate = _build(house, asked.candidate)
     with _open({CANDIDATE: candidate}) as lab:
         check_circumstances(lab, stored)
+        check_trust(stored, asked.threshold)
         plan = stored_plan(stored, lab.offer, asked.engines, asked.threshold, asked.budget_s)
         missing = stored_missing(stored, lab.offer, asked.engines)
         kept = compare.Measured(stored.name, stored.plan, stored.samples)

@@ -335,3 +335,23 @@ def test_a_stored_baseline_of_other_circumstances_is_refused_by_name(
     assert "kernel: host.kernel: 1.2.3-planted -> " in result.stderr
     assert "--baseline COMMIT" in result.stderr
     assert sorted(path.name for path in (repository.root / "results").iterdir()) == before
+
+
+def test_a_stored_run_whose_baseline_differs_from_itself_is_refused(
+    repository: Repository,
+) -> None:
+    repository.commit(SOUND, "first")
+    for number in range(5):
+        kept = repository.keep(f"untrusted-{number}")
+        lines = [json.loads(line) for line in (kept / "samples.jsonl").read_text().splitlines()]
+        for line in lines:
+            if line.get("cell") == "steady#2@w":
+                line["load"]["window"]["body_bytes"] //= 8
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (kept / "samples.jsonl").write_text(text)
+        result = repository.gate("--baseline", str(kept), *WIDE)
+        assert (result.returncode, result.stdout) == (2, "")
+        if "other circumstances" not in result.stderr:  # somebody set something on the host
+            break
+    assert "untrusted: the baseline differs from itself: steady#2 to steady" in result.stderr
+    assert "./iolab run kept" in result.stderr
