@@ -42,7 +42,12 @@ def say(text: str) -> None:
 
 def emit_json(document: Any) -> None:
     """Data to stdout as JSON."""
-    click.echo(json.dumps(document, indent=1, ensure_ascii=False, default=str))
+    click.echo(as_text(document), nl=False)
+
+
+def as_text(document: Any) -> str:
+    """A document as JSON, with the line's end."""
+    return json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n"
 
 
 def print_table(table: Table) -> None:

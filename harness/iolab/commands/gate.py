@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import click
 from iolab import builds, compare, store
 from iolab import gate as gating
 from iolab.builds import Build
-from iolab.console import emit_json, print_table, say, verdict_table
+from iolab.console import as_text, emit_json, print_table, say, verdict_table
 from iolab.errors import InputError, IolabError
 from iolab.executor import HostExecutor
 from iolab.gate import Round
@@ -115,21 +116,25 @@ def gate(
     Exit status: 0 no regression, 1 a regression, 2 it cannot be told (or wrong usage).
     """
     asked = Asked(baseline, candidate, threshold, matrix, engines, budget, allow_missing)
+    for path in filter(None, (junit_file, markdown_file)):
+        _may_write(path)
     try:
         done, run_dir = perform(find_house(), asked)
     except InputError:
         raise
     except IolabError as error:
         raise CannotTell(f"cannot tell: {error.message}", error.remedy) from error
-    files = {run_dir / "junit.xml": junit(done), run_dir / "gate.md": markdown(done)}
-    files |= {junit_file: junit(done)} if junit_file else {}
-    files |= {markdown_file: markdown(done)} if markdown_file else {}
-    for path, text in files.items():
-        _write(path, text)
-    store.write_json(run_dir / "gate.json", done.to_json())
+    files = {run_dir / "gate.json": as_text(done.to_json())}
+    for own, asked_for, text in (
+        ("junit.xml", junit_file, junit(done)),
+        ("gate.md", markdown_file, markdown(done)),
+    ):
+        files |= {path: text for path in (run_dir / own, asked_for) if path is not None}
+    lost = [path for path, text in files.items() if not _written(path, text)]
     _show(done, as_json)
-    say(f"written: {', '.join(str(path) for path in [*files, run_dir / 'gate.json'])}")
-    raise SystemExit(done.code)
+    say(f"written: {', '.join(str(path) for path in files if path not in lost)}")
+    # A regression stays one; a pass that whoever asked for the file never hears of is none.
+    raise SystemExit(2 if lost and done.code == 0 else done.code)
 
 
 def perform(house: House, asked: Asked) -> tuple[Gate, Path]:
@@ -252,12 +257,25 @@ def _named(build: Build) -> str:
     return short if build.commit.startswith(build.ref) else f"{build.ref} ({short})"
 
 
-def _write(path: Path, text: str) -> None:
+def _may_write(path: Path) -> None:
+    """InputError where a file cannot be written: known now, and not after all the measuring."""
+    remedy = "name a file that this user may write"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}", remedy) from error
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"{path}: cannot be written", remedy)
+
+
+def _written(path: Path, text: str) -> bool:
+    """Writes a file; False, with a message, where that fails: the verdict is shown all the same."""
+    try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise CannotTell(f"{path}: cannot be written: {error.strerror}") from error
+        say(f"{path}: cannot be written: {error.strerror}")
+        return False
+    return True
 
 
 def _show(done: Gate, as_json: bool) -> None:

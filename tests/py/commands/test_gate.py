@@ -203,6 +203,31 @@ def test_a_candidate_that_dies_is_a_regression_said_twice(
     assert files["gate.md"].read_text().startswith("### iolab gate: regression: candidate/epoll@w")
 
 
+def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(
+    repository: Repository, tmp_path: Path
+) -> None:
+    repository.commit(SOUND, "first")
+    (tmp_path / "file").write_text("")
+    result = repository.gate("--baseline", "HEAD", "--junit", str(tmp_path / "file/junit.xml"))
+    assert result.returncode == 2
+    assert f"{tmp_path}/file/junit.xml: cannot be written" in result.stderr
+    assert not (repository.root / "results").exists()
+
+
+def test_a_file_that_is_lost_hides_no_regression(repository: Repository) -> None:
+    """Named, it could be written; then no more, as on a disk that is full by now."""
+    repository.commit(SOUND, "first")
+    repository.commit(DEAD, "second")
+    result = repository.gate(
+        "--baseline", "HEAD~1", "--budget", "3s", "--json", "--junit", "/dev/full"
+    )
+    assert result.returncode == 1, result.stderr
+    assert "/dev/full: cannot be written: No space left on device" in result.stderr
+    document = json.loads(result.stdout)
+    assert document["exit_code"] == 1
+    assert json.loads((repository.only_run(document) / "gate.json").read_text()) == document
+
+
 def test_what_the_candidate_runs_no_more_is_no_pass_unless_it_is_meant(
     repository: Repository,
 ) -> None:
