@@ -142,6 +142,24 @@ def lacking(plan: Plan, samples: Sequence[Sample], widest: float = NOTABLE) -> s
     return f"no A/A evidence: {'; '.join(words)}" if words else None
 
 
+def growth(plan: Plan, samples: Sequence[Sample], widest: float = NOTABLE) -> float | None:
+    """How many times its blocks would give the pair that `lacking` names, at this noise.
+
+    Of several the one that takes most; None where nothing lacks, or a pair has no number at all:
+    more blocks would give it none.
+    """
+    found = read(plan, samples)
+    if len(found) < len(pairs(plan)):
+        return None
+    half_width = math.log1p(widest)
+    times = [
+        stats.required_blocks(one.estimate, half_width, one.confidence) / one.estimate.blocks
+        for one in found
+        if one.powerless(widest) is not None
+    ]
+    return max(times, default=None)
+
+
 def known(plan: Plan, samples: Sequence[Sample], enough: float) -> bool:
     """Whether every comparison is known within `enough`, and every A/A pair within twice that.
 

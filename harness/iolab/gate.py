@@ -47,9 +47,9 @@ class Round:
 
     `broken` names the cells in which the candidate fails though the baseline does not.
     `measured_s` is the time of the measuring loop. `unproven` says which A/A pairs could not have
-    shown a difference of the threshold: a round without that evidence decides nothing. `share` is
-    that of the plan's comparisons which it measured, and `instead_of` the untrusted round that it
-    replaces.
+    shown a difference of the threshold: a round without that evidence decides nothing, and would
+    have had it in `growth` times the time (None: that would not help). `share` is that of the
+    plan's comparisons which it measured, and `instead_of` the untrusted round that it replaces.
     """
 
     run: str
@@ -61,6 +61,7 @@ class Round:
     unproven: str | None = None
     share: float = 1.0
     instead_of: Round | None = None
+    growth: float | None = None
 
     @property
     def doubt(self) -> str | None:
@@ -218,6 +219,7 @@ def judged(result: Result, threshold: float, compared: Compared) -> Round:
         result.outcome.measure_wall_s,
         result.outcome.stop_reason,
         control.lacking(result.plan, samples, threshold),
+        growth=control.growth(result.plan, samples, threshold),
     )
 
 
@@ -257,7 +259,7 @@ def _decide_plain(one: Verdict, first: Round) -> CellOutcome:
     if one.effect is Effect.UNCLEAR:
         return _unclear(one, None, first, one.reason or "")
     if first.doubt is not None:
-        return _unclear(one, None, first, first.doubt)
+        return _unclear(one, None, first, first.doubt, doubted=True)
     return CellOutcome(one.name, one.workload, Final.PASS, one)
 
 
@@ -271,9 +273,9 @@ def _decide_suspect(one: Verdict, first: Round, again: Round | None) -> CellOutc
     if failed_first is not None:
         return _unclear(one, found, again, f"it failed once and not again: {failed_first}")
     if again.doubt is not None:
-        return _unclear(one, found, again, again.doubt)
+        return _unclear(one, found, again, again.doubt, doubted=True)
     if found.effect is Effect.SLOWER and first.doubt is not None:
-        return _unclear(one, found, again, f"slower, but first {first.doubt}")
+        return _unclear(one, found, first, f"slower, but first {first.doubt}", doubted=True)
     if found.effect is Effect.SLOWER:
         return CellOutcome(one.name, one.workload, Final.REGRESSION, one, found, "slower, twice")
     if found.effect is Effect.SAME:
@@ -282,16 +284,20 @@ def _decide_suspect(one: Verdict, first: Round, again: Round | None) -> CellOutc
     return _unclear(one, found, again, f"slower once, then {found.effect}")
 
 
-def _unclear(one: Verdict, found: Verdict | None, last: Round, reason: str) -> CellOutcome:
+def _unclear(
+    one: Verdict, found: Verdict | None, last: Round, reason: str, doubted: bool = False
+) -> CellOutcome:
     """An unclear cell, with the time that would have told where the noise says it.
 
-    A budget is that of the whole plan, also where a part of it was measured.
+    A budget is that of the whole plan, also where a part of it was measured. `doubted`: it is the
+    round that is in doubt.
     """
-    judged_last = found or one
-    budget_s = None
+    judged_last, times = found or one, []
     if judged_last.required_blocks is not None and judged_last.estimate is not None:
-        blocks = max(1, judged_last.estimate.blocks)
-        budget_s = last.measured_s / last.share * judged_last.required_blocks / blocks
+        times.append(judged_last.required_blocks / max(1, judged_last.estimate.blocks))
+    if last.growth is not None and last.untrusted is None and (doubted or times):
+        times.append(last.growth)
+    budget_s = last.measured_s / last.share * max(times) if times else None
     if budget_s is not None:
         reason = f"{reason}; a budget of about {format_duration(budget_s)} would do"
     return CellOutcome(one.name, one.workload, Final.UNCLEAR, one, found, reason, budget_s)

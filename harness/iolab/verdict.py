@@ -187,8 +187,7 @@ def _judge_one(
     needed: float | None = None
     reason: str | None = None
     if effect is Effect.UNCLEAR:
-        needed = needed_blocks(found, confidence, threshold)
-        reason = _why_unclear(found, confidence)
+        needed, reason = _unclear(found, adjusted_p, confidence, threshold)
     elif (reason := hidden(comparison, effect)) is not None:
         effect = Effect.UNCLEAR
     elif (reason := contradiction(found, effect, threshold)) is not None:
@@ -248,16 +247,21 @@ def contradiction(found: Estimate, effect: Effect, threshold: float) -> str | No
     )
 
 
-def needed_blocks(found: Estimate, confidence: float, threshold: float) -> float:
-    """How many blocks would make the interval as narrow as half the threshold, at this noise.
+def _unclear(
+    found: Estimate, adjusted_p: float, confidence: float, threshold: float
+) -> tuple[float | None, str]:
+    """How many blocks would make it clear, at this noise, and why it is not.
 
-    At least as many as an interval of that confidence takes at all.
+    They make the interval as narrow as half the threshold. None where it is that narrow already:
+    nobody measures on, with whatever budget.
     """
-    least = math.ceil(1 - math.log2(1 - confidence)) * found.blocks / found.effective_blocks
-    return max(float(least), stats.required_blocks(found, math.log1p(threshold) / 2))
-
-
-def _why_unclear(found: Estimate, confidence: float) -> str:
+    enough = math.log1p(threshold) / 2
+    needed = stats.required_blocks(found, enough, confidence)
     if found.coverage < confidence:
-        return f"{found.blocks} blocks are too few for an interval of {confidence:.4g}"
-    return f"the interval is +-{math.expm1(found.half_width):.1%} wide"
+        return needed, f"{found.blocks} blocks are too few for an interval of {confidence:.4g}"
+    if found.half_width > enough:
+        return needed, f"the interval is +-{math.expm1(found.half_width):.1%} wide"
+    return None, (
+        f"the interval [{found.low:.3f} to {found.high:.3f}] is narrow and excludes 1, but the "
+        f"test does not bear it out (p {adjusted_p:.2g}): a smaller threshold measures longer"
+    )

@@ -158,3 +158,19 @@ def test_a_twin_that_fails_is_no_evidence_either() -> None:
     ]
     assert control.untrusted(control.read(chosen, found)) is None
     assert "a#2@large has no number (failed: died)" in (control.lacking(chosen, found) or "")
+
+
+def test_how_much_longer_a_pair_would_take_to_show_something() -> None:
+    chosen = plan()
+    assert control.growth(chosen, samples(chosen, 40)) is None
+    # At 99.5% for two pairs: nine blocks at least, and four are there.
+    assert control.growth(chosen, samples(chosen, 4)) == pytest.approx(9 / 4)
+    wide = samples(chosen, 40, noise=0.5)
+    widths = [one.estimate.half_width for one in control.read(chosen, wide)]
+    times = control.growth(chosen, wide)
+    assert times == pytest.approx((max(widths) / math.log1p(control.NOTABLE)) ** 2)
+    dead = [
+        replace(one, status=Status.FAILED, reason="died") if one.cell == "a#2@large" else one
+        for one in samples(chosen, 4)
+    ]
+    assert control.growth(chosen, dead) is None

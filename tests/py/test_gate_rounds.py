@@ -73,6 +73,23 @@ def test_a_round_without_a_a_evidence_decides_nothing() -> None:
         assert (one.final, blind in one.reason) == (Final.UNCLEAR, True)
 
 
+def test_evidence_that_more_time_would_have_given_names_it() -> None:
+    """The pairs of the first round would have shown enough in three times its 30 s."""
+    few = "no A/A evidence: base/a#2@1KiB: 4 blocks are too few"
+    lacks = Round("r1", (found(Effect.SAME),), measured_s=30.0, unproven=few, growth=3.0)
+    (one,) = decide(lacks, None)
+    assert one.budget_s == pytest.approx(90.0)
+    assert one.reason == f"{few}; a budget of about 2 min would do"
+    # Untrusted is no matter of time.
+    assert decide(replace(lacks, untrusted="a#2 to a: 0.9"), None)[0].budget_s is None
+    again = Round("r2", (found(Effect.SLOWER),), measured_s=10.0)
+    (late,) = decide(replace(lacks, verdicts=(found(Effect.SLOWER),)), again)
+    assert late.budget_s == pytest.approx(90.0)
+    # An unclear cell needs its own blocks as well as those of the pair.
+    (vague,) = decide(replace(lacks, verdicts=(found(Effect.UNCLEAR),), growth=1e6), None)
+    assert vague.budget_s == pytest.approx(30e6)
+
+
 def test_a_budget_is_that_of_the_whole_plan() -> None:
     """The second round measured a third of the comparisons in 30 s; the budget is for all."""
     first = Round("r1", (found(Effect.SLOWER),), measured_s=90.0)

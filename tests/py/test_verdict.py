@@ -67,6 +67,20 @@ def test_few_blocks_are_unclear_however_far_apart() -> None:
     assert effect(around(0.5, 12)) is Effect.SLOWER
 
 
+def test_a_narrow_interval_without_a_significant_test_asks_for_no_budget() -> None:
+    """No time makes it narrower than where measuring ends: fewer blocks would do even less."""
+    narrow = Estimate(0.965, 0.955, 0.975, 0.03, 60, 50.0, 0.995)
+    wide = Estimate(0.965, 0.90, 1.03, 0.03, 60, 50.0, 0.995)
+    said = {}
+    for name, one in (("narrow", narrow), ("wide", wide)):
+        asked = Comparison("b", "n", "w", {0.99: one}.get)
+        (said[name],) = judge([asked], 0.03)
+        assert said[name].effect is Effect.UNCLEAR
+    assert (said["narrow"].required_blocks, "p 0.03" in (said["narrow"].reason or "")) == (None, True)
+    assert (said["wide"].required_blocks or 0) > 60
+    assert "wide" in (said["wide"].reason or "")
+
+
 def test_what_has_no_number_says_why_and_stays_in_the_family() -> None:
     gone = Comparison("base", "gone", "w", paired([]), "it died")
     alone = judge([compare(around(0.9, 30, 0.1))])[0]

@@ -123,12 +123,14 @@ def _work(values: Floats, seed: int) -> Work:
     return Work(odds(float(np.mean(shares))), odds(low), odds(high))
 
 
-def required_blocks(current: Estimate, half_width: float) -> float:
+def required_blocks(current: Estimate, half_width: float, confidence: float = CONFIDENCE) -> float:
     """How many blocks would bring the interval to +-`half_width` (relative), at the present noise.
 
-    Widths shrink with the square root of the number of blocks. Infinite while the interval is
-    unbounded.
+    Widths shrink with the square root of the number of blocks. Not fewer than an interval of that
+    confidence takes at all: of n independent values the widest covers the median with 1 - 2 / 2^n.
+    Infinite while the interval is unbounded.
     """
     if half_width <= 0:
         raise ValueError("half_width must be above 0")
-    return max(float(_MIN_PAIRS), current.blocks * (current.half_width / half_width) ** 2)
+    least = math.ceil(1 - math.log2(1 - confidence)) * current.blocks / current.effective_blocks
+    return max(float(_MIN_PAIRS), least, current.blocks * (current.half_width / half_width) ** 2)

@@ -7,6 +7,7 @@ for another NumPy.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,6 +48,8 @@ def test_swapping_the_two_sides_inverts_the_verdict(logs: list[float]) -> None:
 def test_required_blocks_grow_with_the_square() -> None:
     result = stats.Estimate(1.0, math.exp(-0.1), math.exp(0.1), 1.0, 20, 20.0, 0.95)
     assert stats.required_blocks(result, 0.05) == pytest.approx(80)
+    # An interval of 99.9% takes 11 independent blocks at all, of which this noise makes 10 of 20.
+    assert stats.required_blocks(replace(result, effective_blocks=10.0), 1.0, 0.999) == 22
     with pytest.raises(ValueError, match="above 0"):
         stats.required_blocks(result, 0)
 
