@@ -144,7 +144,10 @@ def judge(
     offered: bool = False,
     futexes_per_sleep: float | None = None,
 ) -> Limiter | None:
-    """What set the rate; None when the CPU shares are not known.
+    """What set the rate; None when the client's CPU share is not known.
+
+    Where the server's alone is not, as of a peer that forks, only `client` can be said, and None is
+    whatever else it was.
 
     `both`: the server is busy for 90% of a CPU or more, and the client's one thread for 98%, no
     less than the server: a faster server would hardly have shown. `server`: it is busy for 90% or
@@ -159,13 +162,15 @@ def judge(
     `futexes_per_sleep` is what the counting pass saw: futex calls of the server for each time that
     one of its threads went to sleep.
     """
-    if client_share is None or server_share is None:
+    if client_share is None:
         return None
     kernel = kernel or Pressure()
-    return Limiter(
-        _name(client_share, server_share, kernel, offered, futexes_per_sleep),
-        evidence(client_share, server_share, kernel, futexes_per_sleep),
-    )
+    if server_share is None:
+        name = "client" if client_share > CLIENT_LIMITED_SHARE else None
+    else:
+        name = _name(client_share, server_share, kernel, offered, futexes_per_sleep)
+    found = evidence(client_share, server_share, kernel, futexes_per_sleep)
+    return None if name is None else Limiter(name, found)
 
 
 def _name(
@@ -205,10 +210,11 @@ def _sleeps_for_locks(kernel: Pressure, futexes: float | None) -> bool:
 
 
 def evidence(
-    client: float, server: float, kernel: Pressure, futexes_per_sleep: float | None = None
+    client: float, server: float | None, kernel: Pressure, futexes_per_sleep: float | None = None
 ) -> str:
     """The shares of one CPU, and of the rest what is worth a word."""
-    words = [f"server {server:.0%}", f"client {client:.0%} of a CPU"]
+    used = "server not known" if server is None else f"server {server:.0%}"
+    words = [used, f"client {client:.0%} of a CPU"]
     for name, value, from_value in (
         ("softirq", kernel.softirq, 0.05),
         ("steal", kernel.steal, _NOTABLE_STEAL),

@@ -104,6 +104,13 @@ def test_without_cpu_times_nobody_is_named() -> None:
     assert judge(0.9, None) is None
 
 
+def test_a_client_that_is_used_up_is_named_without_the_servers_cpu_time() -> None:
+    """As of a peer that forks: a faster one would not have shown, so it must not rank."""
+    found = judge(0.97, None)
+    assert found is not None
+    assert (found.name, found.evidence) == ("client", "server not known, client 97% of a CPU")
+
+
 def test_shares_are_those_of_all_slices_together() -> None:
     """20 ms of softirq and 3 slices: the busiest CPU over all of them, not the mean of maxima."""
     slices = [

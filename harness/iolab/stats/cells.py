@@ -153,7 +153,8 @@ def _limiter(cell: Cell, samples: Sequence[Sample], futexes: float | None) -> li
 
 
 def _server_shares(loads: Iterable[Mapping[str, Any]]) -> list[float]:
-    return [ns / load["window"]["ns"] for load in loads if (ns := server_cpu_ns(load))]
+    found = ((server_cpu_ns(load), load["window"]["ns"]) for load in loads)
+    return [used_ns / ns for used_ns, ns in found if used_ns is not None and ns > 0]
 
 
 def _peak(samples: Iterable[Sample], key: str) -> int | None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from simulated import SIZE, plan, run, streamed
+from simulated import SIZE, document, plan, run, streamed
 
 from iolab import stats
 from iolab.model import Cell, Plan, Sample, Server, Status, Workload
@@ -62,6 +62,16 @@ def test_streams_are_counted_in_gib_and_their_memory_is_the_most_seen() -> None:
     assert found.server_us_per_unit == pytest.approx(2e6)
     assert found.resident_peak_bytes == 9 << 20
     assert (found.group_peak_bytes, found.pipe_peak_bytes) == (None, None)
+
+
+def test_slices_without_any_cpu_time_of_the_server_count_as_such() -> None:
+    """None is not known, 0 is: left out, a server that mostly rests would read as busy."""
+    samples = [
+        Sample(at, 0, "base@w", Status.OK, None, 0, 1, document(1000, used, 0.5))
+        for at, used in enumerate((0, 0, 950_000_000))
+    ]
+    (found,) = stats.summarise(plan("base"), samples)[0].cells
+    assert (found.server_share, found.limiter) == (0.0, "neither")
 
 
 def test_a_baseline_that_failed_is_no_yardstick() -> None:

@@ -59,6 +59,21 @@ def test_a_client_limited_cell_ranks_nothing() -> None:
     ]
 
 
+def test_a_client_limited_cell_ranks_nothing_though_its_servers_cpu_time_is_unknown() -> None:
+    samples = []
+    for block in range(12):
+        for name, share in (("base", 0.5), ("forks", 0.99)):
+            load = document(1000 + block, 950_000_000, share)
+            if name == "forks":
+                load["cpu"]["server_ns"] = None
+            samples.append(Sample(block, 0, f"{name}@w", Status.OK, None, 0, 1, load))
+    (summary,) = stats.summarise(plan("base", "forks"), samples)
+    assert [(c.server, c.rank, c.limiter) for c in summary.cells] == [
+        ("base", 1, "server"),
+        ("forks", None, "client"),
+    ]
+
+
 def test_a_cell_is_not_ranked_below_one_that_it_beats() -> None:
     """To the baseline `a` has the higher median, yet `b` is ahead of it in two blocks of three."""
     ratios = {0: (1.0, 1.5), 1: (3.0, 3.5), 2: (3.0, 2.9)}
