@@ -32,7 +32,7 @@ def crossing(
     behind = next((cell for cell in cells if cell.rank is not None and cell.rank > 1), None)
     ahead = None
     if first and behind is not None:
-        logs = stats.paired_logs(rates[first[0].cell], rates[behind.cell])
+        logs = stats.rate_logs(rates[first[0].cell], rates[behind.cell])
         found = stats.estimate(logs, seed)
         if found is not None:
             ahead = Estimate(found.ratio, found.low, found.high, found.coverage)

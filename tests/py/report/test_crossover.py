@@ -12,8 +12,9 @@ from iolab import store
 from iolab.model import Cell, Plan, Sample, Server, Status, Workload
 from iolab.report import write_report
 from iolab.report.build import build
-from iolab.report.crossover import crossover_chart
+from iolab.report.crossover import crossing, crossover_chart
 from iolab.report.run import load
+from iolab.stats import CellSummary, WorkloadSummary
 
 SIZES = (1024, 1 << 20)
 CONNECTIONS = (1, 64)
@@ -71,6 +72,22 @@ def test_leaders_ties_and_places_without_ranking(run_dir: Path) -> None:
     assert (tie.ahead, tie.sure) == (None, False)
     broken = places[1024, 1]
     assert (broken.leader, broken.sure) == (None, False)
+
+
+def test_a_server_that_stood_still_is_not_the_better_for_it_on_the_map() -> None:
+    """Without a byte in 7 of 12 blocks: ranks count them as almost standing still."""
+    work = Workload("w", 1024, 1)
+    cells = [
+        CellSummary(f"{name}@w", name, "w", Status.OK, None, rank=rank)
+        for rank, name in enumerate(("moves", "stalls"), start=1)
+    ]
+    rates = {
+        "moves@w": dict.fromkeys(range(12), 150.0),
+        "stalls@w": {block: 0.0 if block < 7 else 100.0 for block in range(12)},
+    }
+    found = crossing(WorkloadSummary(work, "moves", tuple(cells)), cells, rates, 1)
+    assert found.ahead is not None
+    assert found.ahead.value > 100
 
 
 def test_the_map_is_drawn_and_shown(run_dir: Path) -> None:
