@@ -28,7 +28,7 @@ COLUMNS: Mapping[str, type] = {
     "connections": int, "pipeline": int, "pairs": int, "status": str, "reason": str,
     "started_unix_ns": int, "wall_ns": int, "window_ns": int, "requests": int, "body_bytes": int,
     "unit": str, "units_per_s": float, "server_cpu_ns": int, "client_cpu_ns": int,
-    "client_share": float, "p50_ns": int, "p90_ns": int, "p99_ns": int, "p999_ns": int,
+    "client_share": float, "latency_kind": str, "p50_ns": int, "p90_ns": int, "p99_ns": int, "p999_ns": int,
     "max_ns": int, "rate_per_s": float, "arrivals": str, "due": int, "unsent": int,
     "outstanding": int, "abandoned": int, "overload": int, "lateness_p50_ns": int,
     "lateness_p99_ns": int, "lateness_max_ns": int, "bystander_share": float,
@@ -88,6 +88,7 @@ def _load(sample: Sample, unit_bytes: int) -> dict[str, Value]:
         "server_cpu_ns": cpu.get("server_ns"),
         "client_cpu_ns": cpu.get("client_ns"),
         "client_share": cpu.get("client_share"),
+        "latency_kind": latency.get("kind"),
         **{f"{name}_ns": latency.get(name) for name in _LATENCIES},
         **_open_loop(document.get("open_loop") or {}),
     }

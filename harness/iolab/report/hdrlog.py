@@ -38,6 +38,7 @@ def log(plan: Plan, samples: Sequence[Sample]) -> str | None:
     base_s = min(s.started_unix_ns for found in by_cell.values() for s in found) / 1e9
     lines = [
         "#[iolab: latencies in ns, a line for all slices of a cell that count]",
+        *_kinds(by_cell),
         *_missing(by_cell),
         "#[Histogram log format version 1.3]",
         f"#[StartTime: {base_s:.3f} (seconds since epoch)]",
@@ -46,6 +47,13 @@ def log(plan: Plan, samples: Sequence[Sample]) -> str | None:
         *(_line(cell, found, base_s) for cell, found in by_cell.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _kinds(by_cell: Mapping[str, Sequence[Sample]]) -> Iterable[str]:
+    """A comment for each cell with what its latency is: service time is not what a user waits."""
+    for cell, found in by_cell.items():
+        kinds = {str(s.load["latency"].get("kind")) for s in found if s.load is not None}
+        yield from (f"#[{cell}: {kind}]" for kind in sorted(kinds - {"None"}))
 
 
 def _missing(by_cell: Mapping[str, Sequence[Sample]]) -> Iterable[str]:

@@ -46,7 +46,7 @@ def open_document(cell: Cell, rng: random.Random) -> dict[str, Any]:
     values = [round(50_000 + rate * rng.uniform(1, 3)) for _ in range(100)]
     return document | {
         "closed_loop": False,
-        "latency": histogram(values),
+        "latency": histogram(values) | {"kind": "open loop, from the intended send time"},
         "open_loop": {
             "rate_per_s": rate, "due": document["window"]["requests"], "unsent": 9 * slow,
             "outstanding": 0, "abandoned": 5 * slow + 3 * stalled, "overload": slow,
@@ -104,6 +104,11 @@ def test_exports_have_what_an_open_loops_latency_needs(run_dir: Path) -> None:
     assert late["lateness_max_ns"] == 45_000
     closed = next(row for row in table if row["workload"] == run.plan.workloads[0].name)
     assert closed.get("rate_per_s") is None
+    kinds = {bool(row.get("rate_per_s")): row["latency_kind"] for row in table}
+    assert kinds == {
+        False: "closed loop, service time",
+        True: "open loop, from the intended send time",
+    }
     assert set(row) <= set(export.columns(table))
     metrics = export.to_openmetrics(run).splitlines()
     ratios = [line for line in metrics if line.startswith("iolab_ratio{")]
@@ -124,6 +129,8 @@ def test_the_log_of_latencies_counts_what_counts(run_dir: Path) -> None:
     whole = hdrlog.log(run.plan, samples)
     assert whole is not None
     assert f"#[base@{run.plan.workloads[-1].name}: 40 of " in whole
+    assert f"#[base@{run.plan.workloads[0].name}: closed loop, service time]" in whole
+    assert f"#[base@{run.plan.workloads[-1].name}: open loop, from the intended send" in whole
     disturbed = []
     for sample in samples:
         busy = {"bystanders": {"ns": 100, "cpu_ns": {"other": 50}}} if sample.block == 3 else {}
