@@ -27,14 +27,17 @@ from iolab.topology import Topology, this_machine
 _SYSCTLS = (
     "kernel.io_uring_disabled", "kernel.numa_balancing", "kernel.perf_event_paranoid",
     "kernel.sched_autogroup_enabled", "net.core.busy_poll", "net.core.busy_read",
-    "net.core.default_qdisc", "net.core.netdev_budget", "net.core.netdev_max_backlog",
+    "net.core.default_qdisc", "net.core.netdev_budget", "net.core.netdev_budget_usecs",
+    "net.core.netdev_max_backlog",
     "net.core.optmem_max", "net.core.rmem_default", "net.core.rmem_max",
     "net.core.rps_sock_flow_entries", "net.core.somaxconn", "net.core.wmem_default",
     "net.core.wmem_max", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_autocorking",
     "net.ipv4.tcp_congestion_control", "net.ipv4.tcp_fastopen", "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_limit_output_bytes", "net.ipv4.tcp_max_syn_backlog", "net.ipv4.tcp_mem",
+    "net.ipv4.tcp_limit_output_bytes", "net.ipv4.tcp_max_syn_backlog",
+    "net.ipv4.tcp_max_tw_buckets", "net.ipv4.tcp_mem", "net.ipv4.tcp_moderate_rcvbuf",
     "net.ipv4.tcp_mtu_probing", "net.ipv4.tcp_notsent_lowat", "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_slow_start_after_idle", "net.ipv4.tcp_tw_reuse", "net.ipv4.tcp_wmem",
+    "net.ipv4.tcp_sack", "net.ipv4.tcp_slow_start_after_idle", "net.ipv4.tcp_timestamps",
+    "net.ipv4.tcp_tw_reuse", "net.ipv4.tcp_window_scaling", "net.ipv4.tcp_wmem",
     "vm.nr_hugepages", "vm.overcommit_memory", "vm.swappiness",
 )  # fmt: skip
 _PACKAGES = ("click", "jinja2", "numpy", "pydantic", "rich", "scipy")
@@ -63,6 +66,7 @@ def host_facts(
         "mitigations": _directory(root, "sys/devices/system/cpu/vulnerabilities"),
         "governor": _governors(root),
         "boost": _boost(root),
+        "frequency": _frequency(root),
         "clocksource": _read(
             root, "sys/devices/system/clocksource/clocksource0/current_clocksource"
         ),
@@ -204,6 +208,19 @@ def _boost(root: Path) -> dict[str, str]:
     if preferences:
         found["energy_performance_preference"] = ", ".join(sorted(preferences))
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _frequency(root: Path) -> dict[str, list[str]] | None:
+    """The driver that sets frequencies and the limits it was given, in kHz; None without one.
+
+    The distinct values over all CPUs (Documentation/admin-guide/pm/cpufreq.rst of the kernel).
+    """
+    cpu, found = root / "sys/devices/system/cpu", {}
+    for name in ("scaling_driver", "scaling_min_freq", "scaling_max_freq"):
+        values = {_read_path(path) for path in cpu.glob(f"cpu[0-9]*/cpufreq/{name}")}
+        if values - {None}:
+            found[name] = sorted(value for value in values if value)
+    return found or None
 
 
 def _governors(root: Path) -> list[str] | None:

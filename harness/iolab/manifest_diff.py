@@ -16,7 +16,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "kernel": ("host.kernel", "host.kernel_version", "host.kernel_cmdline", "host.clocksource"),
     "CPU": ("host.cpu", "host.numa"),
     "mitigations": ("host.mitigations",),
-    "governor": ("host.governor", "host.boost"),
+    "governor": ("host.governor", "host.boost", "host.frequency"),
     "NIC": ("host.nic",),
     "sysctls": ("host.sysctls", "host.transparent_hugepage"),
     "tuning": ("profiles",),

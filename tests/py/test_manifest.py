@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from iolab import manifest_diff
 from iolab.executor import Completed
 from iolab.fake_executor import FakeExecutor
 from iolab.manifest import binary_facts, git_facts, host_facts, quietness, tool_facts
+from iolab.paths import find_house
 from iolab.topology import parse_topology
 
 
@@ -113,3 +115,29 @@ def test_what_raises_frequencies_is_a_circumstance(tmp_path: Path) -> None:
         "governor", "host.boost.no_turbo", "0", "1",
     )  # fmt: skip
     assert before["host"]["boost"]["energy_performance_preference"] == "performance"
+
+
+def test_limits_of_the_frequency_are_a_circumstance(tmp_path: Path) -> None:
+    assert host_facts(tmp_path)["frequency"] is None
+    for cpu, most in (("cpu0", "3000000"), ("cpu1", "3000000")):
+        place = f"sys/devices/system/cpu/{cpu}/cpufreq"
+        write(tmp_path, f"{place}/scaling_driver", "intel_cpufreq\n")
+        write(tmp_path, f"{place}/scaling_max_freq", most)
+    before = {"host": {"frequency": host_facts(tmp_path)["frequency"]}}
+    assert before["host"]["frequency"] == {
+        "scaling_driver": ["intel_cpufreq"], "scaling_max_freq": ["3000000"],
+    }  # fmt: skip
+    write(tmp_path, "sys/devices/system/cpu/cpu1/cpufreq/scaling_max_freq", "2000000")
+    after = {"host": {"frequency": host_facts(tmp_path)["frequency"]}}
+    (found,) = manifest_diff.differences(before, after)
+    assert (found.group, found.key, found.new) == (
+        "governor", "host.frequency.scaling_max_freq", ["2000000", "3000000"],
+    )  # fmt: skip
+
+
+def test_the_manifest_has_every_sysctl_that_a_shipped_profile_sets(tmp_path: Path) -> None:
+    """Else a host on which somebody set it by hand would not differ from another."""
+    profiles = sorted(find_house().profiles.glob("*.toml"))
+    names = {name for path in profiles for name in tomllib.loads(path.read_text()).get("sysctl", ())}
+    assert len(names) > 10
+    assert names - host_facts(tmp_path)["sysctls"].keys() == set()
