@@ -71,7 +71,10 @@ class Timing:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its directory, the plan as measured, and what the samples say."""
+    """A finished run: its directory, the plan as measured, and what the samples say.
+
+    `unproven` says which A/A pairs showed nothing, None where all did or the plan has none.
+    """
 
     run_dir: Path
     plan: Plan
@@ -80,6 +83,7 @@ class Result:
     outcome: Outcome
     timing: Timing
     controls: tuple[control.Control, ...] = ()
+    unproven: str | None = None
 
     @property
     def untrusted(self) -> str | None:
@@ -147,7 +151,10 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None, resumable: bool 
             _wrk(placed, plan, troupe, summaries, run_dir, document, timing)
     _save(run_dir, document, timing, outcome, outcome.stop_reason)
     curves = curve.curve_sets(plan, stats.counted_samples(plan, samples), summaries)
-    return Result(run_dir, plan, tuple(summaries), curves, outcome, timing, tuple(controls))
+    unproven = control.lacking(plan, samples) if control.pairs(plan) else None
+    return Result(
+        run_dir, plan, tuple(summaries), curves, outcome, timing, tuple(controls), unproven
+    )
 
 
 def finish_timing(result: Result) -> None:

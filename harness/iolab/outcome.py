@@ -36,6 +36,7 @@ def show(result: Result, report: bool, as_json: bool) -> int:
             {
                 "schema_version": 1,
                 "untrusted": result.untrusted,
+                "unproven": result.unproven,
                 "run": str(result.run_dir),
                 "baseline": result.plan.baseline,
                 "left_out": list(result.plan.left_out),
@@ -51,6 +52,8 @@ def show(result: Result, report: bool, as_json: bool) -> int:
         )
     for control in result.controls:
         say(f"A/A pair: {control.text}")
+    if result.unproven is not None:
+        say(result.unproven)
     _say_times(result)
     for cell in bad:
         say(f"{cell.status}: {cell.cell}: {cell.reason}")

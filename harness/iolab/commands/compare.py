@@ -23,7 +23,10 @@ from iolab.verdict import Verdict
 
 @dataclass(frozen=True)
 class Answer:
-    """What `compare` says. `note` is how the comparison was made, in a sentence."""
+    """What `compare` says. `note` is how the comparison was made, in a sentence.
+
+    `untrusted` and `unproven` name runs whose A/A pairs speak against them, or show nothing.
+    """
 
     base: str
     new: str
@@ -32,12 +35,14 @@ class Answer:
     differences: tuple[Difference, ...]
     left_out: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
+    unproven: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The document of `--json`."""
         return {
             "schema_version": 1,
             "untrusted": list(self.untrusted),
+            "unproven": list(self.unproven),
             "base": self.base,
             "new": self.new,
             "note": self.note,
@@ -96,7 +101,8 @@ def inside_run(run_dir: Path, base: str, new: str, threshold: float) -> Answer:
     found = comparing.inside(_measured(run), base, new)
     note = f"both in run {run.name}: paired, block by block"
     verdicts = tuple(verdict.judge(found, threshold))
-    return Answer(base, new, note, _untrusted(run), (), tuple(_open_loops(run)), verdicts)
+    doubts = _untrusted(run), _unproven(run, threshold)
+    return Answer(base, new, note, doubts[0], (), tuple(_open_loops(run)), verdicts, doubts[1])
 
 
 def between_runs(base_dir: Path, new_dir: Path, threshold: float, cross_host: bool) -> Answer:
@@ -126,6 +132,7 @@ def between_runs(base_dir: Path, new_dir: Path, threshold: float, cross_host: bo
         tuple(manifest_diff.differences(base.manifest, new.manifest)),
         tuple(left_out),
         tuple(verdict.judge(found.comparisons, threshold)),
+        _unproven(base, threshold) + _unproven(new, threshold),
     )
 
 
@@ -159,6 +166,12 @@ def _untrusted(run: Run) -> tuple[str, ...]:
     return () if why is None else (f"{run.name}: {why}",)
 
 
+def _unproven(run: Run, threshold: float) -> tuple[str, ...]:
+    """Without a pair that could have shown a difference of `threshold`, none vouches for a run."""
+    why = control.lacking(run.plan, run.samples, threshold)
+    return () if why is None else (f"{run.name}: {why}",)
+
+
 def _show(answer: Answer, threshold: float) -> None:
     for line in answer.untrusted:
         click.echo(f"untrusted: {line}")
@@ -176,6 +189,8 @@ def _show(answer: Answer, threshold: float) -> None:
     title = f"{answer.new} to {answer.base}, threshold {format_percent(threshold)}"
     print_table(verdict_table(title, answer.verdicts))
     click.echo(answer.note)
+    for line in answer.unproven:
+        click.echo(line)
 
 
 def _brief(value: Any) -> str:

@@ -165,6 +165,17 @@ def test_an_untrusted_run_says_so_on_the_first_line(results: Path) -> None:
     assert "base#2" not in effects(ask("old", "new"))
 
 
+def test_a_run_without_a_a_evidence_is_named(results: Path) -> None:
+    write(results, "old", {"base": 1.0, "base#2": 1.0, "a": 1.5})
+    write(results, "new", {"base": 1.0, "a": 1.5}, seed=2)
+    assert ask("old", "new")["unproven"] == ["new: no A/A evidence: none in the plan"]
+    assert ask("base", "a", "--run", "old")["unproven"] == []
+    (wide,) = ask("base", "a", "--run", "old", "--threshold", "0.1%")["unproven"]
+    assert wide.startswith("old: no A/A evidence: base#2@small: the interval is")
+    result = CliRunner().invoke(compare, ["old", "new"], catch_exceptions=False)
+    assert result.stdout.splitlines()[-1] == "new: no A/A evidence: none in the plan"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "speed", "effect"),
     [
