@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from iolab import stats
 from iolab.model import Cell, Plan, Sample, Status
 from iolab.stats import Estimate
+from iolab.stopping import PAIR_WIDTH
 
 ALPHA = 0.01
 """Share of sound runs that may read as untrusted."""
@@ -161,13 +162,14 @@ def growth(plan: Plan, samples: Sequence[Sample], widest: float = NOTABLE) -> fl
 
 
 def known(plan: Plan, samples: Sequence[Sample], enough: float) -> bool:
-    """Whether every comparison is known within `enough`, and every A/A pair within twice that.
+    """Whether every comparison is known within `enough`, and every A/A pair well enough for that.
 
-    `enough` is a difference of logarithms. It is what runs and gates stop by.
+    `enough` is a difference of logarithms, and pairs have PAIR_WIDTH times as much. It is what runs
+    and gates stop by.
     """
     if stats.widest_interval(plan, samples, enough) > enough:
         return False
-    return evident(plan, samples, 2 * enough)
+    return evident(plan, samples, PAIR_WIDTH * enough)
 
 
 def evident(plan: Plan, samples: Sequence[Sample], enough: float) -> bool:

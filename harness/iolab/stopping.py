@@ -7,6 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+PAIR_WIDTH = 2
+"""How many times as wide as the precision asked for an A/A pair's interval may be at the end.
+
+Widths are differences of logarithms. A precision is half of the difference that is looked for
+(gate.rule_for), so that an interval that holds the one excludes the other. A pair gives no such
+verdict: it is evidence when it would show a difference of the whole size (control.lacking), and to
+wait until it is narrower would cost time and prove no more.
+"""
+
 
 class Stop(StrEnum):
     """What ended it."""

@@ -178,7 +178,7 @@ def test_a_budget_that_ends_before_the_a_a_pairs_are_known_says_so(
     chosen = replace(wobbling_twin(stage, 9), budget_s=20.0)
     reason = measure(stage, chosen, tmp_path).stop_reason
     assert re.search(
-        r"within \+-1\.0% \(an A/A pair's within twice that\): that of the A/A pair a#2@small is "
+        r"within \+-1\.0% \(an A/A pair's within \+-2\.0%\): that of the A/A pair a#2@small is "
         r"\+-\d+\.\d% wide; --budget \d+[sm] would do",
         reason,
     )

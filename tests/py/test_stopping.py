@@ -5,7 +5,7 @@ import math
 import pytest
 
 from iolab import gate
-from iolab.stopping import Rule, Stop
+from iolab.stopping import PAIR_WIDTH, Rule, Stop
 
 RULE = Rule(min_blocks=8, max_blocks=100, precision=0.02, budget_s=60.0)
 
@@ -59,3 +59,10 @@ def test_a_gates_rule_follows_its_family_and_threshold() -> None:
     assert one.precision == six.precision == pytest.approx(math.sqrt(1.05) - 1)
     assert (one.min_blocks, six.min_blocks) == (8, 11)  # 1 - 2 / 2^n holds 99%, 99.83%
     assert (one.budget_s, six.budget_s) == (60.0, 360.0)
+
+
+def test_a_gate_that_ends_with_its_precision_has_pairs_that_show_its_threshold() -> None:
+    """What the pairs are waited for and what they are judged by (control.lacking) is one width."""
+    precision = gate.rule_for(6, 0.05, 360.0).precision
+    assert precision is not None
+    assert PAIR_WIDTH * math.log1p(precision) == pytest.approx(math.log1p(0.05))

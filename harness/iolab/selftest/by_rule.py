@@ -18,7 +18,7 @@ import numpy as np
 from iolab import control, gate, verdict
 from iolab.selftest.recordings import Place, Recordings
 from iolab.selftest.resample import Drawn, Stretch, Take, one_gate, tally
-from iolab.stopping import Rule
+from iolab.stopping import PAIR_WIDTH, Rule
 
 SLICES = 3
 """Slices of a block: the baseline, its twin, and the candidate."""
@@ -95,7 +95,7 @@ def _walk(
                 if not recordings.is_narrow(percent, place, confidence, enough):
                     return False
                 # Where the twin plays the candidate, there is no third server for an A/A pair.
-                return not percent or recordings.is_narrow(0, place, _PAIR, 2 * enough)
+                return not percent or recordings.is_narrow(0, place, _PAIR, PAIR_WIDTH * enough)
 
             if rule.stop(blocks, blocks * block_s, block_s, narrow) is not None:
                 return Stretch(place)

@@ -18,6 +18,7 @@ from iolab.stats.dependence import Floats, effective_blocks
 from iolab.stats.intervals import order_interval
 from iolab.stats.pairing import against_reference, cell_logs
 from iolab.stats.ratio import median_intervals
+from iolab.stopping import PAIR_WIDTH
 from iolab.units import as_argument
 
 STEADY_BLOCKS = 20
@@ -66,7 +67,7 @@ def missed(
 
     In words, to stand behind the reason it ended; empty without a precision. `spent_s` went into
     `blocks` blocks. `pair` is the A/A pair that is known worst, with the half-width of its
-    interval, which may be twice as wide.
+    interval, which may be PAIR_WIDTH times as wide.
     """
     if plan.precision is None:
         return ""
@@ -76,10 +77,11 @@ def missed(
         return f"{text}: nothing is left to compare"
     cell, width = found
     enough = math.log1p(plan.precision)
-    if pair is not None and math.isfinite(pair[1]) and width <= enough < pair[1] / 2:
-        needed_s = spent_s * (pair[1] / 2 / enough) ** 2
+    for_pair = PAIR_WIDTH * enough
+    if pair is not None and math.isfinite(pair[1]) and width <= enough and pair[1] > for_pair:
+        needed_s = spent_s * (pair[1] / for_pair) ** 2
         told = f"that of the A/A pair {pair[0]} is +-{math.expm1(pair[1]):.1%} wide"
-        wanted = f"(an A/A pair's within twice that): {told}"
+        wanted = f"(an A/A pair's within +-{math.expm1(for_pair):.1%}): {told}"
         return f"{text} {wanted}; --budget {as_argument(needed_s)} would do, at this noise"
     if math.isfinite(width):
         needed_s = spent_s * (width / enough) ** 2
