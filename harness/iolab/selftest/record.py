@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from iolab import compare, control, gate, manifest, model, resumption, store
+from iolab import compare, control, gate, manifest, model, resumption, runlock, store
 from iolab.campaign import circumstances, run_plan
 from iolab.console import say
 from iolab.errors import InputError
@@ -78,10 +78,18 @@ def record(lab: Lab, settings: Settings, run_dir: Path | None = None) -> Path:
 
     Sessions first, then whole gates, in turns of one of each kind. KeyboardInterrupt, and whatever
     else, passes through after the manifest says so: it costs at most the session or the gate that
-    is open, for every other is whole and synced. InputError when the run cannot go on here.
+    is open, for every other is whole and synced. InputError when the run cannot go on here,
+    IolabError when another process is recording into it: then nothing of it is touched.
     """
     server = the_server(lab, settings)
     run_dir = run_dir or store.create_run_dir(lab.house.results, KIND, datetime.now())
+    with runlock.recording(run_dir):
+        _record_missing(lab, server, settings, run_dir)
+    return run_dir
+
+
+def _record_missing(lab: Lab, server: Server, settings: Settings, run_dir: Path) -> None:
+    """See record: what the run lacks, into its directory, which is locked."""
     document = _start(lab, settings, run_dir, session_plan(server, settings, 0))
     missing = resume.missing(run_dir, settings)
     _save(run_dir, document, "running")
@@ -100,7 +108,6 @@ def record(lab: Lab, settings: Settings, run_dir: Path | None = None) -> Path:
         say(f"or evaluate what there is: ./iolab report {run_dir}")
         raise
     _save(run_dir, document, "finished")
-    return run_dir
 
 
 def record_session(lab: Lab, plan: Plan, run_dir: Path) -> None:

@@ -10,15 +10,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 from iolab.errors import IolabError
+from iolab.filelock import holder, whole_file
 
 LOCK = "lock"
-_FLOCK = "hhqqi"
-"""struct flock (asm-generic/fcntl.h): type, whence, start, length, process; natural alignment."""
 
 
 @contextlib.contextmanager
@@ -31,7 +29,7 @@ def locked(state: Path) -> Iterator[None]:
         raise IolabError(f"{state}: {error.strerror}", "as root?") from error
     try:
         try:
-            fcntl.fcntl(handle, fcntl.F_OFD_SETLK, _whole_file(fcntl.F_WRLCK))
+            fcntl.fcntl(handle, fcntl.F_OFD_SETLK, whole_file(fcntl.F_WRLCK))
         except (BlockingIOError, PermissionError):  # EAGAIN or, as POSIX allows, EACCES
             raise IolabError("another iolab is tuning this host", "wait until it ends") from None
         yield
@@ -46,12 +44,7 @@ def busy(state: Path) -> bool:
     except OSError:
         return False
     try:
-        answer = fcntl.fcntl(handle, fcntl.F_OFD_GETLK, _whole_file(fcntl.F_WRLCK))
+        answer = fcntl.fcntl(handle, fcntl.F_OFD_GETLK, whole_file(fcntl.F_WRLCK))
     finally:
         os.close(handle)
-    return bool(struct.unpack(_FLOCK, answer[: struct.calcsize(_FLOCK)])[0] != fcntl.F_UNLCK)
-
-
-def _whole_file(kind: int) -> bytes:
-    """The process has to be 0. Padded to a multiple of the alignment, as the structure is in C."""
-    return struct.pack(f"{_FLOCK}0q", kind, os.SEEK_SET, 0, 0, 0)
+    return holder(answer) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from otherprocess import recorder, refusal
 from schemas import validator
 
 from iolab import store
 from iolab.commands import selftest as verb
-from iolab.errors import InputError
+from iolab.errors import InputError, IolabError
 from iolab.executor import Completed
 from iolab.fake_executor import FakeExecutor
 from iolab.lab import Lab
@@ -250,6 +252,40 @@ def test_a_run_of_another_host_is_refused_and_left_alone(
     with pytest.raises(InputError, match=r"another host \(host.hostname: elsewhere there, "):
         record(lab, SETTINGS, run_dir)
     assert store.read_manifest(run_dir) == document
+
+
+def test_a_run_into_which_another_process_records_is_refused_and_left_alone(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = interrupted(lab, monkeypatch, 5)
+    again = put_on(monkeypatch, Stage())
+    with recorder(run_dir) as other:
+        before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+        with pytest.raises(IolabError, match=rf": process {other.pid} is recording into this run"):
+            record(lab, SETTINGS, run_dir)
+        after = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    assert after == before
+    assert again.steps == 0
+    record(lab, SETTINGS, run_dir)  # the other has ended
+    assert store.read_manifest(run_dir)["state"] == "finished"
+
+
+def test_a_self_test_keeps_others_out_until_it_ends(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Watched(Stage):
+        def step(self) -> None:
+            super().step()
+            if self.steps in (1, NR_STEPS):  # the first block, and the last gate
+                refusals.append(refusal(the_run(lab)))
+
+    refusals: list[str] = []
+    put_on(monkeypatch, Watched())
+    run_dir = record(lab, SETTINGS)
+    assert len(refusals) == 2
+    assert all(f"process {os.getpid()} is recording" in words for words in refusals)
+    with recorder(run_dir):  # which may now
+        pass
 
 
 @pytest.mark.parametrize(
