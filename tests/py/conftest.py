@@ -14,6 +14,7 @@ from hypothesis import settings
 sys.path.insert(0, str(Path(__file__).parent))  # fakestage.py and others stand beside the tests
 
 import realruns
+from fakestage import FakeStage
 
 from iolab.describe import CopyDescribe, Describe, Engine, Option, Refusal, Technique
 from iolab.executor import HostExecutor
@@ -95,6 +96,12 @@ def offer() -> Offer:
         "piping-server": PeerOffer(("relay",)),
     }
     return Offer(Describe(schema_version=1, engines=engines), peers, lambda: COPIER)
+
+
+@pytest.fixture
+def stage() -> FakeStage:
+    """A stage of its own for each test, whose time passes only when slices are driven."""
+    return FakeStage()
 
 
 @pytest.fixture(scope="session")

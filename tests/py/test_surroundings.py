@@ -54,11 +54,6 @@ class Switching(Unchanging):
 
 
 @pytest.fixture
-def stage() -> FakeStage:
-    return FakeStage()
-
-
-@pytest.fixture
 def around(stage: FakeStage) -> Switching:
     return Switching(stage)
 
