@@ -188,10 +188,9 @@ def _judge_one(
     reason: str | None = None
     if effect is Effect.UNCLEAR:
         needed, reason = _unclear(found, adjusted_p, confidence, threshold)
-    elif (reason := hidden(comparison, effect)) is not None:
-        effect = Effect.UNCLEAR
-    elif (reason := contradiction(found, effect, threshold)) is not None:
-        effect = Effect.UNCLEAR
+    else:
+        reason = hidden(comparison, effect) or contradiction(found, effect, threshold)
+        effect = effect if reason is None else Effect.UNCLEAR
     return Verdict(*names, effect, confidence, threshold, found, adjusted_p, needed, reason)
 
 
