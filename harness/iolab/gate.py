@@ -132,6 +132,7 @@ def plan_to(plan: Plan, threshold: float, budget_s: float | None) -> Plan:
         plan,
         precision=rule.precision,
         confidence=verdict.confidence_of(nr),
+        threshold=threshold,
         min_blocks=max(rule.min_blocks, plan.min_blocks),
         max_blocks=rule.max_blocks,
         budget_s=rule.budget_s,

@@ -48,7 +48,7 @@ def check_trust(stored: Run, threshold: float) -> None:
     apart from it. Its pairs must have been able to show a difference of `threshold`, as a gate's.
     """
     plan, samples = stored.plan, stored.samples
-    why = control.untrusted(control.read(plan, samples))
+    why = control.untrusted(control.read(replace(plan, threshold=threshold), samples))
     why = control.lacking(plan, samples, threshold) if why is None else f"untrusted: {why}"
     if why is not None:
         raise InputError(

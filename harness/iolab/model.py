@@ -189,7 +189,10 @@ class Plan:
     """A matrix made concrete for this machine: what a run measures, and how.
 
     `precision` is the relative half-width of every interval at which a run may stop early (None:
-    only the budget and `max_blocks` end it); `confidence` is that of these intervals. Cells are
+    only the budget and `max_blocks` end it); `confidence` is that of these intervals. With a
+    `threshold`, the smallest difference that matters, precision ends it only when each comparison
+    has a verdict, and an A/A pair differs only by what would change one (None: any difference
+    matters); see control.py. Cells are
     compared with `baseline` under the same condition, with `baseline_build` each with the same
     server of that build, with `baseline_profile` each with the same server under that profile; see
     `reference`. `partial` keeps what a profile can set here where the host lacks the rest of it.
@@ -214,6 +217,7 @@ class Plan:
     seed: int = 1
     precision: float | None = None
     confidence: float = 0.95
+    threshold: float | None = None
     baseline_build: str | None = None
     baseline_profile: str | None = None
     partial: bool = False

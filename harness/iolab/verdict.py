@@ -88,6 +88,14 @@ class Verdict:
     required_blocks: float | None = None
     reason: str | None = None
 
+    @property
+    def undecided(self) -> bool:
+        """Whether there are numbers, and no verdict in them, one way or another."""
+        if self.estimate is None or self.adjusted_p is None:
+            return False
+        found = effect_of(self.estimate, self.adjusted_p, self.confidence, self.threshold)
+        return found is Effect.UNCLEAR
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--json`; what is not finite is null."""
         document: dict[str, Any] = plain(asdict(self))
@@ -251,8 +259,9 @@ def _unclear(
 ) -> tuple[float | None, str]:
     """How many blocks would make it clear, at this noise, and why it is not.
 
-    They make the interval as narrow as half the threshold. None where it is that narrow already:
-    nobody measures on, with whatever budget.
+    They make the interval as narrow as half the threshold. Where it is that narrow already, they
+    let the test bear it out, whose deviate grows with the root of the blocks; None where its p is
+    no evidence at all, so that nothing can be foreseen.
     """
     enough = math.log1p(threshold) / 2
     needed = stats.required_blocks(found, enough, confidence)
@@ -260,7 +269,16 @@ def _unclear(
         return needed, f"{found.blocks} blocks are too few for an interval of {confidence:.4g}"
     if found.half_width > enough:
         return needed, f"the interval is +-{math.expm1(found.half_width):.1%} wide"
-    return None, (
+    return _blocks_for_p(found, adjusted_p), (
         f"the interval [{found.low:.3f} to {found.high:.3f}] is narrow and excludes 1, but the "
-        f"test does not bear it out (p {adjusted_p:.2g}): a smaller threshold measures longer"
+        f"test does not bear it out (p {adjusted_p:.2g})"
     )
+
+
+def _blocks_for_p(found: Estimate, adjusted_p: float) -> float | None:
+    from scipy.stats import norm
+
+    if adjusted_p > 0.5:
+        return None
+    growth = float(norm.isf(ALPHA / 2) / norm.isf(adjusted_p / 2)) ** 2
+    return found.blocks * max(growth, 1.0)

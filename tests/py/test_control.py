@@ -77,6 +77,40 @@ def test_equal_twins_are_trusted_and_different_ones_are_not() -> None:
     assert "small" not in words
 
 
+def test_with_a_threshold_only_a_difference_that_would_change_a_verdict_counts() -> None:
+    """Two processes of one server are never quite equal, which enough blocks show."""
+    chosen, verdicts = plan(), {}
+    for twin in (0.98, 0.97):
+        found = samples(chosen, 40, twin=twin, noise=0.005)
+        assert control.untrusted(control.read(chosen, found)) is not None
+        at_5 = replace(chosen, threshold=0.05)
+        verdicts[twin] = control.untrusted(control.read(at_5, found))
+    assert verdicts[0.98] is None
+    assert verdicts[0.97] is not None
+
+
+def test_with_a_threshold_measuring_goes_on_until_interval_and_test_agree() -> None:
+    """Blocks in which the base stood still: the median hardly minds, the signed ranks do."""
+    cells = (Cell(A, SMALL), Cell(B, SMALL))
+    chosen = control.with_control(Plan("p", "", "a", cells, confidence=0.99))
+    at_5 = replace(chosen, threshold=0.05)
+
+    def measured(nr_blocks: int) -> list[Sample]:
+        found = samples(chosen, nr_blocks, noise=0.001)
+        for sample in found:
+            window = (sample.load or {})["window"]
+            if sample.cell == "b@small":
+                window["body_bytes"] *= 0.45
+            elif sample.block in (3, 9, 15):
+                window["body_bytes"] *= 0.3
+        return found
+
+    enough = math.log1p(0.05) / 2
+    assert control.known(chosen, measured(20), enough)
+    assert not control.known(at_5, measured(20), enough)
+    assert control.known(at_5, measured(40), enough)
+
+
 def test_few_blocks_never_make_a_run_untrusted() -> None:
     chosen = plan()
     assert control.untrusted(control.read(chosen, samples(chosen, 5, twin=0.5))) is None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,8 +68,8 @@ def test_few_blocks_are_unclear_however_far_apart() -> None:
     assert effect(around(0.5, 12)) is Effect.SLOWER
 
 
-def test_a_narrow_interval_without_a_significant_test_asks_for_no_budget() -> None:
-    """No time makes it narrower than where measuring ends: fewer blocks would do even less."""
+def test_a_narrow_interval_without_a_significant_test_asks_for_what_the_test_needs() -> None:
+    """By its width it would ask for fewer blocks than it had."""
     narrow = Estimate(0.965, 0.955, 0.975, 0.03, 60, 50.0, 0.995)
     wide = Estimate(0.965, 0.90, 1.03, 0.03, 60, 50.0, 0.995)
     said = {}
@@ -76,10 +77,16 @@ def test_a_narrow_interval_without_a_significant_test_asks_for_no_budget() -> No
         asked = Comparison("b", "n", "w", {0.99: one}.get)
         (said[name],) = judge([asked], 0.03)
         assert said[name].effect is Effect.UNCLEAR
-    assert said["narrow"].required_blocks is None
+    assert said["narrow"].required_blocks == pytest.approx(60 * (2.576 / 2.170) ** 2, rel=1e-3)
     assert "p 0.03" in (said["narrow"].reason or "")
     assert (said["wide"].required_blocks or 0) > 60
     assert "wide" in (said["wide"].reason or "")
+    assert all(one.undecided for one in said.values())
+    hopeless = Comparison("b", "n", "w", {0.99: replace(narrow, p_value=0.6)}.get)
+    assert judge([hopeless], 0.03)[0].required_blocks is None
+    found = Comparison("b", "n", "w", {0.99: replace(narrow, p_value=0.001)}.get)
+    assert not judge([found], 0.03)[0].undecided
+    assert not judge([Comparison("b", "n", "w", lambda _: None)], 0.03)[0].undecided
 
 
 def test_what_has_no_number_says_why_and_stays_in_the_family() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def inside_run(run_dir: Path, base: str, new: str, threshold: float) -> Answer:
     found = comparing.inside(_measured(run), base, new)
     note = f"both in run {run.name}: paired, block by block"
     verdicts = tuple(verdict.judge(found, threshold))
-    doubts = _untrusted(run), _unproven(run, threshold)
+    doubts = _untrusted(run, threshold), _unproven(run, threshold)
     return Answer(base, new, note, doubts[0], (), tuple(_open_loops(run)), verdicts, doubts[1])
 
 
@@ -128,7 +128,7 @@ def between_runs(base_dir: Path, new_dir: Path, threshold: float, cross_host: bo
         base.name,
         new.name,
         note,
-        _untrusted(base) + _untrusted(new),
+        _untrusted(base, threshold) + _untrusted(new, threshold),
         tuple(manifest_diff.differences(base.manifest, new.manifest)),
         tuple(left_out),
         tuple(verdict.judge(found.comparisons, threshold)),
@@ -161,8 +161,10 @@ def _open_loops(run: Run) -> list[str]:
     ]
 
 
-def _untrusted(run: Run) -> tuple[str, ...]:
-    why = control.untrusted(control.read(run.plan, run.samples))
+def _untrusted(run: Run, threshold: float) -> tuple[str, ...]:
+    """By the threshold of the comparison, whatever the run was measured for."""
+    plan = replace(run.plan, threshold=threshold)
+    why = control.untrusted(control.read(plan, run.samples))
     return () if why is None else (f"{run.name}: {why}",)
 
 

@@ -296,7 +296,11 @@ def controls(run: Run, workloads: Sequence[WorkloadView]) -> tuple[Fact, ...]:
     comparisons: the width is an upper bound of the noise left in them.
     """
     facts = [
-        Fact(f"A/A pair at {found.twin.workload.name}", _reading(found), good=_sound(found))
+        Fact(
+            f"A/A pair at {found.twin.workload.name}",
+            _reading(found, run.plan.threshold),
+            good=_sound(found),
+        )
         for found in control.read(run.plan, run.samples)
     ]
     if not facts:
@@ -313,12 +317,17 @@ def controls(run: Run, workloads: Sequence[WorkloadView]) -> tuple[Fact, ...]:
     return tuple(facts)
 
 
-def _reading(found: control.Control) -> str:
+def _reading(found: control.Control, threshold: float | None) -> str:
     if found.differs:
         return f"{found.text}: differs, as it should not"
     why = found.powerless(control.NOTABLE)
-    end = "not told apart, as it should be" if why is None else f"no A/A evidence: {why}"
-    return f"{found.text}: {end}"
+    if why is not None:
+        return f"{found.text}: no A/A evidence: {why}"
+    if threshold is not None and control.differs(
+        found.estimate, found.adjusted_p, found.confidence
+    ):
+        return f"{found.text}: differs by too little to matter at {threshold:.0%}"
+    return f"{found.text}: not told apart, as it should be"
 
 
 def _sound(found: control.Control) -> bool:

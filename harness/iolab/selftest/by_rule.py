@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def draw_by_rule(
     if len(recordings.sessions) < 2:
         return None
     rng = random.Random(f"{seed}:{percent}:{budget_s}:rule")
-    take = _until(recordings, gate.rule_for(1, threshold, budget_s), rng)
+    take = _until(recordings, gate.rule_for(1, threshold, budget_s), threshold, rng)
     gates = [one_gate(recordings, (percent,), threshold, take) for _ in range(nr)]
     found = tally(gates, (percent,), threshold)
     block_s = SLICES * recordings.second_per_slice
@@ -53,7 +54,7 @@ def _disjoint(recordings: Recordings, blocks: int) -> int:
     return within or sum(one.blocks for one in recordings.sessions) // max(1, blocks)
 
 
-def _until(recordings: Recordings, rule: Rule, rng: random.Random) -> Take:
+def _until(recordings: Recordings, rule: Rule, threshold: float, rng: random.Random) -> Take:
     """Stretches that end by `rule`: see above."""
     most = int(rule.budget_s / (SLICES * recordings.second_per_slice))
 
@@ -62,7 +63,8 @@ def _until(recordings: Recordings, rule: Rule, rng: random.Random) -> Take:
         for percent, mine in zip(percents, used, strict=True):
             order = _order(recordings, rng, mine)
             room = max(0, recordings.sessions[order[0]].blocks - most)
-            found.append(_walk(recordings, percent, rule, order, rng.randrange(room + 1)))
+            start = rng.randrange(room + 1)
+            found.append(_walk(recordings, percent, rule, threshold, order, start))
         return found
 
     return take
@@ -75,12 +77,33 @@ def _order(recordings: Recordings, rng: random.Random, used: set[int]) -> list[i
     return sorted(found, key=lambda at: at in used)
 
 
+def _known(
+    recordings: Recordings, percent: int, place: Place, threshold: float, enough: float
+) -> bool:
+    """What control.known asks of a run, of a comparison drawn there."""
+    confidence = verdict.confidence_of(1)
+    if not recordings.is_narrow(percent, place, confidence, enough):
+        return False
+    # Where the twin plays the candidate, there is no third server for an A/A pair.
+    if percent and not recordings.is_narrow(0, place, _PAIR, PAIR_WIDTH * enough):
+        return False
+    found = recordings.estimate(percent, place, confidence)
+    if found is None:
+        return False
+    effect = verdict.effect_of(found, found.p_value, confidence, threshold)
+    return effect is not verdict.Effect.UNCLEAR
+
+
 def _walk(
-    recordings: Recordings, percent: int, rule: Rule, order: Sequence[int], start: int
+    recordings: Recordings,
+    percent: int,
+    rule: Rule,
+    threshold: float,
+    order: Sequence[int],
+    start: int,
 ) -> Stretch:
     """Block after block until the rule ends it, or nothing is left."""
     block_s = SLICES * recordings.second_per_slice
-    confidence = verdict.confidence_of(1)
     whole: Place = ()
     blocks = available = 0
     for at in order:
@@ -91,12 +114,7 @@ def _walk(
         while True:
             place = _leading(whole, blocks)
 
-            def narrow(enough: float, place: Place = place) -> bool:
-                if not recordings.is_narrow(percent, place, confidence, enough):
-                    return False
-                # Where the twin plays the candidate, there is no third server for an A/A pair.
-                return not percent or recordings.is_narrow(0, place, _PAIR, PAIR_WIDTH * enough)
-
+            narrow = partial(_known, recordings, percent, place, threshold)
             if rule.stop(blocks, blocks * block_s, block_s, narrow) is not None:
                 return Stretch(place)
             if blocks == available:

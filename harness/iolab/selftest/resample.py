@@ -204,7 +204,7 @@ def _doubts(
         found = recordings.estimate(0, place, confidence)
         if found is None:
             return None, "no A/A evidence"
-        if control.differs(found, min(1.0, family * found.p_value), confidence):
+        if control.differs(found, min(1.0, family * found.p_value), confidence, threshold):
             untrusted = "the A/A pair differs"
         unproven = unproven or control.powerless(found, confidence, threshold)
     return untrusted, unproven

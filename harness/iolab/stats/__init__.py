@@ -27,6 +27,7 @@ from iolab.stats.intervals import (
 )
 from iolab.stats.pairing import against_reference, cell_logs, cell_status, paired_logs, rate_logs
 from iolab.stats.precision import (
+    comparison_logs,
     half_width,
     is_narrow,
     missed,
@@ -62,6 +63,7 @@ __all__ = [
     "bootstrap_interval",
     "cell_logs",
     "cell_status",
+    "comparison_logs",
     "correlation",
     "counted_samples",
     "effective_blocks",

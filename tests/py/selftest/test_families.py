@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ def runner_stops(twin: list[float], new: list[float], rule: Rule, block_s: float
     """After how many blocks a run of these log ratios ends, asked as the runner asks."""
     servers = Server("engine", "a"), Server("engine", "a", twin=True), Server("engine", "b")
     plan = Plan("p", "", "a", tuple(Cell(s, WORKLOAD) for s in servers), confidence=0.99, seed=0)
+    plan = replace(plan, threshold=0.05)
     samples: list[Sample] = []
     for block, logs in enumerate(zip(itertools.repeat(0.0), [*twin, 0.0], [*new, 0.0])):
 
@@ -128,12 +130,25 @@ def runner_stops(twin: list[float], new: list[float], rule: Rule, block_s: float
     raise AssertionError("it never stopped")
 
 
-@pytest.mark.parametrize(("spread", "budget_s"), [(0.02, 60.0), (0.05, 60.0), (0.05, 20.0)])
-def test_gates_drawn_by_the_rule_end_where_the_runner_would(spread: float, budget_s: float) -> None:
+def disturbed(one: Session, every: int) -> Session:
+    """The same, with a base that stands still in some of the blocks."""
+    for logs in one.planted.values():
+        logs[every - 1 :: every] += 1.0
+    return one
+
+
+@pytest.mark.parametrize(
+    ("spread", "every", "budget_s"),
+    [(0.02, 120, 60.0), (0.05, 120, 60.0), (0.05, 120, 20.0), (0.005, 6, 60.0)],
+)
+def test_gates_drawn_by_the_rule_end_where_the_runner_would(
+    spread: float, every: int, budget_s: float
+) -> None:
     rule = gate.rule_for(1, 0.05, budget_s)
-    recordings = Recordings([session(seed, blocks=120, spread=spread) for seed in range(4)])
+    sessions = [session(seed, blocks=120, spread=spread) for seed in range(4)]
+    recordings = Recordings([disturbed(one, every) for one in sessions])
     for at in range(4):
-        found = by_rule._walk(recordings, 10, rule, [at], 0)
+        found = by_rule._walk(recordings, 10, rule, 0.05, [at], 0)
         blocks = sum(nr for _, _, nr in found.place)
         one = recordings.sessions[at]
         assert not found.unfinished
@@ -164,7 +179,7 @@ def test_a_gate_that_outlasts_its_session_goes_on_in_others_and_says_so() -> Non
     recordings = Recordings([session(seed, blocks=30, spread=0.5) for seed in range(3)])
     rng = random.Random(1)
     for budget_s, blocks, unfinished in ((36.3, 60, False), (60.0, 90, True)):
-        take = by_rule._until(recordings, gate.rule_for(1, 0.05, budget_s), rng)
+        take = by_rule._until(recordings, gate.rule_for(1, 0.05, budget_s), 0.05, rng)
         (stretch,) = take([10], [{1}])
         assert sum(nr for _, _, nr in stretch.place) == blocks
         sessions = [at for at, _, _ in stretch.place]
