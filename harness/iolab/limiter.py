@@ -15,6 +15,7 @@ CLIENT_FULL_SHARE = 0.98
 SERVER_BUSY_SHARE = 0.9
 _SOFTIRQ_SHARE = 0.2
 _WAIT_SHARE = 0.1
+_STARVED_SHARE = 0.85
 _PRESSURE_SHARE = 0.05
 _PRUNES_PER_S = 10.0
 _NOTABLE_STEAL = 0.02
@@ -151,8 +152,9 @@ def judge(
 
     `both`: the server is busy for 90% of a CPU or more, and the client's one thread for 98%, no
     less than the server: a faster server would hardly have shown. `server`: it is busy for 90% or
-    more otherwise. `client`: its thread is busy for more than 95% while the server is not, or was
-    so together with the time for which it waited for its CPU. `softirq`: what the server
+    more otherwise. `client`: its thread is busy for more than 95% while the server is not, or it
+    waited for its CPU (10% at least), and running or waiting it took 85%, and more than the server
+    did: who is late for every answer leaves the server idle, and waits for it in turn. `softirq`: what the server
     left of a CPU went to softirqs (20% at least). `memory`: tasks stood still for memory in 5% of
     the time, or TCP pruned or collapsed queues ten times a second. `run queue`: the server was
     ready to run and did not get the rest of a CPU (10% at least). `nic`: a card carried 90% of what
@@ -190,7 +192,7 @@ def _name(
     if wait >= _WAIT_SHARE and server + wait >= SERVER_BUSY_SHARE:
         return "run queue"
     starved = kernel.client_wait or 0.0
-    if starved >= _WAIT_SHARE and client + starved > CLIENT_LIMITED_SHARE:
+    if starved >= _WAIT_SHARE and client + starved >= max(_STARVED_SHARE, server + wait):
         return "client"
     if (kernel.link or 0.0) >= _LINK_SHARE:
         return "nic"
