@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -86,12 +87,23 @@ def test_a_ratio_that_bytes_zeroed_comes_back(
     assert snapshot(writeback) == before
 
 
+@pytest.mark.parametrize("line", ['"vm.dirty_bytes" = 1048576', '"vm.dirty_ratio" = 40'])
 def test_the_undo_script_leaves_zero_bytes_to_the_ratio(
-    writeback: Path, scene: Scene, write_profile: WriteProfile
+    writeback: Path, scene: Scene, write_profile: WriteProfile, line: str
 ) -> None:
-    _, back = export(make_plan(write_profile('[sysctl]\n"vm.dirty_bytes" = 1048576'), scene))
+    before = snapshot(writeback)
+    plan = make_plan(write_profile(f'[sysctl]\n{line}\n"net.core.somaxconn" = 65535'), scene)
+    forward, back = export(plan)
     assert "put 0 /proc/sys/vm/dirty_bytes" not in back
-    assert "put 20 /proc/sys/vm/dirty_ratio" in back
+    environment = {"ROOT": str(writeback), "PATH": os.environ["PATH"]}
+    for script in (forward, back):
+        done = subprocess.run(
+            ["sh", "-c", script], env=environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    after = snapshot(writeback)
+    assert after[f"{VM}/dirty_ratio"] == b"20\n"
+    assert after["proc/sys/net/core/somaxconn"] == before["proc/sys/net/core/somaxconn"]
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,8 @@ class Sysctl(FileFamily):
     def shell(self, target: Target, value: str) -> list[str]:
         """See Family."""
         if restored_by_partner(target.where, value):
-            return [f"# {value} is not written: setting its partner makes it so"]
+            # A step of an undo script is a function, which has to hold a command.
+            return [f"# {value} is not written: setting its partner makes it so", ":"]
         return super().shell(target, value)
 
 
