@@ -52,6 +52,7 @@ _MOVES: tuple[tuple[str, tuple[str, ...]], ...] = (
 """A sysctl, and what moves with it; groups of the first stand in the second as in re.sub."""
 
 _ONE_WAY = {
+    "fs/binfmt_misc/[^/]+": "-1",
     "kernel/kexec_load_disabled": "[1-9]",
     "kernel/kexec_load_limit_panic": "[0-9]+",
     "kernel/kexec_load_limit_reboot": "[0-9]+",
@@ -65,10 +66,13 @@ _ONE_WAY = {
     "vm/drop_caches": ".*",
 }
 """Values after which the kernel refuses the old one until the next boot, or which are deeds and no
-state (Documentation/admin-guide/sysctl/, security/yama/yama_lsm.c)."""
+state (Documentation/admin-guide/sysctl/, security/yama/yama_lsm.c, fs/binfmt_misc.c). Both sides
+are regular expressions."""
 
 _NO_VALUE = {"vm/dirty_bytes": "0", "vm/dirty_background_bytes": "0"}
 """What these files show while the ratio counts, and refuse to be written (EINVAL)."""
+
+_FORWARDS = re.compile(r"proc/sys/net/(?:ipv4/ip_forward|ipv[46]/conf/[^/]+/forwarding)")
 
 _OF_INTERFACE = re.compile(r"proc/sys/net/ipv[46]/(?:conf|neigh)/([^/]+)/")
 
@@ -88,13 +92,21 @@ def moved_by(tree: Tree, where: str) -> Iterator[str]:
 
 def is_one_way(where: str, value: str) -> bool:
     """True when nothing but a boot undoes the write of `value` to the sysctl file `where`."""
-    pattern = _ONE_WAY.get(where.removeprefix(_ROOM))
-    return pattern is not None and re.fullmatch(pattern, value.strip()) is not None
+    name = where.removeprefix(_ROOM)
+    return any(
+        re.fullmatch(names, name) and re.fullmatch(values, value.strip())
+        for names, values in _ONE_WAY.items()
+    )
 
 
 def restored_by_partner(where: str, value: str) -> bool:
     """True when the kernel shows `value` but takes it only by a write to the partner's file."""
     return _NO_VALUE.get(where.removeprefix(_ROOM)) == value.strip()
+
+
+def forwards(where: str) -> bool:
+    """True for a sysctl file that makes interfaces forward packets, one of them or all."""
+    return _FORWARDS.fullmatch(where) is not None
 
 
 def interface_of(where: str) -> str:

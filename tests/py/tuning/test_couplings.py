@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fakehost import FakeHost, Rule, WriteProfile, snapshot
-from faketools import put
+from faketools import load, put, save
 
 from iolab.errors import InputError
 from iolab.tuning import bench
@@ -51,6 +51,42 @@ def test_forwarding_takes_redirects_and_interfaces_back_with_it(
     assert (router / f"{IPV4}/conf/eth1.5/forwarding").read_text() == "1\n"
     assert [one for one in bench.revert(host) if one.problem] == []
     assert snapshot(router) == before
+
+
+@pytest.mark.parametrize("name", ["ip_forward", "conf.eth0.forwarding"])
+def test_what_an_interface_merges_comes_back_when_it_forwards_no_more(
+    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile, name: str
+) -> None:
+    """As dev_disable_lro (net/core/dev.c), which devinet.c calls and nobody takes back."""
+
+    def lro(value: str) -> None:
+        state = load(machine)
+        save(machine, {**state, "features": {**state["features"], "lro": value}})
+
+    def forward(old: str, new: str) -> str:
+        if new == "1":
+            lro("off")
+        return new
+
+    where = f"{IPV4}/{name.replace('.', '/')}"
+    lro("on")
+    put(machine, where, "0")
+    host.rules[where] = forward
+    before = snapshot(machine)
+    assert bench.apply(write_profile(f'[sysctl]\n"net.ipv4.{name}" = 1'), scene).ok
+    assert load(machine)["features"]["lro"] == "off"
+    assert [one for one in bench.revert(host) if one.problem] == []
+    assert snapshot(machine) == before
+
+
+@pytest.mark.parametrize(("name", "said"), [("all", True), ("eth0", True), ("default", False)])
+def test_it_is_said_that_a_router_forgets_the_routes_of_others(
+    machine: Path, scene: Scene, write_profile: WriteProfile, name: str, said: bool
+) -> None:
+    put(machine, f"proc/sys/net/ipv6/conf/{name}/forwarding", "0")
+    loaded = write_profile(f'[sysctl]\n"net.ipv6.conf.{name}.forwarding" = 1')
+    (result,) = bench.apply(loaded, scene).results
+    assert ("default routes" in result.reason) is said
 
 
 def zeroing(machine: Path, partner: str, least: int) -> Rule:
@@ -114,6 +150,7 @@ def test_the_undo_script_leaves_zero_bytes_to_the_ratio(
         ("kernel.kexec_load_disabled", "0", "1"),
         ("kernel.yama.ptrace_scope", "1", "3"),
         ("vm.drop_caches", "0", "3"),
+        ("fs.binfmt_misc.status", "enabled", "-1"),
     ],
 )
 def test_what_only_a_boot_undoes_is_refused(

@@ -3,13 +3,19 @@
 Features marked [fixed] cannot be changed; those marked [requested on] wait for another one.
 `tx`, `sg` and `tso` are groups: ethtool shows one as on when any member is, and switches all of
 them on, so that off and on again is not what was. Each member is a value of its own here.
+
+An interface that forwards loses its large receive offload (dev_disable_lro, net/core/dev.c; called
+by net/ipv4/devinet.c and net/ipv6/addrconf.c), which nothing switches on again: it is restored with
+the sysctl.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from iolab.tuning import couplings
 from iolab.tuning.families.base import ToolFamily, ask, fields
+from iolab.tuning.families.sysctl import Sysctl
 from iolab.tuning.host import Host
 from iolab.tuning.knob import KnobError, Setting, Target
 from iolab.tuning.nic import Nic
@@ -49,6 +55,27 @@ class Offloads(ToolFamily):
         if profile.nic.ntuple is not None:
             nic = scene.nic(profile.nic.interface, "nic.ntuple")
             yield self._setting(nic, "ntuple", profile.nic.ntuple, "nic.ntuple")
+
+    def collateral(self, profile: Profile, scene: Scene) -> Iterator[Target]:
+        """See Family: of interfaces that have any, those with hardware or others below them."""
+        causes = (Sysctl().target(scene, name) for name in profile.sysctl)
+        for netns in {one.netns for one in causes if couplings.forwards(one.where)}:
+            if netns or not scene.only_netns:
+                yield from self._merging(scene.host, netns)
+
+    def _merging(self, host: Host, netns: str) -> Iterator[Target]:
+        """The large receive offload of interfaces that have it on and could lose it."""
+        tree = host.tree(netns)
+        for name in tree.names("sys/class/net"):
+            inside = tree.names(f"sys/class/net/{name}")
+            if not any(one == "device" or one.startswith("lower_") for one in inside):
+                continue
+            target = Target(self.name, f"lro of {name}", "lro", name, netns)
+            try:
+                if self._line(host, target) == "on":
+                    yield target
+            except KnobError:
+                continue
 
     def _setting(self, nic: Nic, name: str, on: bool, key: str) -> Setting:
         target = Target(self.name, f"{name} of {nic.name}", name, nic.name, nic.netns)

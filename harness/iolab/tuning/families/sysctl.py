@@ -8,6 +8,7 @@ restored as well.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from iolab.tuning.couplings import interface_of, is_one_way, moved_by, restored_by_partner
@@ -16,6 +17,9 @@ from iolab.tuning.host import Host
 from iolab.tuning.knob import Impossible, KnobError, Setting, Target
 from iolab.tuning.profile import Profile
 from iolab.tuning.scene import Scene
+
+_ROUTER = re.compile(r"proc/sys/net/ipv6/conf/(?!default/)[^/]+/forwarding")
+"""Who is a router takes no advice from others (rt6_purge_dflt_routers, net/ipv6/addrconf.c)."""
 
 
 class Sysctl(FileFamily):
@@ -75,6 +79,8 @@ class Sysctl(FileFamily):
         """See Family."""
         if target.where.endswith("/disable_ipv6") and value != "0":
             return "takes IPv6 addresses and routes away; a revert brings back automatic ones only"
+        if _ROUTER.fullmatch(target.where) and value != "0":
+            return "drops default routes learnt from routers; a revert waits for their next message"
         return ""
 
     def shell(self, target: Target, value: str) -> list[str]:

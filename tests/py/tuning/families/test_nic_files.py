@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from fakehost import WriteProfile, snapshot
+from realnet import ip
 
 from iolab.errors import IolabError
 from iolab.tuning import bench
+from iolab.tuning.host import Host
 from iolab.tuning.knob import Outcome
 from iolab.tuning.scene import Scene
 
@@ -25,6 +27,26 @@ def test_single_files_of_a_queue_take_their_value_and_give_it_back(
     assert int(queue.read_text(), 16) == 5
     bench.revert(scene.host)
     assert snapshot(machine) == before
+
+
+def test_what_stands_on_an_interface_gets_its_mtu_back(
+    netns: str, real: Host, write_profile: WriteProfile
+) -> None:
+    """On the real kernel: a smaller MTU lowers that of interfaces above, a larger one leaves it."""
+    above = ("link", "add", "link", "v0", "name", "up0.5", "type", "macvlan")
+    made = ip("-n", netns, *above)
+    if made.returncode != 0:
+        pytest.skip(f"no interface can be put above another: {made.stderr.strip()}")
+
+    def mtus() -> list[str]:
+        tree = real.tree(netns)
+        return [tree.read(f"sys/class/net/{name}/mtu") for name in ("v0", "up0.5")]
+
+    loaded = write_profile("[nic.files]\nmtu = 1400")
+    assert bench.apply(loaded, Scene(real, "v0", netns, only_netns=True)).ok
+    assert mtus() == ["1400", "1400"]
+    assert [one for one in bench.revert(real) if one.problem] == []
+    assert mtus() == ["1500", "1500"]
 
 
 def test_a_file_of_a_queue_that_is_not_there_is_said(
