@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from iolab.errors import IolabError
 from iolab.executor import Completed, Executor, ProcessError
 from iolab.topology import Topology, this_machine
 from iolab.tuning.knob import Gone, KnobError
@@ -123,7 +124,10 @@ class Host:
     """What tools have answered since `asking_once` was entered, by namespace and command line."""
 
     def tree(self, netns: str = "") -> Tree:
-        """The files as the named network namespace sees them; Gone when there is none."""
+        """The files as the named network namespace sees them.
+
+        Gone when there is none, KnobError when it cannot be entered.
+        """
         if netns not in self._trees:
             self._trees[netns] = self._open_tree(netns)
         return self._trees[netns]
@@ -136,7 +140,10 @@ class Host:
             raise Gone(f"network namespace {netns}: not found", f"ip netns add {netns}")
         if self.root != Path("/"):
             return Tree(place)
-        thread = NamespaceThread(place)
+        try:
+            thread = NamespaceThread(place)
+        except IolabError as error:  # a revert goes on with the values of others
+            raise KnobError(error.message, error.remedy) from error
         self._threads.append(thread)
         return NamespaceTree(thread)
 

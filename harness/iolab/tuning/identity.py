@@ -151,7 +151,7 @@ class Finder:
             if cookie in ("", self._host.cookie(then)):
                 self._host.tree(then)
                 return then
-        except Gone:
+        except KnobError:  # gone, or a file is left where it was mounted
             if not cookie:
                 raise
         place = _find_namespace(self._host, cookie)

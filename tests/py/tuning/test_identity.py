@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 from pathlib import Path
 
@@ -88,6 +89,26 @@ def test_what_a_namespace_took_along_is_gone_and_not_restored(
     assert (restored.problem, restored.gone) == ("", "the network namespace of then is gone")
     assert FIN_FILE.read_text() == here
     assert journal.load(real.state) is None
+
+
+def test_a_namespace_that_left_its_file_behind_keeps_no_other_value_from_coming_back(
+    real: Host, netns: str, write_profile: WriteProfile
+) -> None:
+    """Somebody unmounted it: what is left in /run/netns is a file that nobody can enter."""
+    resident = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    try:
+        limits = resource.prlimit(resident.pid, resource.RLIMIT_NOFILE)
+        text = f'[sysctl]\n"{FIN}" = 33\n[limits]\nnofile = {limits[0] - 1}'
+        scene = Scene(real, netns=netns, limits_pid=resident.pid)
+        assert bench.apply(write_profile(text), scene).ok
+        real.close()  # its thread would keep the namespace
+        assert subprocess.run(["umount", f"/run/netns/{netns}"], check=False).returncode == 0
+        restored = {one.knob.partition(" ")[0]: one for one in bench.revert(real)}
+        assert restored[FIN].gone == f"network namespace {netns} is gone"
+        assert resource.prlimit(resident.pid, resource.RLIMIT_NOFILE) == limits
+        assert journal.load(real.state) is None
+    finally:
+        resident.communicate()
 
 
 def test_a_renamed_namespace_is_found(real: Host, netns: str, write_profile: WriteProfile) -> None:
