@@ -64,14 +64,19 @@ def drop_lost(host: Host) -> str:
 def remove_idle(host: Host) -> None:
     """Removes the state directory of a namespace that is gone, unless there is a journal.
 
-    IolabError when it is in use.
+    IolabError when it is in use. The lock of a namespace that is there is left alone: whoever tunes
+    it just now must not find it taken.
     """
-    if not host.state.is_dir() or not is_of_namespace(host.state):
+    if not is_of_namespace(host.state) or not _is_idle(host):
         return
     with locked(host.state):
-        named = host.tree().exists(f"run/netns/{host.state.name}")
-        if not named and not (host.state / FILE).exists():
+        if _is_idle(host):
             shutil.rmtree(host.state)
+
+
+def _is_idle(host: Host) -> bool:
+    named = host.tree().exists(f"run/netns/{host.state.name}")
+    return host.state.is_dir() and not named and not (host.state / FILE).exists()
 
 
 def _lost_journal(host: Host) -> Journal | None:

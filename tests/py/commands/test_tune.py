@@ -22,7 +22,7 @@ from iolab import cli, startup
 from iolab.commands import tune
 from iolab.errors import IolabError
 from iolab.executor import HostExecutor
-from iolab.tuning import journal, state
+from iolab.tuning import journal, leftovers, state
 from iolab.tuning.journal import Entry, Journal
 from iolab.tuning.knob import Target
 from iolab.tuning.lock import locked
@@ -239,6 +239,28 @@ def test_what_namespaces_took_along_is_cleaned_up(
         assert (states / "here").exists()
     CliRunner().invoke(cli.cli, ["compare"])
     assert not (states / "here").exists()
+
+
+def test_the_lock_of_a_namespace_that_is_there_is_left_to_whoever_tunes_it(
+    machine: Path, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = machine / "run/netns/here/proc/sys/net/core/somaxconn"
+    own.parent.mkdir(parents=True)
+    own.write_text("128\n")
+    assert call("apply", profile, "--netns", "here", "--only-netns").exit_code == 0
+    assert call("revert").exit_code == 0
+    taken = []
+
+    @contextmanager
+    def taking(state: Path) -> Iterator[None]:
+        taken.append(state.name)
+        yield
+
+    monkeypatch.setattr(leftovers, "locked", taking)
+    for _ in range(2):
+        CliRunner().invoke(cli.cli, ["compare"])
+        shutil.rmtree(machine / "run/netns/here", ignore_errors=True)
+    assert taken == ["here"]  # the second time, when it was gone
 
 
 def test_a_reboot_leaves_no_journal_behind(machine: Path, tmp_path: Path) -> None:
