@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from iolab.console import emit_json, print_table, say
-from iolab.errors import IolabError
+from iolab.errors import InputError, IolabError
 from iolab.paths import find_house
 from iolab.startup import host_of, mind_leftovers
 from iolab.trial.verb import validate
@@ -227,8 +227,13 @@ def _scene(
 def _write_scripts(made: Plan, script: Path) -> None:
     undo_path = script.with_name(f"{script.name}.undo")
     for path, text in zip((script, undo_path), export(made), strict=True):
-        path.write_text(text)
-        path.chmod(0o755)
+        try:
+            path.write_text(text)
+            path.chmod(0o755)
+        except OSError as error:
+            raise InputError(
+                f"--export {path}: {error.strerror}", "name a file that can be written"
+            ) from error
     say(f"wrote {script} and {undo_path}")
 
 

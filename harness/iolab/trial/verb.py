@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 
 from iolab.console import emit_json, print_table, say, verdict_table
+from iolab.errors import InputError
 from iolab.executor import HostExecutor
 from iolab.gate import Final
 from iolab.guest.parts import find_parts
@@ -130,6 +132,8 @@ def validate(
         raise click.UsageError("--threshold, --precision, --budget and --dry-run need --measure")
     if not recorded and not _INTERFACE.fullmatch(interface):
         raise click.BadParameter(f"{interface!r} is no name of an interface")
+    if keep is not None:
+        _require_writable(keep)
     limit = THRESHOLD if threshold is None else threshold
     asked = None if matrix is None else Asked(matrix, limit, budget_s, precision, dry_run)
     with _measuring(asked) as measure_it:
@@ -145,6 +149,14 @@ def validate(
     _show(script, recording.interface, verdict, measured, as_json)
     slower = measured is not None and bool(measured.findings)
     raise SystemExit(0 if verdict.good and not slower else 1)
+
+
+def _require_writable(keep: Path) -> None:
+    """InputError for a file that could not be made: before the trial, which would be lost."""
+    place = keep if keep.exists() else keep.parent
+    if not place.exists() or not os.access(place, os.W_OK):
+        lack = "is not writable" if place.exists() else "is not there"
+        raise InputError(f"--keep {keep}: {place} {lack}", "name a file that can be written")
 
 
 def _try(trial: Trial, setting: Setting) -> Recording:

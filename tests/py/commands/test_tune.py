@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from iolab import cli, startup
 from iolab.commands import tune
-from iolab.errors import IolabError
+from iolab.errors import InputError, IolabError
 from iolab.executor import HostExecutor
 from iolab.tuning import journal, leftovers, state
 from iolab.tuning.journal import Entry, Journal
@@ -125,6 +125,28 @@ def test_export_writes_script_and_undo_script(machine: Path, profile: Path, tmp_
     undo = tmp_path / "tune.sh.undo"
     assert "put 4096 /proc/sys/net/core/somaxconn" in undo.read_text()
     assert script.stat().st_mode & undo.stat().st_mode & 0o111
+
+
+def test_a_script_that_cannot_be_written_is_named(
+    machine: Path, profile: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "nowhere/t.sh"
+    done = call("plan", profile, "--export", script)
+    assert isinstance(done.exception, InputError)
+    assert f"--export {script}: No such file or directory" in str(done.exception)
+
+
+def test_the_limits_of_a_process_that_is_gone_are_in_the_way_by_file_and_key(
+    machine: Path, tmp_path: Path
+) -> None:
+    profile = tmp_path / "trial.toml"
+    profile.write_text('summary = "a trial"\n[limits]\nnofile = 4096\n')
+    done = call("plan", profile, "--limits-of", "99")
+    assert done.exit_code == 1
+    assert f"{profile}: limits.nofile: nofile of process 99 (ended): there is no" in done.stderr
+    assert call("apply", profile, "--limits-of", "99").exit_code == 1
+    profile.write_text('summary = "a trial"\noptional = ["limits.*"]\n[limits]\nnofile = 4096\n')
+    assert call("apply", profile, "--limits-of", "99").exit_code == 0
 
 
 def test_what_is_in_the_way_ends_with_one_and_is_named(machine: Path, profile: Path) -> None:

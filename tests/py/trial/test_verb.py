@@ -61,6 +61,13 @@ def test_a_recording_that_is_none_is_refused(tmp_path: Path) -> None:
     assert "cannot be read" in str(answer.exception)
 
 
+def test_a_recording_that_could_not_be_kept_ends_it_before_the_trial(tmp_path: Path) -> None:
+    keep = tmp_path / "nowhere/kept.json"
+    answer = CliRunner().invoke(validate, ["/no/such/script", "--keep", str(keep)])
+    assert isinstance(answer.exception, InputError)
+    assert f"--keep {keep}: {keep.parent} is not there" in str(answer.exception)
+
+
 def test_a_name_that_no_interface_can_have_is_refused() -> None:
     answer = CliRunner().invoke(validate, ["x.sh", "--interface", "a/b"])
     assert answer.exit_code == 2

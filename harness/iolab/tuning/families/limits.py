@@ -35,8 +35,7 @@ class ProcessLimits:
             if limit is not None:
                 key = "limits.nofile" if name == "nofile" else "limits.memlock_bytes"
                 target = self.target(scene.host, scene.limits_pid, name)
-                value = self._value(scene.host, target, limit) if scene.limits_pid else str(limit)
-                yield Setting(target, value, key)
+                yield Setting(target, self._value(scene.host, target, limit), key)
 
     def target(self, host: Host, pid: int, name: str) -> Target:
         """A limit of a process; the start time tells it from a later one with its id."""
@@ -57,6 +56,9 @@ class ProcessLimits:
                 "iolab was called by no process of this session (a unit, cron, docker exec?): "
                 "--limits-of PID, or set it there (LimitNOFILE=)"
             )
+        pid, started = target.device.split()
+        if started == "0":
+            return f"there is no process {pid}: --limits-of PID names one that runs"
         return why_unreadable(self.read, host, target)
 
     def read(self, host: Host, target: Target) -> str:
@@ -114,7 +116,11 @@ class ProcessLimits:
         ]
 
     def _value(self, host: Host, target: Target, limit: int | str) -> str:
-        hard = self.read(host, target).split()[1]
+        """Soft and hard limit; what is asked for where there is none to go by, see `available`."""
+        try:
+            hard = self.read(host, target).split()[1]
+        except KnobError:
+            return str(limit)
         if limit == "unlimited":
             return "unlimited unlimited"
         if hard == "unlimited" or int(hard) >= int(limit):
