@@ -47,6 +47,7 @@ def assumptions(story: Story, scene: Scene) -> Iterator[Finding]:
     yield from _cpu_is_queue(story, scene)
     yield from _hash_keys(story, scene)
     yield from _modules(story, scene)
+    yield from _programs(story)
     yield from _limits(story)
     yield from _managed(story, scene)
 
@@ -209,6 +210,13 @@ def _modules(story: Story, scene: Scene) -> Iterator[Finding]:
     for lookup in story.lookups:
         if "nf_conntrack" in lookup.path and lookup.error == "ENOENT":
             yield Finding(Kind.MODULE, f"{lookup.path} exists only with nf_conntrack")
+
+
+def _programs(story: Story) -> Iterator[Finding]:
+    """What a program that is not there was to set was not set, whatever knobs these are."""
+    for one in story.missing:
+        unheard = ", and the message is thrown away" if one.hidden else ""
+        yield Finding(Kind.PROGRAM, f"{one.name} is not on this machine{unheard} ({one.by})")
 
 
 def _limits(story: Story) -> Iterator[Finding]:

@@ -1,4 +1,7 @@
-"""What a command line of ethtool(8), tc(8), ip(8), modprobe(8) or sysctl(8) sets out to do."""
+"""What a command line of ethtool, tc, ip, ifconfig, modprobe or sysctl sets out to do.
+
+All of them have a page in section 8 of the manual.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-PROGRAMS = ("ethtool", "tc", "ip", "modprobe", "sysctl")
+PROGRAMS = ("ethtool", "tc", "ip", "ifconfig", "modprobe", "sysctl")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,10 @@ _FIELDS = {
 def intents(argv: Sequence[str]) -> list[Intent]:
     """The settings that `argv` asks for; none for a command that only looks."""
     program, words = argv[0].rpartition("/")[2], list(argv[1:])
-    read = {"ethtool": _ethtool, "tc": _tc, "ip": _ip, "modprobe": _modprobe, "sysctl": _sysctl}
+    read = {
+        "ethtool": _ethtool, "tc": _tc, "ip": _ip, "ifconfig": _ifconfig, "modprobe": _modprobe,
+        "sysctl": _sysctl,
+    }  # fmt: skip
     return list(read[program](words)) if program in read else []
 
 
@@ -52,6 +58,8 @@ def named_interfaces(argv: Sequence[str]) -> list[str]:
     if program in ("tc", "ip"):
         name = _after(words, "dev") or (_link(words) if program == "ip" else None)
         return [name] if name else []
+    if program == "ifconfig":
+        return [word for word in words if not word.startswith("-")][:1]
     return []
 
 
@@ -73,6 +81,9 @@ def _ethtool(words: list[str]) -> Iterator[Intent]:
 
 
 def _name(group: str, name: str) -> str:
+    """As ethtool shows it: the long names of features, and `rx-frame-low` for `rx-frames-low`."""
+    if group == "coalesce" and name.endswith(("-low", "-high")):
+        return name.replace("-frames-", "-frame-")
     return _FEATURES.get(name, name) if group == "features" else name
 
 
@@ -106,6 +117,15 @@ def _ip(words: list[str]) -> Iterator[Intent]:
     interface = _link(words)
     if interface is None:
         return
+    yield from _link_files(interface, words)
+
+
+def _ifconfig(words: list[str]) -> Iterator[Intent]:
+    for interface in named_interfaces(["ifconfig", *words]):
+        yield from _link_files(interface, words)
+
+
+def _link_files(interface: str, words: list[str]) -> Iterator[Intent]:
     files = {"mtu": "mtu", "txqueuelen": "tx_queue_len", "qlen": "tx_queue_len"}
     for word, file in files.items():
         if value := _after(words, word):
@@ -132,10 +152,10 @@ def _route(words: list[str]) -> Iterator[Intent]:
 
 
 def _link(words: list[str]) -> str | None:
-    """The interface of `ip link set [dev] IF ...`."""
+    """The interface of `ip link set [dev] IF ...`, or of `ip link set mtu 9000 dev IF`."""
     plain = [word for word in words if not word.startswith("-")]
     if len(plain) > 2 and "link".startswith(plain[0]) and plain[1] in ("set", "s"):
-        return plain[3] if plain[2] == "dev" and len(plain) > 3 else plain[2]
+        return _after(plain, "dev") or plain[2]
     return None
 
 
@@ -151,6 +171,15 @@ def _sysctl(words: list[str]) -> Iterator[Intent]:
         name, equals, value = word.partition("=")
         if equals and not name.startswith("-"):
             yield Intent(sysctl_path(name.strip()), value.strip())
+
+
+def sysctl_sets(argv: Sequence[str]) -> bool:
+    """Whether a command line of sysctl sets anything: `-n KEY`, which asks for one, does not."""
+    if any("=" in word and not word.startswith("-") for word in argv[1:]):
+        return True
+    short = "".join(word[1:] for word in argv[1:] if re.fullmatch(r"-[a-zA-Z]+", word))
+    long = {word.partition("=")[0] for word in argv[1:]}
+    return not {*short}.isdisjoint("wpf") or not long.isdisjoint(("--write", "--load", "--system"))
 
 
 def sysctl_path(name: str) -> str:

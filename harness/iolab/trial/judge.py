@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from iolab.trial.assumptions import Scene, assumptions
 from iolab.trial.couplings import comes_or_goes, is_of_a_module, is_part, why_moved
@@ -63,7 +64,9 @@ def _attempted(
         yield KnobVerdict(knob, outcome, was, attempt.wanted, has, detail, attempt.by)
     for limit in story.limits:
         if limit.resource != "RLIMIT_CORE":
-            yield _limit_verdict(limit.resource, limit.soft, limit.error, before, after, limit.by)
+            said = _limit_verdict(limit.resource, limit.soft, limit.error, before, after, limit.by)
+            silent = said.outcome is Outcome.FAILED and step.status == 0
+            yield replace(said, outcome=Outcome.SILENT) if silent else said
 
 
 def _outcome(
@@ -240,9 +243,10 @@ def _not_reversible(recording: Recording, before: Mapping[str, str]) -> Iterator
 
 
 def _status(story: Story, step: Step) -> Iterator[Finding]:
-    failed = [attempt for attempt in story.attempts if attempt.error is not None]
+    errors = [one.error for one in story.attempts] + [one.error for one in story.limits]
+    failed = len(errors) - errors.count(None) + len(story.missing)
     if failed and step.status == 0:
-        text = f"0, although {len(failed)} attempt{'s' if len(failed) > 1 else ''} failed"
+        text = f"0, although {failed} attempt{'s' if failed > 1 else ''} failed"
         yield Finding(Kind.STATUS, text)
     elif step.status and not failed:
         words = " ".join(step.stderr.split())[:200]

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from iolab.trial.intents import PROGRAMS, intents, sysctl_path
+from iolab.trial.intents import PROGRAMS, intents, sysctl_sets
 from iolab.trial.trace import Call, End, Event, strings, unquote
 
 _WRITES = re.compile(r"O_WRONLY|O_RDWR")
@@ -20,6 +20,12 @@ _CHANGES = {
 }  # fmt: skip
 _SERVICES = ("systemctl", "service", "iptables", "ip6tables", "nft", "update-grub", "reboot")
 _SHELLS = ("sh", "dash", "bash", "ksh", "zsh", "busybox", "prlimit")
+_NOT_FOUND = re.compile(
+    r"(?:(?P<asking>type|hash|command|which): )?(?P<name>[^\s:]+): (?:command )?not found$"
+)
+"""A shell's message; its builtins that only ask for a program say the same, with their name."""
+_NO_PROGRAM = 127
+"""Exit status of a shell, env(1) or xargs(1) that has found no program (POSIX, 2.8.2)."""
 _HARMLESS = re.compile(
     r"/(tmp|var/tmp|run)(/|$)|/dev/(null|zero|full|tty|pts/|shm/|std|fd/)|pipe:|socket:"
 )
@@ -84,6 +90,15 @@ class Limit:
     by: str
 
 
+@dataclass(frozen=True)
+class Missing:
+    """A program that was called and is not there. `hidden`: nobody could read that."""
+
+    name: str
+    by: str
+    hidden: bool
+
+
 @dataclass
 class Story:
     """All of it, in the order of the trace."""
@@ -93,6 +108,7 @@ class Story:
     lookups: list[Lookup] = field(default_factory=list)
     touches: list[Touch] = field(default_factory=list)
     limits: list[Limit] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
 
 
 def tell(events: Sequence[Event]) -> Story:
@@ -116,6 +132,10 @@ class _Process:
     argv: tuple[str, ...] = ()
     stderr: str = ""
     hidden: bool = False
+    line: str = ""
+    """What it has begun to write to standard error, without the lines that are whole."""
+    sought: str = ""
+    """The program that it could not become, at its last try."""
     failed: Attempt | None = None
     """Its last attempt, as long as that has failed: what it says next is about it."""
 
@@ -136,7 +156,9 @@ class _Teller:
             child.argv = child.argv or process.argv
         elif event.name == "execve" and event.error is None:
             process.argv = tuple(strings(event.args[1])) if len(event.args) > 1 else ()
-            process.stderr = ""
+            process.stderr, process.sought = "", ""
+        elif event.name == "execve":
+            process.sought = event.text(0)
         else:
             self._call(at, event, process)
 
@@ -183,6 +205,17 @@ class _Teller:
         if process.failed is not None:
             process.failed.message += text
             process.failed.hidden = hidden
+        *whole, process.line = (process.line + text).split("\n")
+        if _program(process.argv) in (*_SHELLS, "sudo"):
+            for found in filter(None, map(_NOT_FOUND.search, whole)):
+                if not found["asking"]:
+                    self._miss(found["name"], process)
+
+    def _miss(self, name: str, process: _Process) -> None:
+        """Once for each name, whatever path it was looked for at."""
+        name = name.rpartition("/")[2]
+        if name not in {one.name for one in self.story.missing}:
+            self.story.missing.append(Missing(name, _by(process), process.hidden))
 
     def _open(self, at: int, call: Call, process: _Process) -> None:
         path = _path(call, _OPENS[call.name])
@@ -216,8 +249,7 @@ class _Teller:
 
     def _limit(self, call: Call, process: _Process) -> None:
         names = call.args if call.name == "setrlimit" else call.args[1:]
-        program = "".join(process.argv[:1]).rpartition("/")[2]
-        if program not in _SHELLS:
+        if _program(process.argv) not in _SHELLS:
             return  # programs that raise limits of their own do so for themselves
         match = re.search(r"rlim_cur=([^,}]+)", names[1]) if len(names) > 1 else None
         if match:
@@ -231,11 +263,13 @@ class _Teller:
 
     def _end(self, at: int, end: End, process: _Process) -> None:
         argv = process.argv
+        if process.sought and end.status == _NO_PROGRAM:
+            self._miss(process.sought, process)
         self._processes[end.pid] = _Process(argv)
         if not argv:
             return
         self.story.commands.append(Command(argv, end.status, process.stderr, at))
-        program = argv[0].rpartition("/")[2]
+        program = _program(argv)
         if program in _SERVICES and not {"status", "is-active"} & set(argv[1:2]):
             self.story.touches.append(Touch("run", shlex.join(argv), shlex.join(argv)))
         if program in PROGRAMS:
@@ -243,27 +277,40 @@ class _Teller:
 
     def _intents(self, at: int, argv: tuple[str, ...], status: int, process: _Process) -> None:
         """Settings of a command. Those whose writes were seen (sysctl) are known already."""
-        by = shlex.join(argv)
+        by, sysctl = shlex.join(argv), _program(argv) == "sysctl"
         seen = {one.knob for one in self.story.attempts if one.by == by}
         for intent in intents(argv):
-            if intent.knob in seen or (argv[0].endswith("sysctl") and status == 0):
+            if intent.knob in seen or (sysctl and status == 0):
                 continue
             error = f"exit {status}" if status else None
             self.story.attempts.append(
                 Attempt(intent.knob, intent.wanted, error, by, at, process.stderr, process.hidden)
             )
-        if argv[0].endswith("sysctl") and status:
-            self._missing_keys(at, by, process, seen)
+        if sysctl and sysctl_sets(argv):
+            self._missing_keys(at, argv, process)
 
-    def _missing_keys(self, at: int, by: str, process: _Process, seen: set[str]) -> None:
-        """Keys of a file that do not exist: sysctl writes nothing for them, it only says so."""
-        known = seen | {one.knob for one in self.story.attempts if one.by == by}
-        for name in re.findall(r"cannot stat (/proc/sys/\S+?):", process.stderr):
-            knob = canonical(name) if name.startswith("/") else sysctl_path(name)
-            if knob not in known:
+    def _missing_keys(self, at: int, argv: tuple[str, ...], process: _Process) -> None:
+        """Keys that do not exist: sysctl looks for their files and writes nothing.
+
+        It says so and fails, or neither: with --ignore, and for lines of a file that begin with -.
+        """
+        by = shlex.join(argv)
+        known = {one.knob for one in self.story.attempts if one.by == by}
+        wanted = {one.knob: one.wanted for one in intents(argv)}
+        said = re.findall(r"cannot stat (/proc/sys/\S+?):", process.stderr)
+        looked = [one.path for one in self.story.lookups if one.by == by and one.error == "ENOENT"]
+        for knob in dict.fromkeys([*map(canonical, said), *looked]):
+            if knob not in known and knob.startswith("/proc/sys/"):
                 self.story.attempts.append(
-                    Attempt(knob, None, "ENOENT", by, at, process.stderr, process.hidden)
+                    Attempt(
+                        knob, wanted.get(knob), "ENOENT", by, at, process.stderr, process.hidden
+                    )
                 )
+
+
+def _program(argv: Sequence[str]) -> str:
+    """The name of a program without its directory."""
+    return "".join(argv[:1]).rpartition("/")[2]
 
 
 def _by(process: _Process) -> str:

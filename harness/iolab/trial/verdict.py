@@ -38,6 +38,7 @@ class Kind(StrEnum):
     CPU_IS_QUEUE = "CPU = queue"
     HASH_KEY = "hash key length"
     MODULE = "missing module"
+    PROGRAM = "missing program"
     LIMIT = "limit of the shell"
     MANAGED = "managed interrupt"
     TOUCHES = "touches more"

@@ -150,6 +150,26 @@ def test_a_limit_dies_with_the_shell() -> None:
     assert kinds(said) == {Kind.LIMIT}
 
 
+def test_a_limit_that_is_refused_has_failed_silently_where_the_script_goes_on() -> None:
+    trace = "7 prlimit64(0, RLIMIT_NOFILE, {rlim_cur=2000000, rlim_max=9}, NULL) = -1 EPERM (No)"
+    said = verdict(trace)
+    assert [(one.knob, one.outcome) for one in said.knobs] == [("limit/nofile", Outcome.SILENT)]
+    assert kinds(said) == {Kind.STATUS}
+    assert verdict(trace, status=2).knobs[0].outcome is Outcome.FAILED
+
+
+def test_a_script_whose_program_is_missing_is_not_good() -> None:
+    trace = '7 write(2</dev/null>, "/s: 2: cpupower: not found\\n", 27) = 27'
+    assert [(one.kind, one.text) for one in verdict(trace).findings] == [
+        (
+            Kind.PROGRAM,
+            "cpupower is not on this machine, and the message is thrown away (sh /s)",
+        ),
+        (Kind.STATUS, "0, although 1 attempt failed"),
+    ]
+    assert kinds(verdict(trace, status=127)) == {Kind.PROGRAM}
+
+
 @pytest.mark.parametrize(
     ("trace", "kind", "word"),
     [

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from iolab.trial.story import Limit, Story, Touch, canonical, tell
 from iolab.trial.trace import parse
 
@@ -75,6 +77,120 @@ def test_sysctls_count_by_their_writes_and_missing_ones_by_its_message() -> None
         ("/proc/sys/net/core/somaxconn", None),
         ("/proc/sys/net/no/such", "exit 255"),
     ]
+
+
+SYSCTL = (
+    "7 clone(child_stack=NULL, flags=SIGCHLD) = 8",
+    '8 execve("/sbin/sysctl", [{}], 0x1) = 0',
+    '8 newfstatat(AT_FDCWD</>, "/proc/sys/net/ipv4/tcp_tw_recycle", 0x1, 0) = -1 ENOENT (No such)',
+)
+RECYCLE = "/proc/sys/net/ipv4/tcp_tw_recycle"
+
+
+def sysctl(arguments: str, *more: str) -> Story:
+    """What is told of a run of sysctl that looks for a key in vain."""
+    words = ", ".join(f'"{word}"' for word in ("sysctl", *arguments.split()))
+    head, execve, look = SYSCTL
+    return story(head, execve.format(words), look, *more)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ("-e -w net.ipv4.tcp_tw_recycle=1", "1"),
+        ("-q -e net.ipv4.tcp_tw_recycle=1", "1"),
+        ("-ep /tmp/x", None),
+        ("--system", None),
+    ],
+)
+def test_a_key_that_sysctl_is_told_to_do_without_was_tried(
+    arguments: str, wanted: str | None
+) -> None:
+    told = sysctl(arguments, "8 +++ exited with 0 +++")
+    assert [(one.knob, one.wanted, one.error) for one in told.attempts] == [
+        (RECYCLE, wanted, "ENOENT")
+    ]
+
+
+def test_who_only_asks_for_a_key_has_not_tried_to_set_it() -> None:
+    said = f"sysctl: cannot stat {RECYCLE}: No such file or directory\\n"
+    told = sysctl(
+        "-n net.ipv4.tcp_tw_recycle",
+        f'8 write(2</dev/null>, "{said}", 70) = 70',
+        "8 +++ exited with 255 +++",
+    )
+    assert told.attempts == []
+
+
+CHILD = "7 clone(child_stack=NULL, flags=SIGCHLD) = 8"
+
+
+@pytest.mark.parametrize(
+    ("lines", "hidden"),
+    [
+        (  # dash, which writes a message in parts
+            (
+                '7 write(2</dev/null>, "/s: 3: ", 7) = 7',
+                '7 write(2</dev/null>, "cpupower: not found", 19) = 19',
+                '7 write(2</dev/null>, "\\n", 1) = 1',
+            ),
+            True,
+        ),
+        (  # bash, which has a child by then
+            (
+                CHILD,
+                '8 write(2</dev/pts/0>, "/s: line 3: cpupower: command not found\\n", 40) = 40',
+                "8 +++ exited with 127 +++",
+            ),
+            False,
+        ),
+        (
+            (
+                CHILD,
+                '8 execve("/usr/bin/cpupower", ["/usr/bin/cpupower"], 0x1) = -1 ENOENT (No such)',
+                '8 write(2</dev/null>, "/s: 3: /usr/bin/cpupower: not found\\n", 36) = 36',
+                "8 +++ exited with 127 +++",
+            ),
+            True,
+        ),
+        (
+            (
+                CHILD,
+                '8 execve("/usr/bin/env", ["env", "cpupower"], 0x1) = 0',
+                '8 execve("/usr/sbin/cpupower", ["cpupower"], 0x1) = -1 ENOENT (No such)',
+                '8 execve("/usr/bin/cpupower", ["cpupower"], 0x1) = -1 ENOENT (No such)',
+                "8 +++ exited with 127 +++",
+            ),
+            False,
+        ),
+    ],
+    ids=["dash", "bash", "path", "env"],
+)
+def test_a_program_that_is_not_there_is_missed_once(lines: tuple[str, ...], hidden: bool) -> None:
+    assert [(one.name, one.hidden) for one in story(*lines).missing] == [("cpupower", hidden)]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ('7 write(2</dev/pts/0>, "/s: line 1: type: cpupower: not found\\n", 40) = 40',),
+        ('7 write(2</dev/pts/0>, "key: not found, left out\\n", 25) = 25',),
+        (  # it is in another directory of PATH
+            CHILD,
+            '8 execve("/usr/sbin/cpupower", ["cpupower"], 0x1) = -1 ENOENT (No such)',
+            '8 execve("/usr/bin/cpupower", ["cpupower"], 0x1) = 0',
+            "8 +++ exited with 127 +++",
+        ),
+        (  # not said by a shell
+            CHILD,
+            '8 execve("/bin/x", ["x"], 0x1) = 0',
+            '8 write(2</dev/pts/0>, "x: rule: not found\\n", 19) = 19',
+            "8 +++ exited with 1 +++",
+        ),
+    ],
+)
+def test_what_is_found_or_only_asked_for_is_not_missed(lines: tuple[str, ...]) -> None:
+    assert story(*lines).missing == []
 
 
 def test_limits_set_are_told_from_limits_asked_for() -> None:
