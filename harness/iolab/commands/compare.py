@@ -14,7 +14,7 @@ from iolab.compare import Measured
 from iolab.console import emit_json, print_table, say, verdict_table
 from iolab.errors import InputError
 from iolab.manifest_diff import Difference
-from iolab.params import PERCENT
+from iolab.params import json_option, percent_option
 from iolab.paths import find_house
 from iolab.report.run import Run, load
 from iolab.units import format_percent
@@ -58,16 +58,9 @@ class Answer:
 @click.option(
     "--run", "run_name", metavar="RUN", help="BASE and NEW are servers or cells of this run."
 )
-@click.option(
-    "--threshold",
-    callback=PERCENT,
-    default="5%",
-    show_default=True,
-    metavar="PERCENT",
-    help="The difference that matters.",
-)
+@percent_option("--threshold", default="5%", help="The difference that matters.")
 @click.option("--cross-host", is_flag=True, help="Compare runs of different hosts nevertheless.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 def compare(
     base: str,
     new: str,

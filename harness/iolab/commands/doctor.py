@@ -13,6 +13,7 @@ from iolab.console import emit_json, print_table
 from iolab.doctor.examine import examine, worst
 from iolab.doctor.look import look_at
 from iolab.doctor.machine import Finding, Level
+from iolab.params import json_option
 from iolab.paths import find_house
 
 
@@ -28,7 +29,7 @@ def _table(findings: Iterable[Finding]) -> Table:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@json_option(help="Print the findings as JSON.")
 def doctor(as_json: bool) -> None:
     """Say what this machine has and lacks for measuring. Changes nothing; exit 1 on a `fail`."""
     findings = examine(look_at(find_house()))

@@ -8,10 +8,11 @@ from rich.table import Table
 from iolab.console import emit_json, print_table
 from iolab.describe import Technique
 from iolab.lab import Lab, open_lab
+from iolab.params import json_option
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 def engines(as_json: bool) -> None:
     """List engines, peers and techniques of copying: options, and whether they can run here."""
     with open_lab() as lab:

@@ -29,7 +29,7 @@ from iolab.gate_stored import (
 )
 from iolab.lab import Lab, open_lab
 from iolab.model import Plan
-from iolab.params import DURATION, PERCENT
+from iolab.params import budget_option, json_option, percent_option
 from iolab.paths import House, find_house
 from iolab.report.run import load
 from iolab.verdict import Comparison
@@ -63,26 +63,14 @@ class Asked:
 @click.command()
 @click.option("--baseline", required=True, metavar="REF", help="A commit, or a stored run.")
 @click.option("--candidate", default="HEAD", show_default=True, metavar="REF", help="A commit.")
-@click.option(
-    "--threshold",
-    callback=PERCENT,
-    default="5%",
-    show_default=True,
-    metavar="PERCENT",
-    help="The slowdown that matters.",
-)
+@percent_option("--threshold", default="5%", help="The slowdown that matters.")
 @click.option(
     "--matrix", default="gate", show_default=True, help="Workloads, and engines unless given."
 )
 @click.option(
     "--engine", "engines", multiple=True, metavar="SPEC", help="Engine to compare (repeatable)."
 )
-@click.option(
-    "--budget",
-    callback=DURATION,
-    metavar="TIME",
-    help="Time for measuring all of it, at most. [default: 3m for each comparison]",
-)
+@budget_option(help="Time for measuring all of it, at most. [default: 3m for each comparison]")
 @click.option(
     "--allow-missing",
     is_flag=True,
@@ -90,14 +78,14 @@ class Asked:
 )
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 def gate(
     baseline: str,
     candidate: str,
     threshold: float,
     matrix: str,
     engines: tuple[str, ...],
-    budget: float | None,
+    budget_s: float | None,
     allow_missing: bool,
     junit_file: Path | None,
     markdown_file: Path | None,
@@ -115,7 +103,7 @@ def gate(
 
     Exit status: 0 no regression, 1 a regression, 2 it cannot be told (or wrong usage).
     """
-    asked = Asked(baseline, candidate, threshold, matrix, engines, budget, allow_missing)
+    asked = Asked(baseline, candidate, threshold, matrix, engines, budget_s, allow_missing)
     for path in filter(None, (junit_file, markdown_file)):
         _may_write(path)
     try:

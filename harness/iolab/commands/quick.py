@@ -7,10 +7,11 @@ import click
 from iolab.campaign import run_plan
 from iolab.lab import open_lab
 from iolab.outcome import show
+from iolab.params import json_option
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option(help="Print the summary as JSON.")
 def quick(as_json: bool) -> None:
     """Check every engine, run the quick matrix, print the ranking, write the report."""
     with open_lab() as lab:

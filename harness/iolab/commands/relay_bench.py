@@ -11,6 +11,7 @@ from rich.table import Table
 
 from iolab.console import emit_json, print_table, say
 from iolab.lab import open_lab
+from iolab.params import json_option
 from iolab.relaybench.bench import Order, choose, read_records, run_bench
 from iolab.relaybench.judge import good, judge
 from iolab.relaybench.model import FULL, QUICK, Figure, Part, Verdict
@@ -37,7 +38,7 @@ _COLOURS = {Verdict.OK: "green", Verdict.MISSED: "red", Verdict.FAILED: "red"}
 )
 @click.option("--quick", is_flag=True, help="Small sizes and counts: does it work at all?")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the random aborts.")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@json_option(help="Print the figures as JSON.")
 def relay_bench(
     specs: tuple[str, ...], only: tuple[str, ...], quick: bool, seed: int, as_json: bool
 ) -> None:

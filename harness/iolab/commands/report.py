@@ -6,13 +6,14 @@ import click
 
 from iolab import store
 from iolab.console import emit_json, say
+from iolab.params import json_option
 from iolab.paths import find_house
 from iolab.report import summarise_run, write_report
 
 
 @click.command()
 @click.argument("run", default="last")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON as well.")
+@json_option(help="Print the summary as JSON as well.")
 def report(run: str, as_json: bool) -> None:
     """Write the report of RUN: a directory, a name under results/, or `last` (the default).
 

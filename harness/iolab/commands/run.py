@@ -12,33 +12,26 @@ from iolab.console import emit_json, say
 from iolab.lab import open_lab
 from iolab.model import Plan
 from iolab.outcome import show
-from iolab.params import DURATION, PERCENT
+from iolab.params import budget_option, json_option, percent_option
 
 
 @click.command()
 @click.argument("matrix", required=False)
 @click.option("--resume", metavar="RUN", help="Go on with this run (directory, name or `last`).")
 @click.option("--seed", type=int, help="Seed of the random order, instead of the matrix's.")
-@click.option(
-    "--precision",
-    callback=PERCENT,
-    metavar="PERCENT",
-    help="Stop once every ratio is known to within this, as 2%.",
-)
-@click.option(
-    "--budget", callback=DURATION, metavar="TIME", help="Stop measuring after this time, as 10m."
-)
+@percent_option("--precision", help="Stop once every ratio is known to within this, as 2%.")
+@budget_option(help="Stop measuring after this time, as 10m.")
 @click.option("--no-report", is_flag=True, help="Write no report.")
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be measured and how long, and change nothing."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option(help="Print the summary as JSON.")
 def run(
     matrix: str | None,
     resume: str | None,
     seed: int | None,
     precision: float | None,
-    budget: float | None,
+    budget_s: float | None,
     no_report: bool,
     dry_run: bool,
     as_json: bool,
@@ -60,7 +53,7 @@ def run(
         if run_dir is not None:
             lab = replace(lab, given=given_profiles(run_dir))
         plan = resume_plan(run_dir) if run_dir is not None else lab.plan(matrix or "")
-        plan = override(plan, seed, budget, precision)
+        plan = override(plan, seed, budget_s, precision)
         if dry_run:
             _forecast(plan, as_json)
             return

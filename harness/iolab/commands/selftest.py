@@ -14,7 +14,7 @@ from iolab.console import emit_json, print_table, say
 from iolab.errors import IolabError
 from iolab.gate_pairs import BASE, CANDIDATE
 from iolab.lab import open_lab
-from iolab.params import PERCENT
+from iolab.params import json_option, percent_option
 from iolab.paths import find_house
 from iolab.report import write_report
 from iolab.selftest.evaluate import evaluate
@@ -51,7 +51,7 @@ QUICK = Settings(
     show_default=True,
     help="Whole gates of each kind, as a check on the drawing.",
 )
-@click.option("--threshold", callback=PERCENT, default="5%", show_default=True, metavar="PERCENT")
+@percent_option("--threshold", default="5%", help="The slowdown that gates are to find.")
 @click.option("--seed", type=int, default=Settings.seed, show_default=True)
 @click.option("--quick", is_flag=True, help="A trial of the path in about a minute; no evidence.")
 @click.option(
@@ -59,7 +59,7 @@ QUICK = Settings(
     metavar="RUN",
     help="Record what this self-test lacks (directory, name or `last`), with its own settings.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print selftest.json.")
+@json_option(help="Print selftest.json.")
 @click.pass_context
 def selftest(
     context: click.Context,

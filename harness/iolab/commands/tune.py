@@ -13,6 +13,7 @@ from rich.table import Table
 
 from iolab.console import emit_json, print_table, say
 from iolab.errors import InputError, IolabError
+from iolab.params import json_option
 from iolab.paths import find_house
 from iolab.startup import host_of, mind_leftovers
 from iolab.trial.verb import validate
@@ -45,7 +46,6 @@ only_option = click.option(
 pid_option = click.option(
     "--limits-of", type=int, metavar="PID", help="Process whose limits are set (default: caller)."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 dry_option = click.option(
     "--dry-run", is_flag=True, help="Show what would be written; write nothing."
 )
@@ -79,7 +79,7 @@ tune.add_command(validate)
     metavar="FILE",
     help="Write a POSIX shell script to FILE and its undo script to FILE.undo.",
 )
-@json_option
+@json_option()
 def plan(
     profile: str,
     interface: str | None,
@@ -90,7 +90,7 @@ def plan(
     as_json: bool,
 ) -> None:
     """Show what PROFILE would change, old and new. Exit 1 when something is in the way."""
-    loaded = load_profile(find_house().root / "tuning/profiles", profile)
+    loaded = load_profile(find_house().profiles, profile)
     with host_of(state_dir(netns if only_netns else "")) as host:
         scene = _scene(host, interface, netns, only_netns, limits_of)
         made = make_plan(loaded, scene)
@@ -109,7 +109,7 @@ def plan(
 @pid_option
 @click.option("--partial", is_flag=True, help="Keep what takes, report what does not.")
 @dry_option
-@json_option
+@json_option()
 def apply(
     profile: str,
     interface: str | None,
@@ -121,7 +121,7 @@ def apply(
     as_json: bool,
 ) -> None:
     """Apply PROFILE: all of it or, when a knob does not take its value, nothing."""
-    loaded = load_profile(find_house().root / "tuning/profiles", profile)
+    loaded = load_profile(find_house().profiles, profile)
     with host_of(state_dir(netns if only_netns else "")) as host:
         scene = _scene(host, interface, netns, only_netns, limits_of)
         if dry_run:
@@ -134,7 +134,7 @@ def apply(
 
 
 @tune.command()
-@json_option
+@json_option()
 def verify(as_json: bool) -> None:
     """Read every knob of what is applied back. Exit 1 when one has drifted."""
     found, failures = _on_each(journalled() or [state_dir()], bench.verify)
@@ -151,7 +151,7 @@ def verify(as_json: bool) -> None:
 @tune.command()
 @click.option("--netns", metavar="NAME", help="Only what was applied with --only-netns to NAME.")
 @dry_option
-@json_option
+@json_option()
 def revert(netns: str | None, dry_run: bool, as_json: bool) -> None:
     """Restore what was applied, exactly and in reverse order, after a crash too."""
     work = bench.preview if dry_run else bench.revert
@@ -162,7 +162,7 @@ def revert(netns: str | None, dry_run: bool, as_json: bool) -> None:
 
 
 @tune.command()
-@json_option
+@json_option()
 def status(as_json: bool) -> None:
     """Say what is applied, and whether its knobs still hold."""
     documents, failures = _on_each(journalled(), _status)
@@ -176,10 +176,10 @@ def status(as_json: bool) -> None:
 
 
 @tune.command()
-@json_option
+@json_option()
 def profiles(as_json: bool) -> None:
     """List the profiles of the tree."""
-    room = find_house().root / "tuning/profiles"
+    room = find_house().profiles
     found = [(name, load_profile(room, name).profile.summary) for name in profile_names(room)]
     if as_json:
         emit_json(

@@ -11,6 +11,7 @@ from iolab.console import emit_json, print_table
 from iolab.executor import ProcessError
 from iolab.lab import Lab, open_lab
 from iolab.model import Server
+from iolab.params import json_option
 from iolab.specs import parse_server
 from iolab.verify import Verification, verify_server
 
@@ -27,7 +28,7 @@ class Answer:
 
 @click.command()
 @click.argument("specs", metavar="[SERVER]...", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 def verify(specs: tuple[str, ...], as_json: bool) -> None:
     """Check servers byte for byte against their files (default: all that serve files).
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from iolab.console import emit_json, say
+from iolab.params import json_option
 from iolab.watch import ControlSource, Gone, Source, http_source, lines, parse, view
 
 _HEAD_ROWS = 5  # of the view, beside its transfers
@@ -35,9 +36,7 @@ _HEAD_ROWS = 5  # of the view, beside its transfers
     help="Time between two questions.",
 )
 @click.option("--once", is_flag=True, help="Show the transfers of now and end.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print the document; one a line without --once."
-)
+@json_option(help="Print the document; one a line without --once.")
 def watch(
     control: Path | None, url: str | None, interval: float, once: bool, as_json: bool
 ) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from iolab.console import emit_json, print_table, say
 from iolab.errors import IolabError
 from iolab.executor import HostExecutor
+from iolab.params import json_option
 from iolab.paths import find_house
 
 _PATIENCE_S = 600.0
@@ -23,7 +24,7 @@ _USAGE = 2
 @click.option("--interface", metavar="NAME", help="Send by this interface only; needs --connect.")
 @click.option("--sends", type=click.IntRange(1, 10**9), default=2000, help="Sends of each method.")
 @click.option("--bytes", "size", type=click.IntRange(1, 1 << 24), default=16384, help="Of a send.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 def zerocopy_check(
     connect: str | None, interface: str | None, sends: int, size: int, as_json: bool
 ) -> None:

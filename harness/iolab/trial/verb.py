@@ -16,7 +16,7 @@ from iolab.executor import HostExecutor
 from iolab.gate import Final
 from iolab.guest.parts import find_parts
 from iolab.lab import open_lab
-from iolab.params import DURATION, PERCENT
+from iolab.params import budget_option, json_option, percent_option
 from iolab.paths import find_house
 from iolab.startup import refuse_leftovers
 from iolab.testbed.netns import open_netns
@@ -79,29 +79,18 @@ _INTERFACE = re.compile(r"[^\s/]{1,15}")  # dev_valid_name(), net/core/dev.c
     help="Also measure the cells of MATRIX with and without what the script sets. Without a value, "
     f"which takes another option or nothing after it, `{_MATRIX}`: a small one.",
 )
-@click.option(
-    "--threshold",
-    callback=PERCENT,
-    metavar="PERCENT",
-    help="With --measure: the difference that matters. [default: 5%]",
-)
-@click.option(
+@percent_option("--threshold", help="With --measure: the difference that matters. [default: 5%]")
+@percent_option(
     "--precision",
-    callback=PERCENT,
-    metavar="PERCENT",
     help="With --measure: stop once every ratio is known to within this. [default: half of it]",
 )
-@click.option(
-    "--budget",
-    "budget_s",
-    callback=DURATION,
-    metavar="TIME",
-    help="With --measure: time for measuring, at most. [default: 3m for each comparison]",
+@budget_option(
+    help="With --measure: time for measuring, at most. [default: 3m for each comparison]"
 )
 @click.option(
     "--dry-run", is_flag=True, help="With --measure: say what would be measured, and do not."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 def validate(
     script: Path,
     arguments: tuple[str, ...],
