@@ -85,6 +85,23 @@ class FileFamily:
         return [shlex.join([*words, target.netns] if target.netns else words)]
 
 
+class RxQueueFamily(FileFamily):
+    """One file in the folder of each receive queue. Subclasses give `name` and `file`."""
+
+    file = ""
+
+    def collateral(self, profile: Profile, scene: Scene) -> Iterator[Target]:
+        """See Family: `ethtool -L` makes and removes queues."""
+        if profile.nic.channels is not None:
+            nic = scene.nic(profile.nic.interface, "nic.channels")
+            yield from (self.target(nic.name, nic.netns, queue) for queue in nic.rx)
+
+    def target(self, name: str, netns: str, queue: int) -> Target:
+        """The file of one queue of the interface `name`."""
+        where = f"sys/class/net/{name}/queues/rx-{queue}/{self.file}"
+        return Target(self.name, f"{self.file} of {name} rx-{queue}", where, name, netns)
+
+
 class ChoiceFamily(FileFamily):
     """Files that list all choices with the one in force in brackets: `always [madvise] never`."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from iolab.tuning.families.base import FileFamily
+from iolab.tuning.families.base import RxQueueFamily
 from iolab.tuning.host import Host
 from iolab.tuning.knob import Setting, Target
 from iolab.tuning.profile import Profile
@@ -18,10 +18,11 @@ from iolab.tuning.scene import Scene
 GLOBAL = "proc/sys/net/core/rps_sock_flow_entries"
 
 
-class Rfs(FileFamily):
+class Rfs(RxQueueFamily):
     """The family `rfs`. The global table belongs to the host, whatever the namespace."""
 
     name = "rfs"
+    file = "rps_flow_cnt"
 
     def settings(self, profile: Profile, scene: Scene) -> Iterator[Setting]:
         """See Family."""
@@ -35,17 +36,6 @@ class Rfs(FileFamily):
         share = _power_of_two_below(entries // max(1, len(nic.rx)))
         for queue in nic.rx:
             yield Setting(self.target(nic.name, nic.netns, queue), str(share), key)
-
-    def collateral(self, profile: Profile, scene: Scene) -> Iterator[Target]:
-        """See Family: `ethtool -L` makes and removes queues."""
-        if profile.nic.channels is not None:
-            nic = scene.nic(profile.nic.interface, "nic.channels")
-            yield from (self.target(nic.name, nic.netns, queue) for queue in nic.rx)
-
-    def target(self, name: str, netns: str, queue: int) -> Target:
-        """The flow count of a queue."""
-        where = f"sys/class/net/{name}/queues/rx-{queue}/rps_flow_cnt"
-        return Target(self.name, f"rps_flow_cnt of {name} rx-{queue}", where, name, netns)
 
     def doubt(self, host: Host, target: Target, value: str) -> str:
         """See Family."""

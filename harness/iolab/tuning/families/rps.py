@@ -11,16 +11,17 @@ from collections.abc import Iterator
 
 from iolab.topology import parse_cpu_list
 from iolab.tuning.cpus import candidates, format_mask, one_each, same_mask
-from iolab.tuning.families.base import FileFamily
+from iolab.tuning.families.base import RxQueueFamily
 from iolab.tuning.knob import Setting, Target
 from iolab.tuning.profile import Profile
 from iolab.tuning.scene import Scene
 
 
-class Rps(FileFamily):
+class Rps(RxQueueFamily):
     """The family `rps`: a mask for each receive queue."""
 
     name = "rps"
+    file = "rps_cpus"
 
     def settings(self, profile: Profile, scene: Scene) -> Iterator[Setting]:
         """See Family."""
@@ -41,17 +42,6 @@ class Rps(FileFamily):
             masks = [format_mask(one) for one in sets]
         for queue, mask in zip(nic.rx, masks, strict=True):
             yield Setting(self.target(nic.name, nic.netns, queue), mask, "steering.rps")
-
-    def collateral(self, profile: Profile, scene: Scene) -> Iterator[Target]:
-        """See Family: `ethtool -L` makes and removes queues."""
-        if profile.nic.channels is not None:
-            nic = scene.nic(profile.nic.interface, "nic.channels")
-            yield from (self.target(nic.name, nic.netns, queue) for queue in nic.rx)
-
-    def target(self, name: str, netns: str, queue: int) -> Target:
-        """The mask of a queue."""
-        where = f"sys/class/net/{name}/queues/rx-{queue}/rps_cpus"
-        return Target(self.name, f"rps_cpus of {name} rx-{queue}", where, name, netns)
 
     def same(self, target: Target, requested: str, effective: str) -> bool:
         """See Family."""
