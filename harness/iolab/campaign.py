@@ -278,8 +278,7 @@ def _syscalls(
     """The pass that counts system calls, or the reason it is left out."""
     reason = syscallcheck.why_not(lab.executor)
     if reason is not None:
-        say(f"left out: system call check: {reason}")
-        document["left_out"] = [*document["left_out"], f"system call check: {reason}"]
+        _leave_out(document, "system call check", reason)
         return
     say("counting system calls")
     ok = {cell.cell for found in summaries for cell in found.cells if cell.status is Status.OK}
@@ -301,11 +300,17 @@ def _wrk(
     """The wrk check, or the reason it is left out."""
     reason = wrkcheck.why_not(lab)
     if reason is not None:
-        say(f"left out: wrk check: {reason}")
-        document["left_out"] = [*document["left_out"], f"wrk check: {reason}"]
+        _leave_out(document, "wrk check", reason)
         return
     say("checking with wrk")
     timing.in_wrk_s = wrkcheck.check_with_wrk(lab, plan, troupe.servers, summaries, run_dir)
+
+
+def _leave_out(document: dict[str, Any], what: str, reason: str) -> None:
+    """Says that a pass is left out and why, here and in the manifest."""
+    note = f"{what}: {reason}"
+    say(f"left out: {note}")
+    document["left_out"] = [*document["left_out"], note]
 
 
 def _manifest(
