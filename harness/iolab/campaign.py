@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ from iolab.kernelstat import KernelStat
 from iolab.lab import Lab
 from iolab.matrix import plan_from_json, plan_to_json
 from iolab.model import SCHEMA_VERSION, Plan, Role, Sample, Server, Status
+from iolab.runlock import recording
 from iolab.runner import Outcome, Retired, Runner
 from iolab.servers import RunningServer
 from iolab.servers.enclosure import Enclosure
@@ -97,8 +99,19 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None, resumable: bool 
     One that is not `resumable` is a part of something larger, and its processes are its own.
 
     KeyboardInterrupt passes through after the finished blocks are safe and the manifest says
-    that the run was interrupted; IolabError when nothing can be measured.
+    that the run was interrupted; IolabError when nothing can be measured, or when another process
+    is recording into `run_dir`: then nothing of it is touched.
     """
+    with ExitStack() as held:
+        if run_dir is not None:
+            held.enter_context(recording(run_dir))
+        return _measure_plan(lab, plan, run_dir, resumable, held)
+
+
+def _measure_plan(
+    lab: Lab, plan: Plan, run_dir: Path | None, resumable: bool, held: ExitStack
+) -> Result:
+    """See run_plan. A directory that is made here is locked by `held`."""
     timing = Timing()
     earlier = store.read_samples(run_dir) if run_dir is not None else None
     if earlier is None or not earlier.blocks:
@@ -118,7 +131,9 @@ def run_plan(lab: Lab, plan: Plan, run_dir: Path | None = None, resumable: bool 
             say(f"left out: {note}")
         verifications = verify_troupe(around, plan, troupe)
         plan, capacities = capacity.with_rates(plan, troupe)
-        run_dir = run_dir or store.create_run_dir(lab.house.results, plan.name, datetime.now())
+        if run_dir is None:
+            run_dir = store.create_run_dir(lab.house.results, plan.name, datetime.now())
+            held.enter_context(recording(run_dir))
         document = _manifest(lab, plan, verifications, quiet, run_dir) | around.facts()
         if capacities:
             document["capacities"] = [asdict(found) for found in capacities]
