@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from madeup import sound_slice
 
 from iolab.ablation import steps
 from iolab.model import Cell, Plan, Sample, Server, Status, Workload
@@ -24,11 +25,7 @@ def sample(cell: Cell, block: int) -> Sample:
         return Sample(block, -1, cell.id, Status.UNSUPPORTED, reason, 0, 0)
     noise = 1 + 0.01 * ((block * 7 + len(cell.profile)) % 5)
     size = int(1e6 * RATES[cell.profile] * noise)
-    load = {
-        "window": {"ns": 10**9, "requests": 1, "body_bytes": size},
-        "cpu": {"client_ns": 1, "server_ns": 1, "client_share": 0.1},
-    }
-    return Sample(block, 0, cell.id, Status.OK, None, 0, 1, load)
+    return sound_slice(block, cell.id, size)
 
 
 def samples(nr_blocks: int = 20) -> list[Sample]:

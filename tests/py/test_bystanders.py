@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from madeup import sound_slice
 
 from iolab import bystanders, stats
 from iolab.bystanders import account, difference, disturbed, server_cpu_ns, share
@@ -14,11 +15,7 @@ SLICE_NS = 200_000_000
 
 
 def sample(block: int, cell: str, used_ns: int | None, requests: int = 1000) -> Sample:
-    load = {
-        "window": {"ns": 10**9, "requests": requests, "body_bytes": requests},
-        "cpu": {"client_ns": 1, "server_ns": 1, "client_share": 0.5},
-    }
-    found = Sample(block, 0, cell, Status.OK, None, 0, SLICE_NS, load)
+    found = replace(sound_slice(block, cell, requests, requests=requests), wall_ns=SLICE_NS)
     if used_ns is None:
         return found
     used = {"ns": SLICE_NS, "cpu_ns": {"spinner": used_ns}}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from madeup import sound_slice
 
 from iolab import control, stats
 from iolab.model import Cell, Plan, Sample, Server, Status, Workload
@@ -34,13 +35,8 @@ def samples(
             if cell.server.twin and cell.workload == LARGE:
                 speed = twin
             rate = 1000 * speed * math.exp(rng.gauss(0, noise))
-            load = {
-                "window": {"ns": 10**9, "requests": rate, "body_bytes": rate * 1000},
-                "cpu": {"client_ns": 1, "server_ns": 10**9, "client_share": 0.1},
-            }
-            if cell.workload == LARGE:
-                load["window"]["body_bytes"] *= 5
-            found.append(Sample(block, order, cell.id, Status.OK, None, 0, 1, load))
+            size = rate * cell.workload.size_bytes
+            found.append(sound_slice(block, cell.id, size, order=order, requests=rate))
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from madeup import sound_slice
 
 from iolab import store
 from iolab.commands.compare import compare
@@ -15,7 +16,6 @@ from iolab.errors import InputError
 from iolab.matrix import plan_to_json
 from iolab.model import Cell, Plan, Sample, Server, Status, Workload
 
-CPU = {"client_ns": 1, "server_ns": 1, "client_share": 0.1}
 LOADS = (Workload("small", 1000, 1), Workload("large", 5000, 1))
 
 
@@ -69,10 +69,11 @@ def write(
             for order, cell in enumerate(cells):
                 rate = 1000 * level * speed[cell.server.label]
                 rate *= math.exp(wobble + rng.gauss(0, 0.01))
-                body = {"ns": 10**9, "requests": 1, "body_bytes": rate * cell.workload.size_bytes}
-                used_up = cell.server.label == limited
-                load = {"window": body, "cpu": CPU | ({"client_share": 0.99} if used_up else {})}
-                writer.append(Sample(block, order, cell.id, Status.OK, None, 0, 1, load))
+                size = rate * cell.workload.size_bytes
+                one = sound_slice(block, cell.id, size, order=order)
+                if one.load is not None and cell.server.label == limited:
+                    one.load["cpu"]["client_share"] = 0.99
+                writer.append(one)
             writer.end_block(block)
 
 

@@ -11,28 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from madeup import session, sound_slice
 
 from iolab import control, gate, verdict
 from iolab.matrix import load_plan
-from iolab.model import Cell, Plan, Sample, Server, Status, Workload
+from iolab.model import Cell, Plan, Sample, Server, Workload
 from iolab.selftest import by_rule, resample
 from iolab.selftest.by_rule import SLICES, draw_by_rule
-from iolab.selftest.model import FAMILY, PLANTED, Session
+from iolab.selftest.model import FAMILY, Session
 from iolab.selftest.recordings import Recordings, noise
 from iolab.specs import Offer
 from iolab.stopping import Rule
 
 WORKLOAD = Workload("w", 1000, 1)
-
-
-def session(seed: int, blocks: int = 60, spread: float = 0.03, luck: float = 0.0) -> Session:
-    """A session of made-up noise; `luck` is what its twin has by chance."""
-    rng = np.random.default_rng(seed)
-    return Session(
-        twin=luck + rng.normal(0, spread, blocks),
-        planted={p: -math.log1p(p / 100) + rng.normal(0, spread, blocks) for p in PLANTED},
-        second_per_slice=0.2,
-    )
 
 
 def test_a_family_is_as_large_as_the_gate_that_is_run_unless_told_otherwise(
@@ -124,9 +115,7 @@ def runner_stops(twin: list[float], new: list[float], rule: Rule, block_s: float
         if rule.stop(block, block * block_s, block_s, known) is not None:
             return block
         for cell, log in zip(plan.cells, logs, strict=True):
-            window = {"ns": 10**9, "requests": 1, "body_bytes": 1e6 * math.exp(log)}
-            load = {"window": window, "errors": {}}
-            samples.append(Sample(block, 0, cell.id, Status.OK, None, 0, 1, load))
+            samples.append(sound_slice(block, cell.id, 1e6 * math.exp(log)))
     raise AssertionError("it never stopped")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from madeup import sound_slice
 from otherprocess import recorder, refusal
 from schemas import validator
 
@@ -21,7 +22,7 @@ from iolab.executor import Completed
 from iolab.fake_executor import FakeExecutor
 from iolab.lab import Lab
 from iolab.matrix import plan_to_json
-from iolab.model import Plan, Sample, Status
+from iolab.model import Plan, Status
 from iolab.paths import House
 from iolab.selftest import record as recording
 from iolab.selftest import resume
@@ -83,11 +84,7 @@ class Stage:
         with store.SampleWriter(run_dir) as writer:
             for block in range(plan.max_blocks):
                 for order, cell in enumerate(plan.cells):
-                    window = {"ns": 10**9, "requests": 1, "body_bytes": 1000}
-                    cpu = {"client_ns": 1, "server_ns": 1, "client_share": 0.1}
-                    load = {"window": window, "cpu": cpu}
-                    sample = Sample(block, order, cell.id, Status.OK, None, 0, 1, load)
-                    writer.append(sample)
+                    writer.append(sound_slice(block, cell.id, 1000, order=order))
                 self.step()
                 writer.end_block(block, wall_ns=1, slices=len(plan.cells))
         store.write_json(run_dir / store.MANIFEST, {**document, "state": "finished"})

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from madeup import session, sound_slice
 from schemas import validator
 
 from iolab import control, store
 from iolab.errors import IolabError
 from iolab.matrix import plan_to_json
-from iolab.model import Sample, Server, Status
+from iolab.model import Server
 from iolab.overhead import Overhead
 from iolab.report import summarise_run, write_report
 from iolab.selftest import resample
@@ -26,16 +27,6 @@ from iolab.verdict import Effect
 
 EPOLL = Server("engine", "epoll")
 SMALL = Settings(sessions=3, blocks=40, draws=30, repetitions=1)
-
-
-def session(seed: int, blocks: int = 60, noise: float = 0.03, luck: float = 0.0) -> Session:
-    """A session of made-up noise; `luck` is what its twin has by chance."""
-    rng = np.random.default_rng(seed)
-    return Session(
-        twin=luck + rng.normal(0, noise, blocks),
-        planted={p: -math.log1p(p / 100) + rng.normal(0, noise, blocks) for p in PLANTED},
-        second_per_slice=0.2,
-    )
 
 
 def test_drawn_gates_find_what_is_planted_and_nothing_else() -> None:
@@ -54,7 +45,7 @@ def test_drawn_gates_find_what_is_planted_and_nothing_else() -> None:
 
 
 def test_in_noise_a_gate_cannot_tell() -> None:
-    sessions = Recordings([session(seed, noise=0.5) for seed in range(4)])
+    sessions = Recordings([session(seed, spread=0.5) for seed in range(4)])
     found = resample.draw(sessions, 5, 20, 0.05, 40, 1)
     assert found is not None
     assert found.unclear.share > 0.8
@@ -63,7 +54,7 @@ def test_in_noise_a_gate_cannot_tell() -> None:
 
 def test_what_a_pair_of_processes_has_by_chance_stays_in() -> None:
     """Every session's twin is 3% off one way or the other: that is no drift to be averaged."""
-    lucky = [session(seed, noise=0.005, luck=0.03 * (-1) ** seed) for seed in range(6)]
+    lucky = [session(seed, spread=0.005, luck=0.03 * (-1) ** seed) for seed in range(6)]
     sessions = Recordings(lucky)
     found = resample.draw(sessions, 0, 40, 0.02, 60, 1)
     assert found is not None
@@ -172,10 +163,7 @@ def write(tmp_path: Path, settings: Settings, nr_sessions: int) -> Path:
                 for order, cell in enumerate(plan.cells):
                     rate = 1e6 * math.exp(rng.normal(0, 0.03))
                     rate /= 1 + cell.server.handicap_percent / 100
-                    window = {"ns": 10**9, "requests": 1, "body_bytes": rate}
-                    cpu = {"client_ns": 1, "server_ns": 1, "client_share": 0.1}
-                    load = {"window": window, "cpu": cpu}
-                    writer.append(Sample(block, order, cell.id, Status.OK, None, 0, 1, load))
+                    writer.append(sound_slice(block, cell.id, rate, order=order))
                 writer.end_block(block, wall_ns=10**9, slices=len(plan.cells))
     for percent, code in ((0, 0), (10, 1)):
         gate = {
