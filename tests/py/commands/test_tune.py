@@ -65,6 +65,14 @@ def value(machine: Path) -> str:
     return (machine / "proc/sys/net/core/somaxconn").read_text().strip()
 
 
+def own_somaxconn(machine: Path, netns: str) -> Path:
+    """Gives the machine a network namespace with a value of its own, 128; the file of that."""
+    path = machine / f"run/netns/{netns}/proc/sys/net/core/somaxconn"
+    path.parent.mkdir(parents=True)
+    path.write_text("128\n")
+    return path
+
+
 def interrupt(state: Path, machine: Path) -> None:
     """What a run leaves that is killed after its first write."""
     target = Target("sysctl", "net.core.somaxconn", "proc/sys/net/core/somaxconn")
@@ -244,9 +252,7 @@ def test_what_namespaces_took_along_is_cleaned_up(
     machine: Path, profile: Path, tmp_path: Path
 ) -> None:
     for name in ("gone", "here"):
-        own = machine / f"run/netns/{name}/proc/sys/net/core/somaxconn"
-        own.parent.mkdir(parents=True)
-        own.write_text("128\n")
+        own_somaxconn(machine, name)
         assert call("apply", profile, "--netns", name, "--only-netns").exit_code == 0
     shutil.rmtree(machine / "run/netns/gone")
     done = CliRunner().invoke(cli.cli, ["compare"])
@@ -327,10 +333,7 @@ def test_namespaces_and_the_host_stand_side_by_side(
 ) -> None:
     values = {}
     for name in ("left", "right"):
-        own = machine / f"run/netns/{name}/proc/sys/net/core/somaxconn"
-        own.parent.mkdir(parents=True)
-        own.write_text("128\n")
-        values[name] = own
+        values[name] = own_somaxconn(machine, name)
         applied = call("apply", profile, "--netns", name, "--only-netns")
         assert applied.exit_code == 0
     assert call("apply", profile).exit_code == 0
@@ -351,9 +354,7 @@ def test_a_journal_that_cannot_be_reverted_stops_no_other(
 ) -> None:
     """One is corrupt, one is being changed; the host's own is reverted all the same."""
     for name in ("corrupt", "locked"):
-        own = machine / f"run/netns/{name}/proc/sys/net/core/somaxconn"
-        own.parent.mkdir(parents=True)
-        own.write_text("128\n")
+        own_somaxconn(machine, name)
         assert call("apply", profile, "--netns", name, "--only-netns").exit_code == 0
     assert call("apply", profile).exit_code == 0
     states = tmp_path / "state/netns"
