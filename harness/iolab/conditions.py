@@ -307,7 +307,8 @@ def _changes_nothing(room: Path, tuned: Tuned) -> str | None:
     if key.startswith("placement."):
         one_node = len(tuned.scene.topology.nodes) == 1
         return f"{key} changes nothing on a host with one NUMA node" if one_node else None
-    items = make_plan(load_profile(room, whole), tuned.scene).items
+    # What is left may live in a namespace alone, the knob that is left out need not.
+    items = make_plan(load_profile(room, whole), replace(tuned.scene, only_netns=False)).items
     mine = [item for item in items if item.setting.key == key]
     if any(item.problem is None and not item.unchanged for item in mine):
         return None

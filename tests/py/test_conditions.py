@@ -173,6 +173,15 @@ def test_leaving_out_what_changes_nothing_is_not_measured(lab: Lab) -> None:
         assert fin_timeout(lab, around, chosen.cells[2]) != 90
 
 
+def test_leaving_out_the_only_knob_of_the_host_is_measured(lab: Lab) -> None:
+    """What is left lives in a namespace, where the knob that is left out is none."""
+    chosen = plan("none", "host", "host~limits.nofile")
+    with open_conditions(lab, chosen) as around:
+        assert around.unsupported == {}
+        assert [around.phase(cell) for cell in chosen.cells] == [AS_FOUND, "host@netns", AS_FOUND]
+        assert fin_timeout(lab, around, chosen.cells[2]) == 20
+
+
 def test_leaving_out_what_was_not_taken_is_not_measured(lab: Lab) -> None:
     (lab.house.profiles / "mixed.toml").write_text(LACKS + '"net.ipv4.tcp_fin_timeout" = 33\n')
     names = [f"mixed~sysctl.net.ipv4.{key}" for key in ("no_such_knob", "tcp_fin_timeout")]
