@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -29,15 +29,14 @@ from iolab.errors import IolabError
 from iolab.kernelstat import KernelStat
 from iolab.lab import Lab
 from iolab.matrix import plan_from_json, plan_to_json
-from iolab.model import SCHEMA_VERSION, Plan, Role, Sample, Server, Status
+from iolab.model import SCHEMA_VERSION, Cell, Plan, Role, Sample, Server, Status
 from iolab.runlock import recording
 from iolab.runner import Outcome, Retired, Runner
 from iolab.servers import RunningServer
 from iolab.servers.enclosure import Enclosure
 from iolab.servers.peer import peer_version
 from iolab.stats import WorkloadSummary
-from iolab.surroundings import in_phases
-from iolab.troupe import Troupe, with_running_baseline
+from iolab.troupe import Check, Troupe, with_running_baseline
 from iolab.tuning.profile import Loaded
 from iolab.verify import Verification, verify_server
 
@@ -122,14 +121,18 @@ def _measure_plan(
     _say_host(lab, quiet)
     if plan.role == "file":
         lab.prepare_files(workload.size_bytes for workload in plan.workloads)
-    with open_conditions(lab, plan) as around, Troupe(plan, lab, around) as troupe:
+    verifications: list[Verification] = []
+    with (
+        open_conditions(lab, plan) as around,
+        Troupe(plan, lab, around, verifier(around, plan, verifications)) as troupe,
+    ):
         placed = around.stage(plan.cells[0])
         for note in around.notes():
             say(note)
         plan = with_running_baseline(plan, troupe)
         for note in plan.left_out:
             say(f"left out: {note}")
-        verifications = verify_troupe(around, plan, troupe)
+        _say_verified(verifications)
         plan, capacities = capacity.with_rates(plan, troupe)
         if run_dir is None:
             run_dir = store.create_run_dir(lab.house.results, plan.name, datetime.now())
@@ -216,28 +219,32 @@ def retired_before(samples: tuple[Sample, ...]) -> dict[str, Retired]:
     }
 
 
-def verify_troupe(around: Conditions, plan: Plan, troupe: Troupe) -> list[Verification]:
+def verifier(around: Conditions, plan: Plan, results: list[Verification]) -> Check:
     """Checks every server under every condition under which it runs, byte for byte.
 
-    One instance of each: in the roles where cells have servers of their own, the first.
+    One instance of each: in the roles where cells have servers of their own, the first. What it
+    finds is added to `results`.
     """
-    results = []
     done: set[str] = set()
-    for _, cell in in_phases(plan, around.phase):
-        label, running = plan.label(cell), troupe.servers.get(plan.instance(cell))
-        if label in done or running is None:
-            continue
+
+    def check(cell: Cell, running: RunningServer) -> None:
+        label = plan.label(cell)
+        if label in done:
+            return
         done.add(label)
-        around.enter(around.phase(cell))
         result = _verify_one(around.stage(cell), plan.role, cell.server, running, label)
-        if result is None:
-            continue
-        results.append(result)
+        if result is not None:
+            results.append(result)
+
+    return check
+
+
+def _say_verified(results: Sequence[Verification]) -> None:
+    for result in results:
         if not result.ok:
-            say(f"verification failed: {label}: {'; '.join(result.failures)}")
+            say(f"verification failed: {result.server}: {'; '.join(result.failures)}")
     good = sum(result.ok for result in results)
     say(f"verified byte for byte: {good} of {len(results)} servers")
-    return results
 
 
 def _verify_one(

@@ -14,7 +14,7 @@ is found by `iolab tune revert`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,28 +90,31 @@ class Conditions:
         """Undoes the phase in force."""
         self.unsupported: Mapping[Condition, str] = {}
 
-    def prepare(self) -> None:
-        """Builds the testbeds, and tries every profile once. IolabError without the baseline."""
+    def begin(self, conditions: Sequence[Condition], meet: Callable[[Condition], None]) -> None:
+        """See Surroundings: builds the testbeds, and tries every profile once."""
         lacking: dict[Condition, str] = {}
-        for number, condition in enumerate(self._plan.conditions):
+        for number, condition in enumerate(conditions):
+            self._end_phase()  # what a profile would change is asked of the host as it was found
             bed = self._bed(condition, number)
             self._labs[condition] = replace(self._lab, testbed=bed)
-            if condition.profile == NO_PROFILE:
+            reason = None
+            if condition.profile != NO_PROFILE:
+                reason = self._prepare_profile(condition, bed)
+            if reason is None:
+                meet(condition)
                 continue
-            reason = self._prepare_profile(condition, bed)
-            if reason is not None:
-                lacking[condition] = reason
-        self.unsupported = lacking
-        for condition, reason in lacking.items():
+            lacking[condition] = reason
             if condition.profile == self._plan.baseline_profile:
                 raise IolabError(f"the baseline profile {condition.profile}: {reason}")
+        self._end_phase()
+        self.unsupported = lacking
 
     def phase(self, cell: Cell) -> str:
         """See Surroundings."""
         tuned = self._tuned.get(cell.condition)
         if tuned is None or not tuned.whole_host:
             return AS_FOUND
-        return cell.condition.tail.removeprefix("@") + ("#2" if cell.server.twin else "")
+        return _phase_of(cell.condition) + ("#2" if cell.server.twin else "")
 
     def enter(self, phase: str) -> bool:
         """See Surroundings."""
@@ -175,7 +178,10 @@ class Conditions:
         return self._stack.enter_context(open_netns(self._lab.executor, pair=number))
 
     def _prepare_profile(self, condition: Condition, bed: Testbed) -> str | None:
-        """Applies a profile once, to stay where it lives in a namespace; why it cannot be had."""
+        """Applies a profile, in a namespace for the whole run, else as a phase.
+
+        The reason when it cannot be had.
+        """
         tuned = None
         try:
             tuned = _place(self._lab, condition, bed)
@@ -185,8 +191,8 @@ class Conditions:
             )
             if nothing is not None:
                 return nothing
-            trial = ExitStack()
-            self._apply(tuned, trial)
+            stack = self._leave if tuned.whole_host else ExitStack()
+            self._apply(tuned, stack)
         except IolabError as error:
             if tuned is not None and journal.load(tuned.scene.host.state) is not None:
                 raise  # somebody's profile is applied, or something could not be restored
@@ -195,9 +201,9 @@ class Conditions:
         split = _split(self._lab.split, self._sessions[condition])
         self._labs[condition] = replace(self._labs[condition], split=split)
         if tuned.whole_host:
-            trial.close()
+            self._phase = _phase_of(condition)
         else:
-            self._standing[condition] = trial
+            self._standing[condition] = stack
             self._stack.callback(forget, tuned.scene.host.state)
         return None
 
@@ -241,15 +247,20 @@ class Conditions:
 def open_conditions(lab: Lab, plan: Plan) -> Iterator[Conditions]:
     """The conditions of a plan; on leaving, the host and its namespaces are as they were.
 
-    IolabError with the remedy when a testbed or the baseline's profile cannot be had here.
+    Nothing is there before `begin`, which raises IolabError with the remedy when a testbed or the
+    baseline's profile cannot be had here.
     """
     with ExitStack() as stack:
         conditions = Conditions(lab, plan, stack)
         try:
-            conditions.prepare()
             yield conditions
         finally:
             conditions.close()
+
+
+def _phase_of(condition: Condition) -> str:
+    """The phase of a profile that touches the host."""
+    return condition.tail.removeprefix("@")
 
 
 def _place(lab: Lab, condition: Condition, bed: Testbed) -> Tuned:

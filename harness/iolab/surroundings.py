@@ -28,6 +28,14 @@ class Surroundings(Protocol):
     def unsupported(self) -> Mapping[Condition, str]:
         """The conditions that cannot be had here, with the reason."""
 
+    def begin(self, conditions: Sequence[Condition], meet: Callable[[Condition], None]) -> None:
+        """Before anything else: brings each condition into force once, and calls `meet` in it.
+
+        Those that cannot be had are `unsupported` afterwards, and met by nobody. A profile of the
+        host is applied to see whether it takes; what has to be done under each is done meanwhile,
+        for to apply it once more takes its time. IolabError when the run cannot go on without one.
+        """
+
     def phase(self, cell: Cell) -> str:
         """The phase in which a cell is driven."""
 
@@ -53,6 +61,12 @@ class Unchanging:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self.unsupported: Mapping[Condition, str] = {}
+
+    def begin(self, conditions: Sequence[Condition], meet: Callable[[Condition], None]) -> None:
+        """See Surroundings."""
+        for condition in conditions:
+            if condition not in self.unsupported:
+                meet(condition)
 
     def phase(self, cell: Cell) -> str:
         """See Surroundings."""

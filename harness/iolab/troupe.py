@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -12,9 +12,9 @@ from typing import Protocol
 from iolab.errors import IolabError
 from iolab.executor import ProcessError
 from iolab.load import LoadSession
-from iolab.model import Cell, Plan, Role, Server, Workload
+from iolab.model import Cell, Condition, Plan, Role, Server, Workload
 from iolab.servers import RunningServer
-from iolab.surroundings import Surroundings, Unchanging, in_phases
+from iolab.surroundings import Surroundings, Unchanging
 
 
 class Stage(Protocol):
@@ -34,6 +34,14 @@ class Stage(Protocol):
         """
 
 
+Check = Callable[[Cell, RunningServer], None]
+"""What looks at a server for a cell that it is to serve, under that cell's condition."""
+
+
+def _unchecked(cell: Cell, server: RunningServer) -> None:
+    pass
+
+
 class Troupe:
     """The servers of a plan, all up together, by the names of `Plan.instance`.
 
@@ -41,21 +49,38 @@ class Troupe:
     brings that about (None: there is nothing to bring about).
     """
 
-    def __init__(self, plan: Plan, stage: Stage, around: Surroundings | None = None) -> None:
-        """Starts every server of the plan that this machine can run."""
+    def __init__(
+        self,
+        plan: Plan,
+        stage: Stage,
+        around: Surroundings | None = None,
+        check: Check = _unchecked,
+    ) -> None:
+        """Starts every server of the plan that this machine can run, and has each looked at."""
         self.around = around or Unchanging(stage)
         self.servers: dict[str, RunningServer] = {}
         self.failures: dict[str, str] = {}
         self._stack = ExitStack()
         try:
-            for _, cell in in_phases(plan, self.around.phase):
-                lacking = cell.server.unsupported or self.around.unsupported.get(cell.condition)
-                known = self.servers.keys() | self.failures.keys()
-                if lacking is None and plan.instance(cell) not in known:
-                    self._start(cell, plan)
+            self.around.begin(plan.conditions, lambda condition: self._meet(condition, plan, check))
         except BaseException:
             self._stack.close()
             raise
+
+    def _meet(self, condition: Condition, plan: Plan, check: Check) -> None:
+        """Starts the servers of a condition that is in force and checks them, phase by phase."""
+        cells = [
+            cell for cell in plan.cells
+            if cell.condition == condition and cell.server.unsupported is None
+        ]  # fmt: skip
+        for phase in dict.fromkeys(map(self.around.phase, cells)):
+            here = [cell for cell in cells if self.around.phase(cell) == phase]
+            for cell in here:
+                if plan.instance(cell) not in self.servers.keys() | self.failures.keys():
+                    self._start(cell, plan)
+            for cell in here:
+                if plan.instance(cell) in self.servers:
+                    check(cell, self.servers[plan.instance(cell)])
 
     def _start(self, cell: Cell, plan: Plan) -> None:
         name = plan.instance(cell)

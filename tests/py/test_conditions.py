@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from iolab.conditions import Conditions, load_variant, open_conditions
 from iolab.errors import IolabError
 from iolab.lab import Lab, open_lab
-from iolab.model import Cell, Plan, Server, TestbedName, Workload
+from iolab.model import Cell, Condition, Plan, Server, TestbedName, Workload
 from iolab.paths import House
 from iolab.surroundings import AS_FOUND
+from iolab.tuning import bench
+from iolab.tuning.bench import Applied
+from iolab.tuning.profile import Loaded
 from iolab.tuning.state import journalled
 
 SMALL = 'summary = "s"\n[sysctl]\n"net.ipv4.tcp_fin_timeout" = 30\n'
@@ -54,6 +61,16 @@ def plan(*profiles: str, baseline: str = "none", testbed: TestbedName = "netns")
     return Plan("p", "", "epoll", cells, testbed=testbed, baseline_profile=baseline)
 
 
+@contextmanager
+def opened(
+    lab: Lab, chosen: Plan, meet: Callable[[Conditions, Condition], None] = lambda *_: None
+) -> Iterator[Conditions]:
+    """The conditions of a plan that has begun; `meet` is called in each."""
+    with open_conditions(lab, chosen) as around:
+        around.begin(chosen.conditions, partial(meet, around))
+        yield around
+
+
 def fin_timeout(lab: Lab, around: Conditions, cell: Cell) -> int:
     bed = around.stage(cell).testbed
     return int(lab.executor.run(bed.on_server(["cat", FIN])).stdout)
@@ -66,7 +83,7 @@ def namespaces() -> list[str]:
 def test_profiles_in_namespaces_stand_side_by_side(lab: Lab) -> None:
     chosen = plan("none", "small", "large")
     before = Path(FIN).read_text()
-    with open_conditions(lab, chosen) as around:
+    with opened(lab, chosen) as around:
         assert {around.phase(cell) for cell in chosen.cells} == {AS_FOUND}
         found = [fin_timeout(lab, around, cell) for cell in chosen.cells]
         assert found[1:] == [30, 90]
@@ -95,7 +112,7 @@ def test_both_ends_of_a_pair_have_the_mtu_of_a_profile(lab: Lab) -> None:
     text = 'summary = "j"\n[nic.files]\nmtu = 9000\n'
     (lab.house.profiles / "jumbo.toml").write_text(text)
     chosen = plan("none", "jumbo")
-    with open_conditions(lab, chosen) as around:
+    with opened(lab, chosen) as around:
         assert {around.phase(cell) for cell in chosen.cells} == {AS_FOUND}
         found = [mtu(lab, around, cell) for cell in chosen.cells]
         assert found == [(1500, 1500), (9000, 9000)]
@@ -106,14 +123,14 @@ def test_an_mtu_that_the_server_did_not_take_is_not_the_clients_either(lab: Lab)
     text = 'summary = "j"\n[nic.files]\nmtu = 70000\n'
     (lab.house.profiles / "giant.toml").write_text(text)
     chosen = replace(plan("none", "giant"), partial=True)
-    with open_conditions(lab, chosen) as around:
+    with opened(lab, chosen) as around:
         assert mtu(lab, around, chosen.cells[1]) == (1500, 1500)
         assert around.not_set(chosen.cells[1]) == ("mtu of ioserver",)
 
 
 def test_drift_in_a_namespace_is_seen_and_mended(lab: Lab) -> None:
     chosen = plan("none", "small")
-    with open_conditions(lab, chosen) as around:
+    with opened(lab, chosen) as around:
         bed = around.stage(chosen.cells[1]).testbed
         lab.executor.run(bed.on_server(["sh", "-c", f"echo 77 > {FIN}"]))
         drift = around.drift()
@@ -127,7 +144,7 @@ def test_drift_in_a_namespace_is_seen_and_mended(lab: Lab) -> None:
 def test_a_profile_of_the_host_is_in_force_in_its_phase_only(lab: Lab) -> None:
     chosen = plan("none", "host")
     cell = chosen.cells[1]
-    with open_conditions(lab, chosen) as around:
+    with opened(lab, chosen) as around:
         found = fin_timeout(lab, around, cell)
         assert around.phase(cell) == "host@netns"
         assert around.enter("host@netns")
@@ -139,9 +156,43 @@ def test_a_profile_of_the_host_is_in_force_in_its_phase_only(lab: Lab) -> None:
         assert journalled() == []
 
 
+def test_each_condition_is_met_where_it_was_tried(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A profile of the host is applied once for that; each is planned on the host as it was."""
+    chosen = plan("none", "host", "small", "host~limits.nofile")
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    applied, met = [], {}
+
+    def apply(loaded: Loaded, *rest: Any) -> Applied:
+        applied.append(loaded.name)
+        return bench.apply(loaded, *rest)
+
+    def meet(around: Conditions, condition: Condition) -> None:
+        cell = next(one for one in chosen.cells if one.condition == condition)
+        assert not around.enter(around.phase(cell))
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        met[condition.profile] = (fin_timeout(lab, around, cell), limit - soft)
+
+    noting = SimpleNamespace(apply=apply, revert=bench.revert, verify=bench.verify)
+    monkeypatch.setattr("iolab.tuning.session.bench", noting)
+    with opened(lab, chosen, meet) as around:
+        assert applied == ["host", "small", "host~limits.nofile"]
+        assert around.phase(chosen.cells[1]) == "host@netns"
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == soft
+    assert met["host"] == (20, -1)
+    assert [met[name] for name in ("small", "host~limits.nofile")] == [(30, 0), (20, 0)]
+
+
+def test_what_cannot_be_had_is_met_by_nobody(lab: Lab) -> None:
+    met: list[str] = []
+    with opened(lab, plan("none", "lacks", "host"), lambda _, one: met.append(one.profile)):
+        assert met == ["none", "host"]
+
+
 def test_an_error_reverts_what_is_applied(lab: Lab) -> None:
     def interrupted() -> None:
-        with open_conditions(lab, plan("none", "host")) as around:
+        with opened(lab, plan("none", "host")) as around:
             around.enter("host@netns")
             assert len(journalled()) == 1
             raise KeyboardInterrupt
@@ -153,19 +204,19 @@ def test_an_error_reverts_what_is_applied(lab: Lab) -> None:
 
 def test_what_the_host_lacks_is_a_reason_and_no_partial_application(lab: Lab) -> None:
     chosen = plan("none", "lacks")
-    with open_conditions(lab, chosen) as around:
+    with opened(lab, chosen) as around:
         (reason,) = around.unsupported.values()
         assert "lacks.toml: sysctl.net.ipv4.no_such_knob" in reason
         assert journalled() == []
     with pytest.raises(IolabError, match="the baseline profile lacks: "):
-        open_conditions(lab, plan("small", "lacks", baseline="lacks")).__enter__()
+        opened(lab, plan("small", "lacks", baseline="lacks")).__enter__()
     assert namespaces() == []
 
 
 def test_leaving_out_what_changes_nothing_is_not_measured(lab: Lab) -> None:
     names = [f"large~sysctl.net.ipv4.{key}" for key in ("tcp_fin_timeout", "tcp_sack")]
     chosen = plan("none", "large", *names)
-    with open_conditions(lab, chosen) as around:
+    with opened(lab, chosen) as around:
         (reason,) = around.unsupported.values()
         assert reason == (
             "sysctl.net.ipv4.tcp_sack changes nothing here: the host has that value already"
@@ -176,7 +227,7 @@ def test_leaving_out_what_changes_nothing_is_not_measured(lab: Lab) -> None:
 def test_leaving_out_the_only_knob_of_the_host_is_measured(lab: Lab) -> None:
     """What is left lives in a namespace, where the knob that is left out is none."""
     chosen = plan("none", "host", "host~limits.nofile")
-    with open_conditions(lab, chosen) as around:
+    with opened(lab, chosen) as around:
         assert around.unsupported == {}
         assert [around.phase(cell) for cell in chosen.cells] == [AS_FOUND, "host@netns", AS_FOUND]
         assert fin_timeout(lab, around, chosen.cells[2]) == 20
@@ -186,7 +237,7 @@ def test_leaving_out_what_was_not_taken_is_not_measured(lab: Lab) -> None:
     (lab.house.profiles / "mixed.toml").write_text(LACKS + '"net.ipv4.tcp_fin_timeout" = 33\n')
     names = [f"mixed~sysctl.net.ipv4.{key}" for key in ("no_such_knob", "tcp_fin_timeout")]
     chosen = replace(plan("none", "mixed", *names), partial=True)
-    with open_conditions(lab, chosen) as around:
+    with opened(lab, chosen) as around:
         ((condition, reason),) = around.unsupported.items()
         assert condition.profile == names[0]
         assert "no_such_knob changes nothing here: unavailable" in reason
@@ -202,7 +253,7 @@ def test_why_a_step_changes_nothing_is_one_line(lab: Lab) -> None:
     text = SMALL + '[nic]\nqdisc = "no_such_kind"\n'
     (lab.house.profiles / "kind.toml").write_text(text)
     chosen = replace(plan("none", "kind", "kind~nic.qdisc"), partial=True)
-    with open_conditions(lab, chosen) as around:
+    with opened(lab, chosen) as around:
         (reason,) = around.unsupported.values()
     assert reason.startswith("nic.qdisc changes nothing here: refused: tc qdisc replace")
     assert reason.endswith("remedy: this kernel lacks sch_no_such_kind: modprobe sch_no_such_kind")
@@ -221,7 +272,7 @@ def test_a_given_profile_goes_to_a_namespace_whatever_it_names(lab: Lab) -> None
     given = replace(lab, given={"ours": load_variant(lab.house.profiles, "wide")})
     host = Path("/proc/sys/net/core/default_qdisc").read_text()
     chosen = plan("none", "ours")
-    with open_conditions(given, chosen) as around:
+    with opened(given, chosen) as around:
         assert around.phase(chosen.cells[1]) == AS_FOUND
         assert fin_timeout(given, around, chosen.cells[1]) == 30
         (facts,) = around.facts()["profiles"]
@@ -231,6 +282,6 @@ def test_a_given_profile_goes_to_a_namespace_whatever_it_names(lab: Lab) -> None
 
 def test_a_given_profile_has_no_place_on_loopback(lab: Lab) -> None:
     given = replace(lab, given={"ours": load_variant(lab.house.profiles, "small")})
-    with open_conditions(given, plan("none", "ours", testbed="loopback")) as around:
+    with opened(given, plan("none", "ours", testbed="loopback")) as around:
         (reason,) = around.unsupported.values()
         assert "testbed loopback has none" in reason
