@@ -263,9 +263,7 @@ int drive_ring_init(struct worker *w, const struct ring_mover *mover)
 	ur->mover = mover;
 	ur->quiet_tail = &ur->quiet;
 	ur->starved_tail = &ur->starved;
-	ring_config_read(&cfg, NULL);
-	if (mover->configure)
-		mover->configure(&cfg, w->opt);
+	ring_mover_config(&cfg, mover, w->opt);
 	res = ring_init(&ur->ring, &cfg, w->relays ? RING_BUFFERS_RELAY : RING_BUFFERS, w->ctr);
 	if (!res && mover->nr_threads)
 		res = ring_limit_threads(&ur->ring, mover->nr_threads);

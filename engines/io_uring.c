@@ -352,7 +352,6 @@ static void release(struct conn *c)
 
 static void configure(struct ring_config *cfg, const int64_t *opt)
 {
-	ring_config_read(cfg, &opt[OPT_RING]);
 	cfg->bundle = opt[OPT_BUNDLE];
 	cfg->fixed_buffers = opt[OPT_FIXED_BUFFERS];
 }
@@ -371,6 +370,7 @@ static int open_memory(struct worker *w)
 }
 
 static const struct ring_mover move_ring = {
+	.options_at = OPT_RING,
 	.configure = configure,
 	.worker_init = open_memory,
 	.worker_exit = ring_memory_close,
@@ -386,17 +386,12 @@ static int ur_init(struct worker *w)
 
 static int check(const int64_t *opt, bool relays, char reason[REASON_MAX])
 {
-	return ring_options_check(&opt[OPT_RING], reason);
+	return ring_mover_check(&move_ring, opt, reason);
 }
 
 static int probe(const int64_t *opt, char reason[REASON_MAX])
 {
-	struct ring_config cfg;
-
-	ring_config_read(&cfg, NULL);
-	if (opt)
-		configure(&cfg, opt);
-	return ring_config_probe(&cfg, reason);
+	return ring_mover_probe(&move_ring, opt, reason);
 }
 
 const struct engine engine_io_uring = {

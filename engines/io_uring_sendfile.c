@@ -17,11 +17,6 @@ enum {
 static const struct opt_def options[] = {
 	COMMON_OPTIONS, COPY_CACHE_OPTIONS, SENDFILE_OPTION, RING_OPTIONS, {0}};
 
-static void configure(struct ring_config *cfg, const int64_t *opt)
-{
-	ring_config_read(cfg, &opt[OPT_RING]);
-}
-
 static int start(struct conn *c)
 {
 	int res = sendfile_move(c);
@@ -40,7 +35,7 @@ static int start(struct conn *c)
 
 static const struct ring_mover move_ring = {
 	.nonblocking = true,
-	.configure = configure,
+	.options_at = OPT_RING,
 	.start = start,
 };
 
@@ -51,15 +46,12 @@ static int sendfile_init(struct worker *w)
 
 static int check(const int64_t *opt, bool relays, char reason[REASON_MAX])
 {
-	return ring_options_check(&opt[OPT_RING], reason);
+	return ring_mover_check(&move_ring, opt, reason);
 }
 
 static int probe(const int64_t *opt, char reason[REASON_MAX])
 {
-	struct ring_config cfg;
-
-	ring_config_read(&cfg, opt ? &opt[OPT_RING] : NULL);
-	return ring_config_probe(&cfg, reason);
+	return ring_mover_probe(&move_ring, opt, reason);
 }
 
 const struct engine engine_io_uring_sendfile = {

@@ -316,14 +316,9 @@ static int bound_sends(int fd)
 	return setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tick, sizeof(tick)) ? -errno : 0;
 }
 
-static void configure(struct ring_config *cfg, const int64_t *opt)
-{
-	ring_config_read(cfg, &opt[OPT_RING]);
-}
-
 static const struct ring_mover move_ring_splice = {
 	.nr_threads = NR_THREADS,
-	.configure = configure,
+	.options_at = OPT_RING,
 	.prepare_socket = bound_sends,
 	.worker_init = pipes_init,
 	.worker_exit = pipes_exit,
@@ -340,15 +335,12 @@ static int init(struct worker *w)
 
 static int check(const int64_t *opt, bool relays, char reason[REASON_MAX])
 {
-	return ring_options_check(&opt[OPT_RING], reason);
+	return ring_mover_check(&move_ring_splice, opt, reason);
 }
 
 static int probe(const int64_t *opt, char reason[REASON_MAX])
 {
-	struct ring_config cfg;
-
-	ring_config_read(&cfg, opt ? &opt[OPT_RING] : NULL);
-	return ring_config_probe(&cfg, reason);
+	return ring_mover_probe(&move_ring_splice, opt, reason);
 }
 
 static void bodies(const int64_t *opt, struct body_policy *policy)

@@ -349,13 +349,8 @@ static void release(struct conn *c)
 
 /* ---------------------------------------------------------------- the engine */
 
-static void configure(struct ring_config *cfg, const int64_t *opt)
-{
-	ring_config_read(cfg, &opt[OPT_RING]);
-}
-
 static const struct ring_mover move_ring_zc = {
-	.configure = configure,
+	.options_at = OPT_RING,
 	.worker_exit = ring_zc_exit,
 	.start = start,
 	.completed = completed,
@@ -376,16 +371,13 @@ static int zc_init(struct worker *w)
 
 static int zc_check(const int64_t *opt, bool relays, char reason[REASON_MAX])
 {
-	return ring_options_check(&opt[OPT_RING], reason);
+	return ring_mover_check(&move_ring_zc, opt, reason);
 }
 
 static int zc_probe(const int64_t *opt, char reason[REASON_MAX])
 {
-	struct ring_config cfg;
-	int res;
+	int res = ring_mover_probe(&move_ring_zc, opt, reason);
 
-	ring_config_read(&cfg, opt ? &opt[OPT_RING] : NULL);
-	res = ring_config_probe(&cfg, reason);
 	return res ? res : ring_zc_probe(reason);
 }
 

@@ -154,7 +154,8 @@ enum ring_moved {
 struct ring_mover {
 	bool nonblocking;
 	unsigned nr_threads; /* 0: it needs none */
-	/* How the ring is to be, from the worker's options; NULL: as by default. */
+	unsigned options_at; /* position of RING_OPTIONS among the engine's; 0: the defaults hold */
+	/* Sets what other options of the engine's say of the ring; NULL: none does. */
 	void (*configure)(struct ring_config *cfg, const int64_t *opt);
 	int (*prepare_socket)(int fd);
 	int (*worker_init)(struct worker *w);

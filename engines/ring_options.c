@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "ring_options.h"
+#include "ring.h"
 
 #include <stdio.h>
 
@@ -13,7 +13,8 @@ const char *const ring_defer_values[] = {"auto", "on", "off", NULL};
 
 static const struct opt_def defaults[] = {RING_OPTIONS, {0}};
 
-void ring_config_read(struct ring_config *cfg, const int64_t *opt)
+/* opt: value of the first of RING_OPTIONS; NULL for their defaults. */
+static void read_options(struct ring_config *cfg, const int64_t *opt)
 {
 	int64_t value[ROPT_NR];
 
@@ -34,10 +35,20 @@ void ring_config_read(struct ring_config *cfg, const int64_t *opt)
 		     (value[ROPT_DEFER] == DEFER_AUTO && !cfg->sqpoll && !cfg->coop);
 }
 
+void ring_mover_config(struct ring_config *cfg, const struct ring_mover *mover, const int64_t *opt)
+{
+	bool has_options = opt && mover->options_at;
+
+	read_options(cfg, has_options ? &opt[mover->options_at] : NULL);
+	if (opt && mover->configure)
+		mover->configure(cfg, opt);
+}
+
 /* The kernel refuses the first two (io_uring_create, io_uring/io_uring.c); the last is no choice.
  */
-int ring_options_check(const int64_t *opt, char reason[REASON_MAX])
+int ring_mover_check(const struct ring_mover *mover, const int64_t *all, char reason[REASON_MAX])
 {
+	const int64_t *opt = &all[mover->options_at];
 	const char *wrong = NULL;
 
 	if (opt[ROPT_SQPOLL] && opt[ROPT_DEFER] == DEFER_ON)
@@ -53,4 +64,12 @@ int ring_options_check(const int64_t *opt, char reason[REASON_MAX])
 		return 0;
 	snprintf(reason, REASON_MAX, "%s", wrong);
 	return -EINVAL;
+}
+
+int ring_mover_probe(const struct ring_mover *mover, const int64_t *opt, char reason[REASON_MAX])
+{
+	struct ring_config cfg;
+
+	ring_mover_config(&cfg, mover, opt);
+	return ring_config_probe(&cfg, reason);
 }

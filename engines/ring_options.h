@@ -97,19 +97,13 @@ struct ring_config {
 	unsigned sqpoll_idle_ms;
 	int sqpoll_cpu; /* -1: any */
 	bool fixed_files;
-	/* No options of every engine, so set after ring_config_read(): */
+	/* No options of every engine, so set by configure() of struct ring_mover: */
 	bool bundle;	    /* of receives */
 	bool fixed_buffers; /* there is a table of registered buffers */
 	unsigned batch;
 	unsigned batch_wait_usec;
 	unsigned napi_usec;
 };
-
-/* opt: value of the first of RING_OPTIONS; NULL for their defaults. */
-void ring_config_read(struct ring_config *cfg, const int64_t *opt);
-
-/* Whether the options go together. 0, or -EINVAL and a sentence that names the remedy. */
-int ring_options_check(const int64_t *opt, char reason[REASON_MAX]);
 
 /*
  * What a probe says when a call on a ring failed with res: `need` ("needs Linux ...") for EINVAL,
@@ -120,5 +114,27 @@ int ring_refuse(int res, char reason[REASON_MAX], const char *need);
 
 /* Whether this kernel can do all of cfg, found by trying it. 0, or -errno and one sentence. */
 int ring_config_probe(const struct ring_config *cfg, char reason[REASON_MAX]);
+
+/* ------------------------------------------------------------------------------ of an engine */
+
+struct ring_mover; /* ring.h */
+
+/*
+ * What the options of the mover's engine come to: RING_OPTIONS where the mover says that they are,
+ * and what its configure() adds. opt: all values of the engine's options; NULL for the defaults.
+ */
+void ring_mover_config(struct ring_config *cfg, const struct ring_mover *mover, const int64_t *opt);
+
+/*
+ * For check() of the mover's engine, which has RING_OPTIONS: whether they go together. 0, or
+ * -EINVAL and a sentence that names the remedy.
+ */
+int ring_mover_check(const struct ring_mover *mover, const int64_t *opt, char reason[REASON_MAX]);
+
+/*
+ * For probe() of the mover's engine: whether this kernel can do all that the engine's options ask
+ * of a ring; opt may be NULL, as in ring_mover_config(). As ring_config_probe().
+ */
+int ring_mover_probe(const struct ring_mover *mover, const int64_t *opt, char reason[REASON_MAX]);
 
 #endif

@@ -171,11 +171,9 @@ int main(void)
 		cmocka_unit_test(a_send_that_begins_after_the_abort_ends),
 	};
 	char reason[REASON_MAX];
-	struct ring_config cfg;
 	int failed;
 
-	ring_config_read(&cfg, NULL);
-	if (ring_config_probe(&cfg, reason)) {
+	if (ring_mover_probe(&move_slow, NULL, reason)) {
 		printf("skipped: %s\n", reason);
 		return 77;
 	}
