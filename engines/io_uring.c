@@ -235,12 +235,8 @@ static int pump(struct conn *c, struct ur_relay *r)
 static int part_received(struct conn *c, struct ur_relay *r, int res)
 {
 	r->receiving = false;
-	if (res > 0)
+	if (ring_relay_received(c, res, &r->eof, &r->error))
 		r->got = (size_t)res;
-	else if (res == 0 && c->xfer.len == XFER_TO_EOF)
-		r->eof = true;
-	else if (!r->error)
-		r->error = res ? res : -EPIPE;
 	return pump(c, r);
 }
 

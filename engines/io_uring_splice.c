@@ -90,16 +90,12 @@ static void splice_in(struct conn *c, struct ring_splice *s)
 static void came_in(struct conn *c, struct ring_splice *s, int res)
 {
 	s->in_busy = false;
-	if (res > 0) {
-		s->in_pipe += (uint32_t)res;
-	} else if (res == -EAGAIN) {
+	if (res == -EAGAIN) {
 		/* With bytes in the pipe it may be the pipe that was full: let it run empty. */
 		count_one(c->ctr, eagain);
 		s->maybe_full = s->in_pipe;
-	} else if (res == 0 && c->xfer.len == XFER_TO_EOF) {
-		s->eof = true;
-	} else if (!s->error) {
-		s->error = res ? res : -EPIPE;
+	} else if (ring_relay_received(c, res, &s->eof, &s->error)) {
+		s->in_pipe += (uint32_t)res;
 	}
 }
 

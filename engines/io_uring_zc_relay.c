@@ -110,14 +110,9 @@ static int pump(struct conn *c, struct zc_relay *r)
 static int part_received(struct conn *c, struct zc_relay *r, int res)
 {
 	r->receiving = false;
-	if (res > 0) {
+	r->received = ring_relay_received(c, res, &r->eof, &r->error);
+	if (r->received)
 		r->in->len = (size_t)res;
-		r->received = true;
-	} else if (res == 0 && c->xfer.len == XFER_TO_EOF) {
-		r->eof = true;
-	} else if (!r->error) {
-		r->error = res ? res : -EPIPE;
-	}
 	return pump(c, r);
 }
 

@@ -218,6 +218,13 @@ int ring_send_iov(struct conn *c, struct msghdr *msg, unsigned op, uint16_t *nr_
 int ring_iov_sent(struct conn *c, uint16_t i, int res, uint16_t *nr_sends);
 
 /*
+ * What a receive for a transfer from socket to sockets brought: true when res is a number of bytes,
+ * which are due. Else nothing more comes: the end of file, where the transfer goes on until then,
+ * is noted in *eof; anything else is an error, noted in *error (-errno) unless there is one.
+ */
+bool ring_relay_received(const struct conn *c, int res, bool *eof, int *error);
+
+/*
  * What completed() returns of a transfer from socket to sockets, when all that can be in flight is:
  * a receive, and sends of a round. After an error (-errno) or the end of file nothing new is begun,
  * and a receive in flight is cancelled; what was received has been sent when nothing is in flight.

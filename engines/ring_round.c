@@ -73,6 +73,17 @@ int ring_iov_sent(struct conn *c, uint16_t i, int res, uint16_t *nr_sends)
 	return x->len ? RING_PART : 0;
 }
 
+bool ring_relay_received(const struct conn *c, int res, bool *eof, int *error)
+{
+	if (res > 0)
+		return true;
+	if (res == 0 && c->xfer.len == XFER_TO_EOF)
+		*eof = true;
+	else if (!*error)
+		*error = res ? res : -EPIPE;
+	return false;
+}
+
 int ring_relay_stands(struct conn *c, bool receiving, bool sending, bool eof, int error)
 {
 	if (receiving || sending) {
