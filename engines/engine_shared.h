@@ -69,6 +69,18 @@ void xfer_cork(struct conn *c, bool on);
  */
 int send_iov(struct conn *c, int flags);
 
+/* What send_with_body() says besides: part of it went; only another call can tell why no more. */
+enum {
+	SENT_SHORT = 100
+};
+
+/*
+ * For movers of files: one sendmsg(2) of the memory pieces and, behind them, `len` bytes at `body`,
+ * the next ones of the body, to the connection's own socket. Advances the transfer by what went.
+ * MOVED_ALL, SENT_SHORT, MOVED_WANT_DST, MOVED_TURN (interrupted) or -errno.
+ */
+int send_with_body(struct conn *c, const void *body, size_t len);
+
 /*
  * For movers of sockets: one round, len bytes of buf to every living destination. MOVED_ALL when
  * each has all of it (`at` is 0 again), MOVED_WANT_DST, MOVED_TURN, or -EPIPE when none lives. The

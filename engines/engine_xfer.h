@@ -67,6 +67,26 @@ static inline void xfer_advance_body(struct conn *c, size_t n)
 	xfer_skip_body(c, n);
 }
 
+/* The bytes the memory pieces hold. */
+static inline size_t xfer_iov_bytes(const struct xfer *x)
+{
+	size_t sum = 0;
+
+	for (unsigned i = x->iov_at; i < x->iov_nr; i++)
+		sum += x->iov[i].iov_len;
+	return sum;
+}
+
+/* n bytes of the memory pieces and of the body behind them, for the only destination. */
+static inline void xfer_advance(struct conn *c, size_t n)
+{
+	size_t head = xfer_iov_bytes(&c->xfer);
+
+	xfer_advance_iov(c, n < head ? n : head);
+	if (n > head)
+		xfer_advance_body(c, n - head);
+}
+
 /* The connection to write to when there is one destination. */
 static inline struct conn *xfer_sink(struct conn *c)
 {
@@ -115,16 +135,6 @@ static inline void xfer_take_unfed(struct conn *c)
 static inline bool xfer_has_iov(const struct xfer *x)
 {
 	return x->iov_at < x->iov_nr;
-}
-
-/* The bytes the memory pieces hold. */
-static inline size_t xfer_iov_bytes(const struct xfer *x)
-{
-	size_t sum = 0;
-
-	for (unsigned i = x->iov_at; i < x->iov_nr; i++)
-		sum += x->iov[i].iov_len;
-	return sum;
 }
 
 #endif

@@ -304,9 +304,7 @@ static int send_completed(struct conn *c, struct ur_move *m, int res)
 	if (res < 0)
 		return res == -ECANCELED && m->error ? m->error : res;
 	xfer_touch(c);
-	xfer_advance_iov(c, (size_t)res < head ? (size_t)res : head);
-	if ((size_t)res > head)
-		xfer_advance_body(c, (size_t)res - head);
+	xfer_advance(c, (size_t)res);
 	if (!xfer_has_iov(x) && !x->len)
 		return 0;
 	if (x->src != SOURCE_FILE || (size_t)res < head + m->part)

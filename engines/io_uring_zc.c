@@ -279,18 +279,6 @@ static int start(struct conn *c)
 	return 0;
 }
 
-/* Bytes that went: memory pieces first, where they are part of the send. */
-static void went(struct conn *c, size_t n)
-{
-	size_t head = xfer_iov_bytes(&c->xfer);
-
-	xfer_touch(c);
-	if (head)
-		xfer_advance_iov(c, n < head ? n : head);
-	if (n > head)
-		xfer_advance_body(c, n - head);
-}
-
 /*
  * Every operation of the part is over. ENOMEM of a send that pins pages means RLIMIT_MEMLOCK
  * (io_notif_account_mem(), io_uring/notif.h): a smaller one is tried, when there may be room again.
@@ -318,8 +306,10 @@ static int part_completed(struct conn *c, struct zc_move *m, unsigned op, int re
 	m->nr_ops--;
 	if (op == OP_PAUSE)
 		return end_part(c, m);
-	if (res > 0 && op != OP_READ)
-		went(c, (size_t)res);
+	if (res > 0 && op != OP_READ) {
+		xfer_touch(c);
+		xfer_advance(c, (size_t)res);
+	}
 	count_add(c->ctr, short_moves, res > 0 && (size_t)res < want);
 	/* The others of a broken link are cancelled, those before as well if it fails to begin. */
 	if (res < 0 && (!m->error || m->error == -ECANCELED))

@@ -9,45 +9,19 @@
  */
 #include "engine.h"
 
-#include <string.h>
-#include <sys/socket.h>
-
 static const struct opt_def options[] = {COMMON_OPTIONS, {0}};
 
-/* What a call of send_part may say besides enum moved: part of it went, try the rest at once. */
-enum {
-	SENT_SHORT = 100
-};
-
-/* One sendmsg of what is left of iov[] and at most a turn of the mapping. */
+/* At most a turn of the mapping, behind what is left of iov[]. */
 static int send_part(struct conn *c)
 {
 	struct xfer *x = &c->xfer;
-	struct iovec iov[XFER_IOV + 1];
-	size_t nr = (size_t)(x->iov_nr - x->iov_at), head = xfer_iov_bytes(x);
 	size_t part = x->len < TURN_BYTES ? (size_t)x->len : TURN_BYTES;
-	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = nr + 1};
-	ssize_t n;
+	int res = send_with_body(c, x->mem, part);
 
-	memcpy(iov, x->iov + x->iov_at, nr * sizeof(*iov));
-	iov[nr] = (struct iovec){.iov_base = (char *)(uintptr_t)x->mem, .iov_len = part};
-	n = sendmsg(c->fd, &msg, MSG_NOSIGNAL | (x->len > part ? hold_part_flag(c) : 0));
-	count_one(c->ctr, sys_send);
-	if (n < 0) {
-		count_add(c->ctr, eagain, errno == EAGAIN);
-		return errno == EAGAIN ? MOVED_WANT_DST : -errno;
-	}
-	xfer_touch(c);
-	xfer_advance_iov(c, (size_t)n < head ? (size_t)n : head);
-	if ((size_t)n > head)
-		xfer_advance_body(c, (size_t)n - head);
-	if ((size_t)n == head + part)
-		return x->len ? MOVED_TURN : MOVED_ALL;
-	/* A full socket or a page that is gone: only the next call can tell, and arms the edge. */
-	count_one(c->ctr, short_moves);
-	return SENT_SHORT;
+	return res == MOVED_ALL && x->len ? MOVED_TURN : res;
 }
 
+/* A short send met a full socket or a page that is gone: only the next tells, and arms the edge. */
 static int mmap_move(struct conn *c)
 {
 	struct xfer *x = &c->xfer;

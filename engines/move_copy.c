@@ -9,8 +9,6 @@
 #include "copy.h"
 
 #include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 /* Reads the next part of the body; bytes read, -EPIPE when the file became shorter. */
@@ -26,44 +24,16 @@ static ssize_t fill(struct conn *c, char *buf, size_t size)
 	return n ? n : -EPIPE;
 }
 
-/* Sends what is left of iov[] and n bytes of buf behind it; enum moved as move() or -errno. */
-static int send_both(struct conn *c, char *buf, size_t n)
-{
-	struct xfer *x = &c->xfer;
-	struct iovec iov[XFER_IOV + 1];
-	size_t nr = (size_t)(x->iov_nr - x->iov_at), head = xfer_iov_bytes(x);
-	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = nr + 1};
-	ssize_t sent;
-
-	memcpy(iov, x->iov + x->iov_at, nr * sizeof(*iov));
-	iov[nr] = (struct iovec){.iov_base = buf, .iov_len = n};
-	sent = sendmsg(c->fd, &msg, MSG_NOSIGNAL | (x->len > n ? hold_part_flag(c) : 0));
-	count_one(c->ctr, sys_send);
-	if (sent < 0) {
-		count_add(c->ctr, eagain, errno == EAGAIN);
-		return errno == EAGAIN ? MOVED_WANT_DST : errno == EINTR ? MOVED_TURN : -errno;
-	}
-	xfer_touch(c);
-	xfer_advance_iov(c, (size_t)sent < head ? (size_t)sent : head);
-	if ((size_t)sent > head)
-		xfer_advance_body(c, (size_t)sent - head);
-	if ((size_t)sent < head + n) {
-		count_one(c->ctr, short_moves);
-		return MOVED_WANT_DST;
-	}
-	return MOVED_ALL;
-}
-
 static int copy_file(struct conn *c, char *buf, size_t size)
 {
 	size_t moved = 0;
 
 	while (c->xfer.len) {
 		ssize_t n = fill(c, buf, size);
-		int res = n < 0 ? (int)n : send_both(c, buf, (size_t)n);
+		int res = n < 0 ? (int)n : send_with_body(c, buf, (size_t)n);
 
 		if (res)
-			return res;
+			return res == SENT_SHORT ? MOVED_WANT_DST : res;
 		moved += (size_t)n;
 		if (moved >= TURN_BYTES && c->xfer.len)
 			return MOVED_TURN;

@@ -4,6 +4,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -102,6 +103,13 @@ int send_round(struct conn *c, const char *buf, size_t len, int flags)
 	return round_to_all(c, len, flags, buf, send_buf_part);
 }
 
+/* What a failed send to the connection's own socket means. enum moved, or -errno. */
+static int own_refused(struct conn *c, int err)
+{
+	count_add(c->ctr, eagain, err == EAGAIN);
+	return err == EAGAIN ? MOVED_WANT_DST : err == EINTR ? MOVED_TURN : -err;
+}
+
 /*
  * A short send on a non-blocking TCP socket has met a full buffer and armed SOCK_NOSPACE, so an
  * EPOLLOUT edge will follow without another try (tcp_sendmsg_locked, net/ipv4/tcp.c).
@@ -128,16 +136,36 @@ int send_iov(struct conn *c, int flags)
 	} else {
 		n = send_from(c, c, 0, flags);
 	}
-	if (n < 0) {
-		count_add(c->ctr, eagain, errno == EAGAIN);
-		return errno == EAGAIN ? MOVED_WANT_DST : errno == EINTR ? MOVED_TURN : -errno;
-	}
+	if (n < 0)
+		return own_refused(c, errno);
 	xfer_touch(c);
 	xfer_advance_iov(c, (size_t)n);
 	if ((size_t)n == want)
 		return MOVED_ALL;
 	count_one(c->ctr, short_moves);
 	return MOVED_WANT_DST;
+}
+
+int send_with_body(struct conn *c, const void *body, size_t len)
+{
+	struct xfer *x = &c->xfer;
+	struct iovec iov[XFER_IOV + 1];
+	size_t nr = (size_t)(x->iov_nr - x->iov_at), want = xfer_iov_bytes(x) + len;
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = nr + 1};
+	ssize_t n;
+
+	memcpy(iov, x->iov + x->iov_at, nr * sizeof(*iov));
+	iov[nr] = (struct iovec){.iov_base = (char *)(uintptr_t)body, .iov_len = len};
+	n = sendmsg(c->fd, &msg, MSG_NOSIGNAL | (x->len > len ? hold_part_flag(c) : 0));
+	count_one(c->ctr, sys_send);
+	if (n < 0)
+		return own_refused(c, errno);
+	xfer_touch(c);
+	xfer_advance(c, (size_t)n);
+	if ((size_t)n == want)
+		return MOVED_ALL;
+	count_one(c->ctr, short_moves);
+	return SENT_SHORT;
 }
 
 const char *const hold_values[] = {"more", "cork", "none", NULL};
