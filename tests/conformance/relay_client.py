@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from client import DEADLINE_S, Connection, ProtocolError, Server
+from stillness import LOOK_S, Stillness
 
 Fields = list[tuple[str, str]]
 
@@ -253,14 +254,17 @@ def until_empty(server: Server) -> None:
     until(lambda: not transfers(server), "an empty relay")
 
 
-def push_until_blocked(sock: socket.socket, piece: bytes, limit: int) -> int:
-    """Sends piece over and over until nobody takes it for a second; fails beyond limit bytes."""
+def push_until_blocked(server: Server, sock: socket.socket, piece: bytes, limit: int) -> int:
+    """Sends piece over and over until the server takes no more; fails beyond limit bytes."""
     sent = 0
-    sock.settimeout(1)
-    try:
-        while sent < limit:
+    still = Stillness(server.proc.pid, sock)
+    sock.settimeout(LOOK_S)
+    while sent < limit:
+        try:
             sent += sock.send(piece[sent % len(piece) :])
-    except TimeoutError:
-        sock.settimeout(DEADLINE_S)
-        return sent
+            still = Stillness(server.proc.pid, sock)
+        except TimeoutError:
+            if still.reached():
+                sock.settimeout(DEADLINE_S)
+                return sent
     raise AssertionError(f"{sent} bytes were taken and nobody reads them")

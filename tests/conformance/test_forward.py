@@ -161,7 +161,7 @@ def test_many_connections_and_descriptors(bench: Bench) -> None:
 def test_backpressure(bench: Bench) -> None:
     client, upstream = bench.join()
     piece = payload(1 << 20)
-    sent = push_until_blocked(client, piece, 192 << 20)
+    sent = push_until_blocked(bench.server, client, piece, 192 << 20)
     client.shutdown(socket.SHUT_WR)
     at = 0
     while data := upstream.recv(1 << 20):

@@ -272,7 +272,7 @@ def test_backpressure_reaches_the_sender(relay: Server) -> None:
     frm = sender(relay, "/press", size)
     to.read_fields()
     piece = payload(1 << 20)
-    sent = push_until_blocked(frm.sock, piece, 128 << 20)  # a queue of 64 MiB, and the sockets
+    sent = push_until_blocked(relay, frm.sock, piece, 128 << 20)  # a queue of 64 MiB, sockets
     total = sent + (1 << 20)
 
     def rest() -> None:

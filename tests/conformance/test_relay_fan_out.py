@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
 from client import Server
 from relay_client import (
@@ -17,6 +15,7 @@ from relay_client import (
     upload,
     words,
 )
+from stillness import LOOK_S, Stillness
 
 
 @pytest.mark.parametrize("n", [2, 3, 8])
@@ -45,13 +44,21 @@ def test_fan_out_gives_everybody_the_same(relay: Server, n: int) -> None:
             party.sock.close()
 
 
-def read_until_quiet(party: Party, limit: int) -> int:
-    """Reads until nothing comes for a second, at most limit bytes."""
+def read_until_quiet(server: Server, frm: Party, to: Party, limit: int) -> int:
+    """Reads, at most limit bytes, until the server takes no more of what the sender has for it."""
     got = 0
-    party.sock.settimeout(1)
-    with contextlib.suppress(TimeoutError):
-        while got < limit:
-            got += len(party.sock.recv(min(1 << 20, limit - got)))
+    still = Stillness(server.proc.pid, frm.sock)
+    to.sock.settimeout(LOOK_S)
+    while got < limit:
+        try:
+            data = to.sock.recv(min(1 << 20, limit - got))
+        except TimeoutError:
+            if still.reached():
+                break
+            continue
+        assert data, f"the stream ended after {got} bytes"
+        got += len(data)
+        still = Stillness(server.proc.pid, frm.sock)
     return got
 
 
@@ -64,7 +71,7 @@ def test_the_slowest_receiver_governs(relay: Server) -> None:
     thread = background(lambda: [frm.send(piece) for _ in range(12)] and None)
     fast.read_fields()
     slow.read_fields()
-    got = len(fast.buffer) + read_until_quiet(fast, size - len(fast.buffer))
+    got = len(fast.buffer) + read_until_quiet(relay, frm, fast, size - len(fast.buffer))
     policy = "policy=buffered" in relay.spec or "policy=hybrid" in relay.spec
     assert got < (size if not policy else size + 1), got
     fast.sock.settimeout(20)

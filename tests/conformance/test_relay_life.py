@@ -45,7 +45,7 @@ def test_nobody_who_waits_keeps_a_worker_busy(relay: Server) -> None:
         stuck = enter(sender(relay, "/idle-stuck", 100_000_000))
         slow = enter(receiver(relay, "/idle-stuck", rcvbuf=16384))
         slow.read_fields()
-        push_until_blocked(stuck.sock, bytes(1 << 16), 100_000_000)
+        push_until_blocked(relay, stuck.sock, bytes(1 << 16), 100_000_000)
         calls = relay.counters()["total"]["syscalls"]
         time.sleep(0.5)
         later = relay.counters()["total"]["syscalls"]

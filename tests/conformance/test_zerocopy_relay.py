@@ -86,7 +86,7 @@ def test_what_is_out_is_bounded(binary: Path, relay_name: str) -> None:
     with running(binary, f"{relay_name},sndbuf=4m", None, role="relay") as server:
         to = receiver(server, "/still", rcvbuf=8192)
         frm = sender(server, "/still", 1 << 30)
-        push_until_blocked(frm.sock, bytes(1 << 16), 1 << 30)
+        push_until_blocked(server, frm.sock, bytes(1 << 16), 1 << 30)
         total = server.counters()["total"]
         if total["zc_sends"]:
             assert total["zc_waived"] > 0
