@@ -282,7 +282,8 @@ def _decide_suspect(one: Verdict, first: Round, again: Round | None) -> CellOutc
     if found.effect is Effect.SAME:
         why = "slower once, the same with fresh processes"
         return CellOutcome(one.name, one.workload, Final.PASS, one, found, why)
-    return _unclear(one, found, again, f"slower once, then {found.effect}")
+    why = f": {found.reason}" if found.reason else ""
+    return _unclear(one, found, again, f"slower once, then {found.effect}{why}")
 
 
 def _unclear(

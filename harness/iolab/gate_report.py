@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
@@ -65,9 +65,7 @@ class Gate:
         if not self.outcomes:
             return "cannot tell: nothing was compared"
         if vague:
-            times = [one.budget_s for one in vague if one.budget_s is not None]
-            tail = f"; a budget of about {format_duration(max(times))} would do" if times else ""
-            return f"cannot tell: {', '.join(one.name for one in vague)}{tail}"
+            return f"cannot tell: {', '.join(one.name for one in vague)}{_would_do(vague)}"
         tail = f", {len(self.left_out)} left out" if self.left_out else ""
         nr = len(self.outcomes)
         return f"no regression of {format_percent(self.threshold)} in {nr} cells{tail}"
@@ -101,6 +99,16 @@ class Gate:
                 for one in self.outcomes
             ],
         }
+
+
+def _would_do(vague: Sequence[CellOutcome]) -> str:
+    """What budget would tell of these cells, as far as one would."""
+    times = [one.budget_s for one in vague if one.budget_s is not None]
+    if not times:
+        return ""
+    rest = len(vague) - len(times)
+    tail = f", but for {rest} of them no budget does" if rest else ""
+    return f"; a budget of about {format_duration(max(times))} would do{tail}"
 
 
 _MARKS = {Final.PASS: "pass", Final.REGRESSION: "**regression**", Final.UNCLEAR: "unclear"}

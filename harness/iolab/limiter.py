@@ -154,12 +154,13 @@ def judge(
     less than the server: a faster server would hardly have shown. `server`: it is busy for 90% or
     more otherwise. `client`: its thread is busy for more than 95% while the server is not, or it
     waited for its CPU (10% at least), and running or waiting it took 85%, and more than the server
-    did: who is late for every answer leaves the server idle, and waits for it in turn. `softirq`: what the server
-    left of a CPU went to softirqs (20% at least). `memory`: tasks stood still for memory in 5% of
-    the time, or TCP pruned or collapsed queues ten times a second. `run queue`: the server was
-    ready to run and did not get the rest of a CPU (10% at least). `nic`: a card carried 90% of what
-    its link can. `rate`: an open loop (`offered`) whose rate was achieved. `locks`: none of them,
-    and threads of the server slept for each other: see `_sleeps_for_locks`. Else `neither`.
+    did: who is late for every answer leaves the server idle, and waits for it in turn. `softirq`:
+    what the server left of a CPU went to softirqs (20% at least). `memory`: tasks stood still for
+    memory in 5% of the time, or TCP pruned or collapsed queues ten times a second. `run queue`: the
+    server was ready to run and did not get the rest of a CPU (10% at least). `nic`: a card carried
+    90% of what its link can. `rate`: an open loop (`offered`) whose rate was achieved. `locks`:
+    none of them, and threads of the server slept for each other: see `_sleeps_for_locks`. Else
+    `neither`.
 
     `futexes_per_sleep` is what the counting pass saw: futex calls of the server for each time that
     one of its threads went to sleep.

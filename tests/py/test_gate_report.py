@@ -170,6 +170,11 @@ def test_headlines() -> None:
         assert (suite.get("tests"), suite.get("errors")) == ("2", "1")
         assert [error.get("message") for error in suite.iter("error")] == ["unknown | engine"]
     assert vague.startswith("cannot tell: candidate/a@1KiB; a budget of about")
+    capped = replace(rounds(Effect.UNCLEAR, None)[0], name="candidate/b@1KiB", budget_s=None)
+    both = gate_of(*rounds(Effect.UNCLEAR, None), capped).headline
+    assert both.startswith("cannot tell: candidate/a@1KiB, candidate/b@1KiB; a budget of about")
+    assert both.endswith(" would do, but for 1 of them no budget does")
+    assert gate_of(capped).headline == "cannot tell: candidate/b@1KiB"
     assert gate_of().headline == "cannot tell: nothing was compared"
     document = all_finals().to_json()
     assert document["exit_code"] == 1

@@ -45,6 +45,11 @@ def test_an_unclear_cell_says_what_budget_would_do() -> None:
     assert "a budget of about" in one.reason
 
 
+def test_why_the_second_measurement_could_not_tell_is_said() -> None:
+    (one,) = rounds(Effect.SLOWER, Effect.UNCLEAR)
+    assert one.reason.startswith("slower once, then unclear: the interval is +-")
+
+
 def test_nothing_compared_is_no_pass() -> None:
     assert exit_code([]) == 2
 
