@@ -108,12 +108,15 @@ def between_runs(base_dir: Path, new_dir: Path, threshold: float, cross_host: bo
             f"{base.name} and {new.name} are of different hosts ({lines})",
             "--cross-host compares them nevertheless: what differs may then be the host",
         )
-    found = comparing.across(_measured(base), _measured(new), _other_yardstick(base, new))
+    moved = _other_yardstick(base, new)
+    found = comparing.across(_measured(base), _measured(new), moved)
     note = (
         f"two runs: unpaired, by what each cell was beside {found.baseline} in its own run; "
         "intervals are wider than those of pairs, and what a process has by chance for as long as "
         "it lives is not in them"
     )
+    if moved is not None:
+        note += f"; {found.baseline} is another one in each ({moved}): nothing can be judged by it"
     left_out = _open_loops(new)
     left_out += [f"{cell}: only in {base.name}" for cell in found.only_base]
     left_out += [f"{cell}: only in {new.name}" for cell in found.only_new]

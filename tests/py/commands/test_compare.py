@@ -216,7 +216,9 @@ def test_an_engine_of_another_build_is_no_yardstick(
     """All of the tree 20% slower would read as the same, for the baseline is so as well."""
     write(results, "old", {"base": 1.0, "a": 1.5, "b": 1.5}, binary=old)
     write(results, "new", {"base": 0.8, "a": 1.2, "b": 1.8}, seed=2, binary=new)
-    found = {one["name"]: one for one in ask("old", "new")["verdicts"]}
+    document = ask("old", "new")
+    found = {one["name"]: one for one in document["verdicts"]}
+    assert ("nothing can be judged by it" in document["note"]) == (why is not None)
     if why is None:
         assert (found["a@small"]["effect"], found["b@small"]["effect"]) == ("same", "faster")
         return
