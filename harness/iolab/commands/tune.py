@@ -23,7 +23,7 @@ from iolab.tuning.host import Host
 from iolab.tuning.leftovers import lost
 from iolab.tuning.lock import busy
 from iolab.tuning.placement import Side, place
-from iolab.tuning.planning import Item, Plan, make_plan
+from iolab.tuning.planning import Item, Plan, make_plan, plan_ahead
 from iolab.tuning.profile import load_profile, profile_names
 from iolab.tuning.restore import Restored
 from iolab.tuning.scene import Scene, calling_shell
@@ -93,7 +93,7 @@ def plan(
     loaded = load_profile(find_house().profiles, profile)
     with host_of(state_dir(netns if only_netns else "")) as host:
         scene = _scene(host, interface, netns, only_netns, limits_of)
-        made = make_plan(loaded, scene)
+        made = plan_ahead(loaded, scene)
         sides = place(loaded.profile, scene)
     if script is not None:
         _write_scripts(made, script)

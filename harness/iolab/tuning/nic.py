@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from iolab.topology import Topology
 from iolab.tuning.host import Host, Tree
@@ -43,6 +43,11 @@ class Nic:
     rx: tuple[int, ...]
     tx: tuple[int, ...]
     irqs: tuple[Irq, ...]
+
+    def left_with(self, rx: int, tx: int) -> Nic:
+        """The interface as it will be with so many queues; those that it lacks are not made up."""
+        irqs = tuple(irq for irq in self.irqs if irq.queue < max(rx, tx))
+        return replace(self, rx=self.rx[:rx], tx=self.tx[:tx], irqs=irqs)
 
 
 def read_nic(host: Host, topology: Topology, name: str, netns: str = "") -> Nic | None:

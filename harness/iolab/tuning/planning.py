@@ -7,12 +7,16 @@ from dataclasses import dataclass, replace
 
 from iolab.errors import InputError, IolabError
 from iolab.tuning.families import FAMILIES
+from iolab.tuning.families.channels import queues_of
+from iolab.tuning.host import Host
 from iolab.tuning.knob import Impossible, KnobError, Setting, Target
 from iolab.tuning.profile import Loaded
 from iolab.tuning.scene import Scene
 
 AFTER_CHANNELS = tuple(FAMILIES)[list(FAMILIES).index("channels") + 1 :]
 """Families whose settings have to be computed anew once the queues have changed."""
+_MADE_ANEW = ("rss", "irq", "rps", "rfs", "xps")
+"""Those whose values a driver sets anew with its queues: what was so may be so no more."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,32 @@ def make_plan(loaded: Loaded, scene: Scene, families: Sequence[str] = tuple(FAMI
         scene = replace(scene, one_thread=True)
     with scene.host.asking_once():
         return _make_plan(loaded, scene, families)
+
+
+def plan_ahead(loaded: Loaded, scene: Scene) -> Plan:
+    """The plan of what cannot be planned anew in between, such as a script.
+
+    What depends on queues is planned for those that a change of channels will leave. Queues that it
+    will make cannot be looked at, and are left out.
+    """
+    plan = make_plan(loaded, scene)
+    if not plan.changes_channels:
+        return plan
+    channels = next(one for one in plan.items if one.setting.target.family == "channels")
+    later = make_plan(
+        loaded, replace(scene, queues_left=queues_of(channels.setting.value)), AFTER_CHANNELS
+    )
+    before = [one for one in plan.items if one.setting.target.family not in AFTER_CHANNELS]
+    after = [_written_again(one, scene.host) for one in later.items]
+    return replace(plan, items=(*before, *after))
+
+
+def _written_again(item: Item, host: Host) -> Item:
+    """The item as one to be written, where the driver is about to set it otherwise."""
+    target = item.setting.target
+    if not item.unchanged or target.family not in _MADE_ANEW:
+        return item
+    return replace(item, unchanged=FAMILIES[target.family].available(host, target) is not None)
 
 
 def _make_plan(loaded: Loaded, scene: Scene, families: Sequence[str]) -> Plan:

@@ -31,6 +31,8 @@ class Scene:
     limits_pid: int = 0
     one_thread: bool = False
     """Plan for cores of one hardware thread, which is what the profile makes of them first."""
+    queues_left: tuple[int, int] | None = None
+    """Plan for an interface that has been left so many receive and transmit queues."""
 
     @cached_property
     def topology(self) -> Topology:
@@ -60,7 +62,7 @@ class Scene:
                 f"interface {name!r}: not found{inside}",
                 f"--interface IF, one of: {', '.join(present) or 'none is here'}",
             )
-        return nic
+        return nic if self.queues_left is None else nic.left_with(*self.queues_left)
 
 
 def calling_shell(tree: Tree) -> int:

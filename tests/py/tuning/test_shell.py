@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from fakehost import FakeHost, WriteProfile, snapshot
-from faketools import load, save
+from faketools import load, put, save
 
 from iolab.tuning import bench
-from iolab.tuning.planning import make_plan
+from iolab.tuning.planning import make_plan, plan_ahead
 from iolab.tuning.scene import Scene
 from iolab.tuning.shell import export
 
@@ -55,6 +56,61 @@ def test_script_and_undo_script_equal_apply_and_revert(
     done = run(back, machine)
     assert (done.returncode, done.stderr) == (0, "")
     assert snapshot(machine) == before
+
+
+_TOOL = """#!/bin/sh
+PYTHONPATH={path} exec {python} -c '
+import os, sys
+from pathlib import Path
+from faketools import ethtool, tc
+sys.stdout.write({tool}(Path(os.environ["ROOT"]), sys.argv[1:]))' "$@"
+"""
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A directory with the machine's ethtool and tc, for scripts."""
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    (tmp_path / "bin").mkdir()
+    for name in ("ethtool", "tc"):
+        tool = tmp_path / "bin" / name
+        tool.write_text(_TOOL.format(path=shlex.quote(path), python=sys.executable, tool=name))
+        tool.chmod(0o755)
+    return tmp_path / "bin"
+
+
+QUEUES = """
+[nic]
+channels = "per-core"
+[irq]
+policy = "local-node"
+[steering]
+rps = "local-node"
+rfs_entries = 4096
+xps = "one-per-queue"
+"""
+
+
+def test_a_script_that_changes_the_channels_is_for_the_queues_that_are_left(
+    machine: Path, host: FakeHost, scene: Scene, write_profile: WriteProfile, tools: Path
+) -> None:
+    loaded = write_profile(QUEUES)
+    # What is so by now is not so any more once the driver has made its queues anew.
+    put(machine, "sys/class/net/eth0/queues/tx-0/xps_cpus", "5")
+    put(machine, "proc/irq/41/smp_affinity_list", "2")
+    before = snapshot(machine)
+    forward, back = export(plan_ahead(loaded, scene))
+    assert bench.apply(loaded, scene).ok
+    applied = snapshot(machine)
+    bench.revert(host)
+    # This driver keeps the interrupts of queues that it does not use; others have none such.
+    idle = {f"proc/irq/{number}/smp_affinity_list" for number in range(45, 49)}
+    for script, after, apart in ((forward, applied, idle), (back, before, set())):
+        done = run(f"PATH={tools}:$PATH\n{script}", machine)
+        assert (done.returncode, done.stderr) == (0, "")
+        found = snapshot(machine)
+        assert {name for name in found if found[name] != after.get(name)} == apart
+        assert found.keys() == after.keys()
 
 
 def test_a_failing_write_is_said_and_the_others_happen(

@@ -58,6 +58,14 @@ class Channels(ToolFamily):
         return "affinities, RSS, RPS and XPS of its queues were set anew by this"
 
 
+def queues_of(value: str) -> tuple[int, int]:
+    """The receive and transmit queues that a value of this family means."""
+    words = value.split()
+    counts = {kind: int(count) for kind, count in zip(words[::2], words[1::2], strict=True)}
+    both = counts.get("combined", 0)
+    return both + counts.get("rx", 0), both + counts.get("tx", 0)
+
+
 def _counts(text: str) -> tuple[dict[str, int], dict[str, int]]:
     """Current and maximum counts of the kinds that the driver knows."""
     halves = current_and_maximum(text)
