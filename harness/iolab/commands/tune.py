@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,7 @@ from iolab.tuning.profile import load_profile, profile_names
 from iolab.tuning.restore import Restored
 from iolab.tuning.scene import Scene, calling_shell
 from iolab.tuning.shell import export
-from iolab.tuning.state import journalled, state_dir
+from iolab.tuning.state import journalled, of_root, state_dir
 
 _SCHEMA = 1
 FoundT = TypeVar("FoundT")
@@ -164,8 +165,13 @@ def revert(netns: str | None, dry_run: bool, as_json: bool) -> None:
 @tune.command()
 @json_option()
 def status(as_json: bool) -> None:
-    """Say what is applied, and whether its knobs still hold."""
+    """Say what is applied, and whether its knobs still hold.
+
+    Others than root see what root has applied as well; root alone can read all of its knobs.
+    """
     documents, failures = _on_each(journalled(), _status)
+    of_others, more = _on_each(of_root(), functools.partial(_status, drift=False))
+    documents, failures = documents + of_others, failures + more
     if as_json:
         emit_json({"schema_version": _SCHEMA, "profiles": documents, "failures": failures})
     elif documents or not failures:
@@ -338,7 +344,8 @@ def _show_restored(
     print_table(table)
 
 
-def _status(host: Host) -> dict[str, Any]:
+def _status(host: Host, drift: bool = True) -> dict[str, Any]:
+    """What is applied by one journal; with `drift`, what of it does not hold any more."""
     found = journal.load(host.state)
     if found is None:  # reverted by somebody else just now
         return _document(host.state, "none")
@@ -349,8 +356,8 @@ def _status(host: Host) -> dict[str, Any]:
         return _document(found.path, "being changed", found.profile)
     if not found.finished:
         return _document(found.path, "interrupted", found.profile)
-    drift = [_result_json(one) for one in bench.verify(host) if not one.good]
-    return {**_document(found.path, "applied", found.profile), "drift": drift}
+    moved = [_result_json(one) for one in bench.verify(host) if not one.good] if drift else []
+    return {**_document(found.path, "applied", found.profile), "drift": moved}
 
 
 def _document(

@@ -248,6 +248,22 @@ def test_what_root_left_is_seen_by_others(
     assert value(machine) == "65535"
 
 
+def test_others_see_in_the_status_what_root_has_applied(
+    machine: Path, tmp_path: Path, profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IOLAB_STATE", str(tmp_path / "root"))
+    assert call("apply", profile).exit_code == 0
+    monkeypatch.delenv("IOLAB_STATE")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "mine"))
+    monkeypatch.setattr(state, "OF_ROOT", tmp_path / "root")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    done = call("status")
+    assert done.exit_code == 0
+    assert done.stdout == f"trial: applied (journal {tmp_path / 'root/journal.jsonl'})\n"
+    assert "nothing to revert" in call("revert").stderr
+    assert value(machine) == "65535"
+
+
 def test_what_namespaces_took_along_is_cleaned_up(
     machine: Path, profile: Path, tmp_path: Path
 ) -> None:
