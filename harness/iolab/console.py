@@ -204,7 +204,7 @@ def _row(cell: CellSummary, workload: Workload) -> tuple[str, ...]:
     place = "-" if cell.rank is None else f"{cell.rank}{'=' if cell.tied else ''}"
     limiter = limited_by(cell.limiter, workload) or "?"
     if cell.client_limited:
-        limiter = "client (lower bound)"
+        limiter = f"{'client' if cell.limiter == 'both' else cell.limiter} (lower bound)"
     if cell.twin:
         limiter = "A/A pair"
     return (

@@ -7,7 +7,8 @@ Documentation/scheduler/sched-stats.rst; net/core/net-procfs.c (softnet_seq_show
 include/uapi/linux/snmp.h and net/ipv4/proc.c (names of TCP counters).
 
 TCP counts by network namespace. A window is closed by who receives: what the client's side did is
-in `tcp_client` where that is a namespace of its own, and in `tcp` with all else where not.
+in `tcp_client` where that is a namespace of its own, and in `tcp` with all else where not. So are
+sockets in TIME_WAIT.
 """
 
 from __future__ import annotations
@@ -15,21 +16,25 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from iolab import portuse
+from iolab.portuse import Connector
 from iolab.servers import counter_delta
+from iolab.testbed.netns import inside
 
 # Columns of /proc/stat, in ticks. Guest time is part of user time and left out.
 _CPU_COLUMNS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
-_SNMP = ("RetransSegs", "InErrs", "EstabResets")
+_SNMP = ("RetransSegs", "InErrs", "EstabResets", "ActiveOpens", "PassiveOpens", "AttemptFails")
 _NETSTAT = (
     "TCPTimeouts", "TCPFromZeroWindowAdv", "TCPToZeroWindowAdv", "TCPWantZeroWindowAdv",
     "TCPZeroWindowDrop", "TCPWinProbe", "PruneCalled", "RcvPruned", "OfoPruned", "TCPRcvCollapsed",
     "TCPRcvQDrop", "TCPBacklogDrop", "TCPMemoryPressures", "ListenOverflows", "ListenDrops",
-    "DelayedACKs", "TCPOFOQueue", "TCPFastRetrans", "TCPLossProbes",
+    "DelayedACKs", "TCPOFOQueue", "TCPFastRetrans", "TCPLossProbes", "TW", "TWRecycled",
 )  # fmt: skip
 _SWITCHES = {"voluntary_ctxt_switches:": "voluntary", "nonvoluntary_ctxt_switches:": "involuntary"}
 # Columns of /proc/net/dev behind the name: what was received, then what was sent.
@@ -60,12 +65,28 @@ class Observer(Protocol):
         and go; it says which network namespace is meant where `server` is empty.
         """
 
+    def ports(
+        self, kernel: Mapping[str, Any], connectors: Sequence[Connector]
+    ) -> dict[str, dict[str, int]]:
+        """Local ports that are held now, of the sides that may be short of them.
+
+        `kernel` is the difference of the readings around a slice, the later of which was just now.
+        What comes back is stored as its `ports`; see portuse.read.
+        """
+
 
 class KernelStat:
     """The observer of this host. `proc` and `sys` are where tests keep trees of their own."""
 
-    def __init__(self, proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> None:
+    def __init__(
+        self,
+        proc: Path = Path("/proc"),
+        sys: Path = Path("/sys"),
+        inside: Callable[[Path], AbstractContextManager[None]] = inside,
+    ) -> None:
+        """`inside` puts the calling thread into the network namespace of a file."""
         self._proc = proc
+        self._inside = inside
         self._link_mbit = link_speeds(sys / "class/net")
 
     def read(
@@ -88,13 +109,29 @@ class KernelStat:
             "server": self._threads(server),
             "client": self._threads(client),
         }
+        waiting = {"server": time_wait(_text(place / "net/sockstat"))}
         if namespace(other) != namespace(place):
             counters["tcp_client"] = tcp(other / "net")
+            waiting["client"] = time_wait(_text(other / "net/sockstat"))
         gauges: dict[str, Any] = {"server_resident_bytes": self._resident(server)}
+        gauges["time_wait"] = {side: nr for side, nr in waiting.items() if nr is not None}
         # Names of devices are those of our own namespace: elsewhere they may mean another one.
         if self._link_mbit and namespace(place) == namespace(proc / "self"):
             gauges["link_mbit"] = self._link_mbit
         return Reading(time.monotonic_ns(), counters, gauges)
+
+    def ports(
+        self, kernel: Mapping[str, Any], connectors: Sequence[Connector]
+    ) -> dict[str, dict[str, int]]:
+        """See Observer."""
+        places = [(one, self._process(one.pids)) for one in connectors]
+        return portuse.read(kernel, places, self._at, self._proc)
+
+    def _at(self, process: Path) -> AbstractContextManager[None]:
+        """The calling thread in a process's network namespace; OSError where it may not."""
+        if namespace(process) == namespace(self._proc / "self"):
+            return contextlib.nullcontext()
+        return self._inside(process / "ns/net")
 
     def _process(self, pids: Sequence[int]) -> Path:
         """The directory of the first of these processes that is there, our own without one."""
@@ -130,6 +167,10 @@ def difference(before: Reading, after: Reading) -> dict[str, Any]:
         "tick_ns": 1_000_000_000 // os.sysconf("SC_CLK_TCK"),
         **delta,
         **after.gauges,
+        "time_wait": {
+            side: {"before": before.gauges.get("time_wait", {}).get(side, 0), "after": nr}
+            for side, nr in after.gauges.get("time_wait", {}).items()
+        },
     }
 
 
@@ -146,6 +187,16 @@ def tcp(net: Path) -> dict[str, int]:
         **named(_text(net / "snmp"), "Tcp:", _SNMP),
         **named(_text(net / "netstat"), "TcpExt:", _NETSTAT),
     }
+
+
+def time_wait(sockstat: str) -> int | None:
+    """Sockets in TIME_WAIT in the namespace, those of IPv6 and in FIN_WAIT2 without an owner, too.
+
+    None where it is not said. See sockstat_seq_show, net/ipv4/proc.c.
+    """
+    words = next((line.split() for line in sockstat.splitlines() if line.startswith("TCP:")), [])
+    found = dict(zip(words[1::2], words[2::2], strict=False))
+    return int(found["tw"]) if "tw" in found else None
 
 
 def devices(text: str) -> dict[str, dict[str, int]]:

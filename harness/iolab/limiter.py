@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from iolab import portuse
+from iolab.portuse import Shortage
+
 CLIENT_LIMITED_SHARE = 0.95
 CLIENT_FULL_SHARE = 0.98
 SERVER_BUSY_SHARE = 0.9
@@ -23,7 +26,7 @@ _LINK_SHARE = 0.9
 _SLEEPS_PER_S = 100.0
 _FUTEX_SHARE = 1.0
 
-CLIENT_LIMITED = ("client", "both")
+CLIENT_LIMITED = ("client", "both", "client ports")
 """The names under which a faster server would not have shown: such a cell ranks nothing."""
 
 _ZERO_WINDOWS = ("TCPToZeroWindowAdv", "TCPWantZeroWindowAdv")
@@ -45,7 +48,8 @@ class Pressure:
     Shares are of one CPU; `softirq` and `steal` those of the CPU that had most of it. `*_wait` is
     time that threads were ready to run and did not. `link` is the share of its speed at which the
     busiest card was used in one direction, `server_sleeps_per_s` how often a thread of the server
-    gave up its CPU to wait, `server_threads` how many it had at most. None: not counted.
+    gave up its CPU to wait, `server_threads` how many it had at most, `shortages` whose local ports
+    were used up. None: not counted.
     """
 
     softirq: float | None = None
@@ -65,6 +69,7 @@ class Pressure:
     out_of_order_per_s: float | None = None
     softnet_drops: int = 0
     softnet_squeezes: int = 0
+    shortages: tuple[Shortage, ...] = ()
 
 
 def pressure(slices: Iterable[Mapping[str, Any]]) -> Pressure:
@@ -109,6 +114,7 @@ def pressure(slices: Iterable[Mapping[str, Any]]) -> Pressure:
         out_of_order_per_s=both_sides(("TCPOFOQueue",)),
         softnet_drops=_softnet(found, "dropped"),
         softnet_squeezes=_softnet(found, "squeezed"),
+        shortages=portuse.shortages(found),
     )
 
 
@@ -150,17 +156,19 @@ def judge(
     Where the server's alone is not, as of a peer that forks, only `client` can be said, and None is
     whatever else it was.
 
-    `both`: the server is busy for 90% of a CPU or more, and the client's one thread for 98%, no
-    less than the server: a faster server would hardly have shown. `server`: it is busy for 90% or
-    more otherwise. `client`: its thread is busy for more than 95% while the server is not, or it
-    waited for its CPU (10% at least), and running or waiting it took 85%, and more than the server
-    did: who is late for every answer leaves the server idle, and waits for it in turn. `softirq`:
-    what the server left of a CPU went to softirqs (20% at least). `memory`: tasks stood still for
-    memory in 5% of the time, or TCP pruned or collapsed queues ten times a second. `run queue`: the
-    server was ready to run and did not get the rest of a CPU (10% at least). `nic`: a card carried
-    90% of what its link can. `rate`: an open loop (`offered`) whose rate was achieved. `locks`:
-    none of them, and threads of the server slept for each other: see `_sleeps_for_locks`. Else
-    `neither`.
+    `client ports`, `ports`: the client, or the server, had used up its local ports when half of the
+    slices ended (portuse.used_up). That comes first, for who searches for one is busy. `both`: the
+    server is busy for 90% of a CPU or more, and the client's one thread for 98%, no less than the
+    server: a faster server would hardly have shown. `server`: it is busy for 90% or more otherwise.
+    `client`: its thread is busy for more than 95% while the server is not, or it waited for its CPU
+    (10% at least), and running or waiting it took 85%, and more than the server did: who is late
+    for every answer leaves the server idle, and waits for it in turn. `softirq`: what the server
+    left of a CPU went to softirqs (20% at least). `memory`: tasks stood still for memory in 5% of
+    the time, or TCP pruned or collapsed queues ten times a second. `run queue`: the server was
+    ready to run and did not get the rest of a CPU (10% at least). `nic`: a card carried 90% of what
+    its link can. `rate`: an open loop (`offered`) whose rate was achieved, whatever its ports.
+    `locks`: none of them, and threads of the server slept for each other: see `_sleeps_for_locks`.
+    Else `neither`.
 
     `futexes_per_sleep` is what the counting pass saw: futex calls of the server for each time that
     one of its threads went to sleep.
@@ -180,6 +188,9 @@ def _name(
     client: float, server: float, kernel: Pressure, offered: bool, futexes: float | None
 ) -> str:
     softirq, wait = kernel.softirq or 0.0, kernel.server_wait or 0.0
+    short = [one.side for one in kernel.shortages if one.mostly and not offered]
+    if short:
+        return "client ports" if "client" in short else "ports"
     if server >= SERVER_BUSY_SHARE:
         return "both" if client >= max(CLIENT_FULL_SHARE, server) else "server"
     if client > CLIENT_LIMITED_SHARE:
@@ -248,4 +259,4 @@ def evidence(
             f"server asleep {kernel.server_sleeps_per_s or 0:.0f} times a second, "
             f"{futexes_per_sleep:.1f} futex calls each"
         )
-    return ", ".join(words)
+    return ", ".join([*words, *map(str, kernel.shortages)])

@@ -12,13 +12,21 @@ _LOWEST = 10_000
 _TRIES = 200
 
 
-def ephemeral_range(root: Path = Path("/")) -> tuple[int, int]:
-    """The ports that the kernel gives to clients (ip_local_port_range); its default if unknown."""
+def local_port_range(proc: Path = Path("/proc")) -> tuple[int, int] | None:
+    """The lowest and the highest port that the kernel gives to clients, None if unknown.
+
+    That of the calling thread's network namespace (net.ipv4.ip_local_port_range).
+    """
     try:
-        low, high = (root / "proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+        low, high = (proc / "sys/net/ipv4/ip_local_port_range").read_text().split()
         return int(low), int(high)
     except (OSError, ValueError):
-        return 32768, 60999
+        return None
+
+
+def ephemeral_range(root: Path = Path("/")) -> tuple[int, int]:
+    """The ports that the kernel gives to clients (ip_local_port_range); its default if unknown."""
+    return local_port_range(root / "proc") or (32768, 60999)
 
 
 def format_address(address: tuple[str, int]) -> str:

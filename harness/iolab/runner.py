@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
-from iolab import bystanders, control, kernelstat, overhead, slicecheck, stats
+from iolab import bystanders, control, kernelstat, overhead, portuse, slicecheck, stats
 from iolab.errors import IolabError
 from iolab.executor import ProcessError
 from iolab.kernelstat import Observer
@@ -379,13 +379,17 @@ class Runner:
             later = self._clocks_besides(server)
             extra["bystanders"] = bystanders.difference(others, later, wall_ns)
             end = self._observe(server, session)
-            if begin is not None and end is not None:
-                extra["kernel"] = kernelstat.difference(begin, end)
+            if self._observer is not None and begin is not None and end is not None:
+                extra["kernel"] = kernel = kernelstat.difference(begin, end)
+                if portuse.may_be_short(kernel, load):
+                    who = portuse.connectors(server, session.pids)
+                    kernel["ports"] = self._observer.ports(kernel, who)
             delta, after = self._settled_delta(server, before, load)
             extra |= self._memory(server, after)
             slicecheck.check_load(load)
             reason = stats.judge_slice(load, delta)
             status = Status.OK if reason is None else Status.INVALID
+            reason = reason and portuse.explained(reason, extra.get("kernel", {}))
         except ProcessError as error:
             status = Status.FAILED
             reason = self._blame(cell, str(error))

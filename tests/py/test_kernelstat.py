@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from iolab.kernelstat import (
     difference,
     link_speeds,
     softnet,
+    time_wait,
 )
+from iolab.portuse import Connector
 
 SERVER, CLIENT = 100, 200
 
@@ -39,6 +42,12 @@ def write_net(net: Path, retransmits: int, pruned: int) -> None:
         net / "snmp",
         "Ip: Forwarding DefaultTTL\nIp: 1 64\n"
         f"Tcp: RtoAlgorithm RetransSegs InErrs\nTcp: 1 {retransmits} 0\n",
+    )
+    write(
+        net / "sockstat",
+        "sockets: used 324\n"
+        f"TCP: inuse 304 orphan 0 tw {700 + pruned} alloc 304 mem 0\n"
+        "UDP: inuse 0 mem 0\n",
     )
     write(
         net / "netstat",
@@ -130,6 +139,48 @@ def test_what_both_share_is_counted_once(tmp_path: Path) -> None:
     assert "tcp_client" not in between(tmp_path)
 
 
+def test_sockets_in_time_wait_are_counted_where_they_are(tmp_path: Path) -> None:
+    assert between(tmp_path)["time_wait"] == {"server": {"before": 700, "after": 724}}
+    put_into(tmp_path, str(SERVER), "1")
+    put_into(tmp_path, str(CLIENT), "2")
+    assert between(tmp_path)["time_wait"] == {
+        "server": {"before": 700, "after": 724},
+        "client": {"before": 700, "after": 716},
+    }
+    assert time_wait("TCP: inuse 1\n") is time_wait("") is None
+
+
+def test_ports_are_looked_up_in_the_namespace_of_who_connects(tmp_path: Path) -> None:
+    """500 in TIME_WAIT in a range of 500: the server's are listed, in a namespace of its own."""
+    put_into(tmp_path, "self", "1")
+    put_into(tmp_path, str(SERVER), "2")
+    net = tmp_path / str(SERVER) / "net"
+    row = "   1: 010200C0:{:04X} 020200C0:1F91 06 00000000:00000000 03:00001735 00000000 0 0\n"
+    write(net / "tcp", "".join(row.format(port) for port in range(40000, 40500)))
+    write(tmp_path / "sys/net/ipv4/ip_local_port_range", "40000\t40499\n")
+    entered: list[Path] = []
+
+    def inside(place: Path) -> contextlib.AbstractContextManager[None]:
+        entered.append(place)
+        return contextlib.nullcontext()
+
+    stat = KernelStat(tmp_path, tmp_path / "no-sys", inside)
+    kernel = {
+        "tcp": {"ActiveOpens": 9},
+        "time_wait": {"server": {"before": 0, "after": 500}, "client": {"before": 0, "after": 0}},
+    }
+    connectors = [
+        Connector("client", (CLIENT,), ("192.0.2.1", 8080)),
+        Connector("server", (SERVER,), ("192.0.2.2", 8081)),
+    ]
+    assert stat.ports(kernel, connectors) == {
+        "server": {"range": 500, "held": 500, "held_first": 250, "time_wait": 500}
+    }
+    assert entered == [tmp_path / str(SERVER) / "ns/net"]
+    kernel["tcp"]["TWRecycled"] = 9
+    assert stat.ports(kernel, connectors) == {}
+
+
 def write_links(sys: Path) -> None:
     for name, hardware, speed in (("eth0", True, "10000"), ("eth1", True, "-1"),
                                   ("veth0", False, "10000"), ("eth2", True, "")):  # fmt: skip
@@ -201,7 +252,7 @@ def test_nothing_readable_is_nothing_counted(tmp_path: Path) -> None:
     before = KernelStat(tmp_path).read((SERVER,), (CLIENT,))
     found = difference(before, before)
     assert found["cpus"] == found["softnet"] == found["tcp"] == found["pressure_us"] == {}
-    assert found["devices"] == {}
+    assert found["devices"] == found["time_wait"] == {}
     assert found["server"] == found["client"] == {}
     assert found["server_resident_bytes"] is None
 
@@ -221,5 +272,6 @@ def test_this_host_is_read() -> None:
     while found["server"]["run_ns"] == 0:  # booked at ticks and switches
         found = difference(before, KernelStat().read((pid,), ()))
     assert found["cpus"]
-    assert "RetransSegs" in found["tcp"]
+    assert found["tcp"].keys() >= {"RetransSegs", "ActiveOpens", "TWRecycled"}
+    assert found["time_wait"]["server"]["after"] >= 0
     assert found["server_resident_bytes"] > 0

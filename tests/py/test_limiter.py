@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from iolab.limiter import Pressure, judge, pressure
+from iolab.limiter import CLIENT_LIMITED, Pressure, judge, pressure
+from iolab.portuse import Shortage, Side
 
 
 def kernel(ns: int = 10**9, **changes: Any) -> dict[str, Any]:
@@ -85,6 +86,41 @@ def test_locks_are_named_when_nothing_else_is(
     busy = judge(0.5, 0.95, asleep, False, futexes)
     assert busy is not None
     assert busy.name == "server"
+
+
+def short(side: Side, slices: int = 10) -> Shortage:
+    return Shortage(side, slices, of=20, ports=28232, held=28232, time_wait=28216)
+
+
+@pytest.mark.parametrize(
+    ("found", "offered", "name"),
+    [
+        ((short("server"),), False, "ports"),
+        ((short("client"),), False, "client ports"),
+        ((short("server"), short("client")), False, "client ports"),
+        ((short("server"), short("client", 9)), False, "ports"),
+        ((short("server", 9),), False, "server"),  # in most slices it was not so
+        ((short("server"),), True, "server"),  # the rate was reached: see test_who_is_named
+    ],
+)
+def test_used_up_ports_come_before_the_cpu_that_searches_for_one(
+    found: tuple[Shortage, ...], offered: bool, name: str
+) -> None:
+    limiter = judge(0.5, 0.98, Pressure(shortages=found), offered)
+    assert limiter is not None
+    assert limiter.name == name
+    assert (name in CLIENT_LIMITED) == (name == "client ports")
+    for one in found:
+        assert str(one) in limiter.evidence
+
+
+def test_ports_are_judged_by_all_slices_of_a_cell() -> None:
+    held = {"range": 500, "held": 500, "held_first": 250, "time_wait": 490}
+    counters = {"ActiveOpens": 9, "TWRecycled": 0}
+    used = kernel(tcp=counters, ports={"server": held})
+    (found,) = pressure([used, kernel(tcp=counters), used]).shortages
+    assert (found.side, found.slices, found.of) == ("server", 2, 3)
+    assert pressure([kernel()]).shortages == ()
 
 
 def test_a_card_is_used_up_in_one_direction() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from stagedruns import measure, plan, running
 from iolab import stats
 from iolab.kernelstat import Reading
 from iolab.model import Role, Server, Status
+from iolab.portuse import Connector
 from iolab.runner import Runner
 from iolab.servers import RunningServer
 from iolab.store import SampleWriter, read_samples
@@ -89,6 +90,13 @@ class FakeObserver:
         nr = len(self.asked)
         return Reading(nr * 1000, {"tcp": {"RetransSegs": nr}}, {"server_resident_bytes": nr})
 
+    def ports(
+        self, kernel: Mapping[str, Any], connectors: Sequence[Connector]
+    ) -> dict[str, dict[str, int]]:
+        """All ports of the client are held."""
+        self.connectors = list(connectors)
+        return {"client": {"range": 500, "held": 500, "held_first": 250, "time_wait": 490}}
+
 
 def test_what_the_kernel_counted_is_stored_with_its_slice(stage: FakeStage, tmp_path: Path) -> None:
     chosen, observer = plan("a", max_blocks=2), FakeObserver()
@@ -104,6 +112,29 @@ def test_what_the_kernel_counted_is_stored_with_its_slice(stage: FakeStage, tmp_
     assert [sample.extra["kernel"]["tcp"] for sample in samples] == [{"RetransSegs": 1}] * 4
     assert samples[-1].extra["kernel"]["ns"] == 1000
     assert samples[-1].extra["kernel"]["server_resident_bytes"] == 8
+
+
+def test_a_slice_that_failed_for_want_of_ports_says_so(stage: FakeStage, tmp_path: Path) -> None:
+    def fail(session: FakeSession, document: dict[str, Any]) -> None:
+        session.server.upstream = ("127.0.0.2", 2)
+        document["errors"] = {"connect": 3}
+
+    chosen, observer = plan("a"), FakeObserver()
+    stage.tamper = fail
+    with (
+        Troupe(chosen, stage) as troupe,
+        Runner(chosen, troupe, {}, stage.clock, observer) as runner,
+        SampleWriter(tmp_path) as writer,
+    ):
+        runner.measure(writer)
+    assert observer.connectors == [
+        Connector("client", (4,), ("127.0.0.1", 1)),
+        Connector("server", (1, 1), ("127.0.0.2", 2)),
+    ]
+    (sample,) = [one for one in read_samples(tmp_path).samples if one.cell == "a@small"]
+    assert sample.status is Status.INVALID
+    assert (sample.reason or "").startswith("client saw 3 connect; local ports of the client used")
+    assert sample.extra["kernel"]["ports"]["client"]["held"] == 500
 
 
 def test_servers_that_work_while_another_is_driven_are_noted(

@@ -25,7 +25,7 @@ from iolab.selftest.record import record
 from iolab.surroundings import Unchanging
 from iolab.troupe import Troupe
 
-KERNEL_GROUPS = {"cpus", "softnet", "tcp", "pressure_us", "server", "client"}
+KERNEL_GROUPS = {"cpus", "softnet", "tcp", "time_wait", "pressure_us", "server", "client"}
 
 
 def test_there_is_a_schema_for_every_kind_of_file() -> None:
@@ -51,6 +51,7 @@ def test_a_real_run_stores_what_the_schemas_say(real_run: Callable[[str], Path],
         assert (line["load"].get("open_loop") is not None) == (kind == "open")
         assert line["testbed"] == ("netns" if kind == "netns" else "loopback")
         assert ("tcp_client" in line["kernel"]) == (kind == "netns")
+        assert ("client" in line["kernel"]["time_wait"]) == (kind == "netns")
         assert ("memory" in line) == (kind in ("relay", "forward"))
         assert (line["load"].get("mode") == "copy") == (kind == "copy")
         assert (line["server_counters"] is None) == (kind == "copy")
@@ -202,6 +203,10 @@ def test_other_kinds_of_runs_are_what_the_schemas_say() -> None:
         validator("manifest").validate(document)
 
 
+PORTS: dict[str, Any] = {
+    "time_wait": {"server": {"before": 90, "after": 200}, "client": {"before": 0, "after": 3}},
+    "ports": {"server": {"range": 200, "held": 199, "held_first": 100, "time_wait": 198}},
+}
 KERNEL: dict[str, Any] = {
     "ns": 1, "tick_ns": 10_000_000, "cpus": {"0": {"user": 1}}, "softnet": {}, "tcp": {},
     "pressure_us": {}, "server": {}, "client": {},
@@ -239,12 +244,16 @@ def good() -> dict[str, Any]:
         {"kernel": {"ns": 1}},
         {"kernel": KERNEL | {"tcp": {"what is this": 1}}},
         {"kernel": KERNEL | {"cpus": {"0": {"user": "many"}}}},
+        {"kernel": KERNEL | {"time_wait": {"server": {"before": 1}}}},
+        {"kernel": KERNEL | {"time_wait": {"upstream": {"before": 1, "after": 1}}}},
+        {"kernel": KERNEL | {"ports": {"server": {"range": 9, "held": 9, "time_wait": 9}}}},
     ],
 )
 def test_slices_that_are_none_are_refused(change: dict[str, Any]) -> None:
     check = validator("samples")
     assert check.is_valid(good())
     assert check.is_valid(good() | {"a_later_key": 1, "kernel": KERNEL})
+    assert check.is_valid(good() | {"kernel": KERNEL | PORTS})
     assert not check.is_valid(good() | change)
 
 

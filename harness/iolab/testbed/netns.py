@@ -71,11 +71,11 @@ class Netns:
 
     def at_server(self) -> contextlib.AbstractContextManager[None]:
         """See Testbed."""
-        return _inside(_RUN / self.namespace("server"))
+        return inside(_RUN / self.namespace("server"))
 
     def at_client(self) -> contextlib.AbstractContextManager[None]:
         """See Testbed."""
-        return _inside(_RUN / self.namespace("client"))
+        return inside(_RUN / self.namespace("client"))
 
     def facts(self) -> dict[str, Any]:
         """See Testbed."""
@@ -168,7 +168,7 @@ def _ip(executor: Executor, *words: str) -> None:
 
 
 @contextlib.contextmanager
-def _inside(namespace: Path) -> Iterator[None]:
+def inside(namespace: Path) -> Iterator[None]:
     """The calling thread in another network namespace; OSError when it cannot get there.
 
     Processes that it starts meanwhile are there, too.
