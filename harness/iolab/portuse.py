@@ -36,7 +36,7 @@ USED_UP_SHARE = 0.98
 
 _WALK_SHARE = 0.2
 _WALK_NS = 50
-_SUSPECT_SHARE = 0.45
+_HALF_SHARE, _ALL_SHARE = 0.45, 0.9  # in TIME_WAIT; some are in use besides
 _TIME_WAIT = "06"  # enum in include/net/tcp_states.h, as net/ipv4/tcp_ipv4.c prints it
 _FEWEST = 100
 
@@ -119,19 +119,17 @@ def used_up(kernel: Mapping[str, Any], side: Side) -> bool:
     """Whether ports of a side were so scarce that it shows in the rate of its connections.
 
     Either next to none was free, or those tried first were all held and walking over them took a
-    fifth of a CPU, by 50 ns a port: on Linux 6.18 it was measured to take 65 to 75 of a transfer.
-    In a namespace that both sides share the connections of both are counted. Never while most
-    connections took over ports that were in TIME_WAIT.
+    fifth of a CPU, by 50 ns a port: on Linux 6.18 it was measured to take 65 to 75. In a namespace
+    that both sides share the connections of both are counted. Never while most connections took
+    over ports that were in TIME_WAIT.
     """
     ports = kernel.get("ports", {}).get(side)
     if ports is None or _reuses(kernel, side):
         return False
     if ports["held"] >= USED_UP_SHARE * ports["range"]:
         return True
-    first = ports["range"] / 2
-    walked_ns = opened(kernel, side) * first * _WALK_NS
-    none_free = bool(ports["held_first"] >= USED_UP_SHARE * first)
-    return none_free and walked_ns >= _WALK_SHARE * int(kernel["ns"])
+    all_first = bool(ports["held_first"] >= USED_UP_SHARE * ports["range"] / 2)
+    return all_first and _walks(kernel, side, ports["range"])
 
 
 def opened(kernel: Mapping[str, Any], side: Side) -> int:
@@ -143,7 +141,15 @@ def suspect(kernel: Mapping[str, Any], side: Side, ports: int) -> bool:
     """Whether a side may be short of the `ports` of its range, by the cheap counters alone."""
     counts = kernel.get("time_wait", {})
     held = counts.get(side, counts.get("server", {})).get("after", 0)
-    return held >= max(_FEWEST, _SUSPECT_SHARE * ports) and not _reuses(kernel, side)
+    if held < max(_FEWEST, _HALF_SHARE * ports) or _reuses(kernel, side):
+        return False
+    return bool(held >= _ALL_SHARE * ports) or _walks(kernel, side, ports)
+
+
+def _walks(kernel: Mapping[str, Any], side: Side, ports: int) -> bool:
+    """Whether connect() was long at it if each time it walked over half of so many ports."""
+    walked_ns = opened(kernel, side) * ports / 2 * _WALK_NS
+    return bool(walked_ns >= _WALK_SHARE * int(kernel["ns"]))
 
 
 def _reuses(kernel: Mapping[str, Any], side: Side) -> bool:
@@ -169,36 +175,40 @@ def read(
     thread there. Nothing of a side whose files or namespace cannot be read.
     """
     found = {}
+    tables: dict[tuple[Side, str], str | None] = {}
     for one, process in connectors:
-        if not suspect(kernel, one.side, 0):
+        address = in_table(*one.to)
+        if address is None or not suspect(kernel, one.side, 0):
             continue
-        try:
-            with inside(process):  # /proc/sys/net shows the namespace of who opens it
-                local = local_port_range(proc)
-        except OSError:
-            continue
+        local = _range_at(process, inside, proc)
         if local is None or not suspect(kernel, one.side, local[1] - local[0] + 1):
             continue
-        counts = held(process / "net", one.to, local)
-        if counts is not None:
-            found[str(one.side)] = counts
+        file, remote = address
+        key = (one.side if "tcp_client" in kernel else "server", file)
+        if key not in tables:
+            tables[key] = _text(process / "net" / file)
+        if (table := tables[key]) is not None:
+            found[str(one.side)] = held(table, remote, local)
     return found
 
 
-def held(net: Path, to: tuple[str, int], local: tuple[int, int]) -> dict[str, int] | None:
-    """Ports of the range `local`, ends included, that connections to an address and port hold.
-
-    In any state, those in TIME_WAIT counted apart; `held_first` are those that connect() tries
-    first. None where the table below `net` cannot be read, or the address is a name.
-    """
-    address = _in_table(*to)
-    if address is None:
-        return None
-    file, remote = address
+def _range_at(
+    process: Path, inside: Callable[[Path], AbstractContextManager[None]], proc: Path
+) -> tuple[int, int] | None:
+    """The range of ports in a process's namespace: /proc/sys/net is that of who opens it."""
     try:
-        table = (net / file).read_text()
+        with inside(process):
+            return local_port_range(proc)
     except OSError:
         return None
+
+
+def held(table: str, remote: str, local: tuple[int, int]) -> dict[str, int]:
+    """Ports of the range `local`, ends included, that connections to `remote` hold.
+
+    In any state, those in TIME_WAIT counted apart; `held_first` are those that connect() tries
+    first. `table` is /proc/net/tcp or tcp6, and `remote` as in there.
+    """
     low, high = local
     rows = {
         port: state == _TIME_WAIT
@@ -213,7 +223,15 @@ def held(net: Path, to: tuple[str, int], local: tuple[int, int]) -> dict[str, in
     }
 
 
-def _in_table(host: str, port: int) -> tuple[str, str] | None:
+def _text(path: Path) -> str | None:
+    """What a file holds, None where it cannot be read."""
+    try:
+        return path.read_text()
+    except OSError:
+        return None
+
+
+def in_table(host: str, port: int) -> tuple[str, str] | None:
     """The table's file and an address as it stands there; None for a name.
 
     Words of 32 bits in the host's byte order (get_tcp4_sock, net/ipv4/tcp_ipv4.c).

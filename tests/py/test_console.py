@@ -34,7 +34,8 @@ def test_a_table_shows_ranks_ties_limits_and_reasons() -> None:
     cells = (
         cell("a", rank=1, tied=True, limiter="server", server_us_per_unit=3.25),
         cell("base", rank=1, tied=True, ratio=FEW),
-        cell("slow", limiter="client"),
+        cell("slow", limiter="both"),
+        cell("short", limiter="client ports"),
         cell("gone", status=Status.UNSUPPORTED, reason="no io_uring", ratio=None),
     )
     text = text_of(WorkloadSummary(Workload("w", 1024, 50, 4), "base", cells))
@@ -49,6 +50,7 @@ def test_a_table_shows_ranks_ties_limits_and_reasons() -> None:
         "2KiB",
         "3.2",
         "client (lower bound)",
+        "client ports (lower bound)",
         "unsupported: no io_uring",
     ):
         assert words in text
