@@ -51,8 +51,9 @@ _EXTRA = {
 _KERNEL = {"ns": _NUMBER, "tick_ns": _NUMBER}
 _GROUPS = (
     "cpus", "softnet", "tcp", "tcp_client", "devices", "link_mbit", "pressure_us", "server",
-    "client",
+    "client", "time_wait", "ports",
 )  # fmt: skip
+_PORTS = {"range": _WHOLE, "held": _WHOLE, "held_first": _WHOLE, "time_wait": _WHOLE}
 _BYSTANDERS = {"ns": _NUMBER, "cpu_ns": _TABLE}
 
 
@@ -113,6 +114,9 @@ def check_extra(extra: Mapping[str, Any]) -> None:
         _check(extra["kernel"], "kernel", _KERNEL | there)
         for key in there:
             _check_counts(extra["kernel"][key], f"kernel.{key}")
+        for side, ports in extra["kernel"].get("ports", {}).items():
+            _check(extra["kernel"]["ports"], "kernel.ports", {side: _TABLE})
+            _check(ports, f"kernel.ports.{side}", _PORTS)
     if "bystanders" in extra:
         _check(extra["bystanders"], "bystanders", _BYSTANDERS)
         _check_counts(extra["bystanders"]["cpu_ns"], "bystanders.cpu_ns")

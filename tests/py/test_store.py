@@ -225,6 +225,11 @@ def test_a_slice_with_all_figures_is_read(tmp_path: Path, load: dict[str, Any]) 
     [
         ({"kernel": {"ns": 1}}, "no key 'kernel.tick_ns'"),
         ({"kernel": {"ns": 1, "tick_ns": 1, "tcp": 5}}, "kernel.tcp is no object"),
+        ({"kernel": {"ns": 1, "tick_ns": 1, "ports": None}}, "kernel.ports is no object"),
+        (
+            {"kernel": {"ns": 1, "tick_ns": 1, "ports": {"client": {"range": 9, "held": 9}}}},
+            "no key 'kernel.ports.client.held_first'",
+        ),
         (
             {"kernel": {"ns": 1, "tick_ns": 1, "cpus": {"0": {"user": None}}}},
             "kernel.cpus.0.user is no number",
